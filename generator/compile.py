@@ -1,0 +1,311 @@
+"""The pure function: a spec and its facts to the files of a package.
+
+    spec, facts --import_job--> Job --passes--> Job --render--> Draft --format--> bytes
+
+No I/O, no clock, no environment; neither torch nor transformers is imported. Formatting
+is the dearest step, so that it stands apart: whoever has the files of an earlier build
+formats only the drafts that differ from theirs.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from generator import archs
+from generator.archs.build import Imported, Request
+from generator.errors import Diagnostic, GenError, fail
+from generator.facts import Facts, dump_card
+from generator.ir.job import Backbone, Job, Tensor, parameters
+from generator.ir.plans import (
+    DataPlan,
+    Format,
+    TargetPlan,
+    TextPlan,
+    TrainPlan,
+)
+from generator.ir.sources import Init
+from generator.ir.text import parse_job, print_job
+from generator.ir.verify import verify
+from generator.ir.weightmap import WeightMap
+from generator.passes import Step, steps
+from generator.render.package import Draft, render_package
+from generator.spec import SpecFile
+from generator.spec.model import Spec
+
+LOCK = "gen.lock"
+LOCK_VERSION = 1
+FORMATS: dict[str, Format] = {".csv": "csv", ".jsonl": "jsonl", ".parquet": "parquet"}
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """A job after its passes and the drafts of its files; `notes` are for the user."""
+
+    job: Job
+    imported: Job
+    steps: tuple[Step, ...]
+    drafts: tuple[Draft, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def weights(self) -> WeightMap:
+        """The weight maps of all passes as one."""
+        total = WeightMap()
+        for step in self.steps:
+            total = total.then(step.weights)
+        return total
+
+
+def compile(spec_file: SpecFile, facts: Facts) -> dict[str, bytes]:
+    """Every file of the package, by its name in it. GenError where one cannot be made."""
+    compiled = draft(spec_file, facts)
+    files = {d.path: finished(d) for d in compiled.drafts}
+    files[LOCK] = lock(compiled, facts, files)
+    return files
+
+
+def draft(spec_file: SpecFile, facts: Facts) -> Compiled:
+    """All of `compile` but for the formatting and the lock."""
+    imported = import_job(spec_file, facts)
+    done = tuple(steps(imported))
+    job = done[-1].job
+    job = replace(job, frozen=_frozen(spec_file, job))
+    verify(job)
+    # What renders a job reads its text and nothing else.
+    drafts = render_package(parse_job(print_job(job)), facts.measured)
+    drafts += (Draft("spec.toml", spec_file.text.encode(), python=False),)
+    if facts.tokenizer is not None and isinstance(job.data.inputs, TextPlan):
+        drafts += (Draft("tokenizer.json", facts.tokenizer, python=False),)
+    if facts.reference is not None:
+        drafts += (Draft("reference.safetensors", facts.reference, python=False),)
+    return Compiled(job, imported, done, drafts, tuple(_notes(job, facts)))
+
+
+def finished(one: Draft) -> bytes:
+    """The file's bytes: Python goes through ast.parse and black with its own mode."""
+    if not one.python:
+        return one.data
+    import black  # a fifth of a second, which a build that changes nothing does not pay
+
+    text = one.data.decode()
+    mode = black.Mode(target_versions={black.TargetVersion.PY311}, line_length=88)
+    return black.format_str(text, mode=mode).encode()
+
+
+def lock(compiled: Compiled, facts: Facts, files: Mapping[str, bytes]) -> bytes:
+    """gen.lock: what the package was built from, and a seal per file."""
+    card = facts.card
+    content = {
+        "version": LOCK_VERSION,
+        "job": compiled.job.name,
+        "spec": digest(files["spec.toml"]),
+        "templates": _templates(),
+        "backbone": {
+            "source": card.source,
+            "revision": card.revision,
+            "licence": card.licence,
+            "verified": card.verified,
+            "card": digest(dump_card(card).encode()),
+            "files": {f.name: f.sha256 for f in card.files},
+        },
+        "files": {
+            d.path: {"draft": digest(d.data), "seal": digest(files[d.path])}
+            for d in sorted(compiled.drafts, key=lambda d: d.path)
+        },
+    }
+    return (json.dumps(content, indent=1, ensure_ascii=True) + "\n").encode()
+
+
+def digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _templates() -> str:
+    from generator.render.text import templates_hash
+
+    return templates_hash()
+
+
+# ------------------------------------------------------------------------- the import
+
+
+def import_job(spec_file: SpecFile, facts: Facts) -> Job:
+    """The job as its architecture writes it down: every block out, nothing fused."""
+    spec = spec_file.spec
+    card = facts.card
+    if card.source != spec.backbone.source:
+        raise fail(
+            "G220",
+            f'the facts are those of "{card.source}"',
+            place=spec_file.place("backbone.from"),
+            help=f"gen facts {spec_file.file} --refresh gathers those of this one",
+        )
+    architecture = archs.find(card.config.get("model_type"))
+    imported: Imported = architecture.build(
+        Request(
+            config=card.config,
+            tensors=tuple(Tensor(t.key, t.dtype, t.shape) for t in card.tensors),
+            task=spec.task,
+            labels=spec.labels,
+            head=spec.backbone.head,
+            dropout=spec.backbone.dropout,
+            attention_dropout=spec.train.attention_dropout,
+            pair=len(spec.data.text) == 2,
+            max_tokens=spec.data.max_tokens,
+            preprocessor=card.preprocessor,
+            image_column=spec.data.image or "",
+        )
+    )
+    job = Job(
+        name=spec.name,
+        task=spec.task,
+        labels=spec.labels,
+        backbone=Backbone(
+            card.source, card.revision, card.licence, str(card.config["model_type"])
+        ),
+        model=imported.model,
+        data=_data(spec_file, imported, facts.tokenizer is None),
+        train=_train(spec),
+        target=TargetPlan(
+            spec.target.device, spec.target.precision, spec.target.compile
+        ),
+    )
+    verify(job, after="import")
+    return job
+
+
+def _data(spec_file: SpecFile, imported: Imported, untokenized: bool) -> DataPlan:
+    spec = spec_file.spec
+    data = spec.data
+    inputs = imported.image
+    if inputs is None:
+        bound = next(d.bound for d in imported.model.dims if d.symbol == "T")
+        longest = data.max_tokens
+        if bound is not None and longest > bound:
+            if "data.max_tokens" in spec_file.given:
+                raise fail(
+                    "G221",
+                    f"this backbone reads at most {bound} tokens",
+                    place=spec_file.place("data.max_tokens"),
+                    label=f"at most {bound}",
+                    help=f"max_tokens = {bound}",
+                )
+            longest = bound
+        inputs = TextPlan(
+            data.text, longest, imported.pad_id, imported.token_types, untokenized
+        )
+    files = [f for f in (data.train, data.valid, data.test) if f is not None]
+    formats = {FORMATS[f[f.rindex(".") :].lower()] for f in files}
+    return DataPlan(
+        train=data.train,
+        valid=data.valid,
+        test=data.test,
+        valid_fraction=data.valid_fraction or 0.0,
+        test_fraction=data.test_fraction or 0.0,
+        formats=tuple(sorted(formats)),
+        inputs=inputs,
+        label=data.label,
+        separator=data.separator,
+    )
+
+
+def _train(spec: Spec) -> TrainPlan:
+    t = spec.train
+    return TrainPlan(
+        epochs=t.epochs,
+        batch=0 if t.batch_tokens else t.batch or 0,
+        batch_tokens=t.batch_tokens or 0,
+        lr=float(t.lr),
+        schedule=t.schedule,
+        warmup=float(t.warmup),
+        weight_decay=float(t.weight_decay),
+        layer_decay=float(t.layer_decay),
+        clip=float(t.clip),
+        accumulate=t.accumulate,
+        label_smoothing=float(t.label_smoothing),
+        class_weights=t.class_weights,
+        early_stopping=t.early_stopping,
+        seed=t.seed,
+        evaluate_every=t.evaluate_every,
+        save_every=t.save_every,
+        max_bad_steps=t.max_bad_steps,
+    )
+
+
+def _frozen(spec_file: SpecFile, job: Job) -> tuple[str, ...]:
+    """The frozen paths, once each is seen to be a module of the finished model."""
+    freeze = spec_file.spec.train.freeze
+    infos = parameters(job)
+    modules: set[str] = set()
+    for info in infos:
+        parts = info.path.split(".")
+        modules |= {".".join(parts[:n]) for n in range(1, len(parts) + 1)}
+    found: list[Diagnostic] = []
+    for i, path in enumerate(freeze):
+        if path not in modules:
+            near = difflib.get_close_matches(path, sorted(modules), n=1, cutoff=0.5)
+            top = sorted({m.split(".")[0] for m in modules})
+            found.append(
+                Diagnostic(
+                    "G222",
+                    f'the model has no module "{path}"',
+                    spec_file.place(f"train.freeze[{i}]"),
+                    f'did you mean "{near[0]}"?' if near else "",
+                    f"at the top are {', '.join(top)}",
+                )
+            )
+    if found:
+        raise GenError(found)
+    if freeze and all(_covers(freeze, info.path) for info in infos):
+        raise fail(
+            "G223",
+            "every part of the model is frozen, so that nothing is left to train",
+            place=spec_file.place("train.freeze"),
+            help="leave at least the classifier out of freeze",
+        )
+    return freeze
+
+
+def _covers(freeze: Sequence[str], path: str) -> bool:
+    return any(path == f or path.startswith(f + ".") for f in freeze)
+
+
+def _notes(job: Job, facts: Facts) -> list[str]:
+    notes = []
+    infos = parameters(job)
+    new = sorted(
+        {p.path.rpartition(".")[0] for p in infos if isinstance(p.source, Init)}
+    )
+    if new:
+        notes.append(f"newly initialised, for training to fill: {', '.join(new)}")
+    if "attention_dropout" in job.model.constants:
+        notes.append(
+            "attention_dropout is on: it rules out flash attention, and a step is slower"
+        )
+    if isinstance(job.data.inputs, TextPlan) and facts.tokenizer is None:
+        notes.append(
+            "the tokenizer was not at hand: the package has no tokenizer.json until "
+            "`gen facts --complete` has fetched it"
+        )
+    if not facts.card.verified:
+        notes.append(
+            "the facts are unverified: `gen facts --complete` checks them against the "
+            "checkpoint, where it is at hand"
+        )
+    return notes
+
+
+def read_lock(data: bytes) -> dict[str, Any] | None:
+    """A lock's content; None where it is none of ours."""
+    try:
+        content = json.loads(data)
+    except ValueError:
+        return None
+    if not isinstance(content, dict) or content.get("version") != LOCK_VERSION:
+        return None
+    return content

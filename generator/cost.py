@@ -1,0 +1,437 @@
+"""What a job costs, worked out from its IR before anything runs.
+
+FLOPs count the matrix products alone, two for a multiplication and its addition: linear
+layers, patches, and in attention the scores and the weighted sum. Norms, activations,
+dropout, look-ups, rotations and the optimizer are left out: they move data and hardly
+compute. What is counted is what the IR does: one query where it asks for one position,
+one position where the head reads one, and of a causal attention the pairs at and below
+the diagonal.
+
+The backward pass has for each product up to two of the same size: the gradient of the
+input, counted where anything before it trains, and that of the weight, counted where the
+weight trains. So it is twice the forward, less the gradients that nobody asks for: those
+of frozen weights, and those of the inputs of frozen parts and of the pixels. Attention
+has four products where both queries and keys have a gradient. A kernel that computes the
+scores a second time rather than keep them does more than is counted.
+
+Memory is what autograd keeps, tensor by tensor (a tensor that two operations keep
+counts once), with the gradients and two moments of each trained parameter in fp32. It
+leaves out the interpreter with its libraries, the data, and what an allocator holds back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+
+from generator.ir.dims import Dim, Type, dim, number
+from generator.ir.job import Const, Job, Model, Module, Op, parameters
+from generator.ir.plans import TextPlan
+from generator.ir.sources import Tie
+
+ROWS, TOKENS = "B", "T"  # the dimensions that differ from batch to batch
+DTYPE_BYTES: Mapping[str, int] = {"f32": 4, "i64": 8, "bool": 1}
+# Operations whose result is another view of what they take.
+VIEWS = frozenset({"heads", "merge_heads", "first", "narrow", "key_mask"})
+# Activations whose derivative is worked out from their result; the others keep the input.
+BY_RESULT = frozenset({"relu", "tanh"})
+
+
+@dataclass(frozen=True)
+class Flops:
+    """FLOPs of a row of T tokens: constant + per_token * T + per_pair * T**2."""
+
+    constant: int = 0
+    per_token: int = 0
+    per_pair: int = 0
+
+    def __call__(self, tokens: int) -> int:
+        return self.constant + self.per_token * tokens + self.per_pair * tokens**2
+
+    def __add__(self, other: Flops) -> Flops:
+        return Flops(
+            self.constant + other.constant,
+            self.per_token + other.per_token,
+            self.per_pair + other.per_pair,
+        )
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a job costs; memory is for a batch of `rows` rows of `tokens` tokens."""
+
+    parameters: int
+    trained: int
+    forward: Flops
+    backward: Flops
+    rows: int
+    tokens: int
+    train_bytes: int  # most at once in a training step
+    predict_bytes: int  # most at once in a prediction
+    saved_bytes: int  # of train_bytes: kept by the forward pass for the backward
+    file_bytes: int  # the tensors of model.safetensors, without its header
+
+    @property
+    def step(self) -> Flops:
+        """Forward and backward."""
+        return self.forward + self.backward
+
+
+def describe(job: Job, tokens: int | None = None, rows: int | None = None) -> Cost:
+    """The cost of a job, with rows of `tokens` tokens and batches of `rows` rows.
+
+    They default to the longest row and the batch of the spec. For images there are no
+    tokens to choose, and `tokens` says nothing.
+    """
+    infos = parameters(job)
+    own = [p for p in infos if not isinstance(p.source, Tie)]
+    if tokens is None:
+        plan = job.data.inputs
+        tokens = plan.max_tokens if isinstance(plan, TextPlan) else 1
+    if rows is None:
+        rows = job.train.batch or max(1, job.train.batch_tokens // tokens)
+    steps = trace(job)
+    count = sum(_product(p.shape) for p in own)
+    trained = sum(_product(p.shape) for p in own if not p.frozen)
+    sizes = {**job.model.sizes, ROWS: rows, TOKENS: tokens}
+    train = _training(job, steps, sizes)
+    return Cost(
+        parameters=count,
+        trained=trained,
+        forward=_flops(job.model, [s.forward for s in steps]),
+        backward=_flops(job.model, [s.backward for s in steps]),
+        rows=rows,
+        tokens=tokens,
+        train_bytes=4 * count + 8 * trained + train.peak,
+        predict_bytes=4 * count + _prediction(job, steps, sizes),
+        saved_bytes=train.saved,
+        file_bytes=4 * count,
+    )
+
+
+# ------------------------------------------------------------------- the trace of a run
+
+
+@dataclass(frozen=True)
+class Tracked:
+    """A value of a run. Views of one tensor have one `storage`, of `stored` elements."""
+
+    type: Type  # in the dimensions of the whole model
+    storage: int
+    stored: Dim
+    bytes_each: int
+    needs_grad: bool
+
+    def held(self, sizes: Mapping[str, int]) -> int:
+        """Bytes of its storage."""
+        return self.bytes_each * self.stored.value(sizes)
+
+    def bytes(self, sizes: Mapping[str, int]) -> int:
+        """Bytes of its own elements."""
+        return self.bytes_each * elements(self.type).value(sizes)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One operation of a run, in its order, with calls written out."""
+
+    op: Op
+    args: tuple[Tracked, ...]
+    results: tuple[Tracked, ...]
+    weights: Mapping[str, tuple[Type, bool]]  # by the end of its name; does it train?
+    forward: Dim  # FLOPs
+    backward: Dim
+
+
+def trace(job: Job) -> list[Step]:
+    """Every operation of a forward pass, in order."""
+    return _Tracer(job).run()
+
+
+@dataclass
+class _Tracer:
+    job: Job
+    steps: list[Step] = field(default_factory=list)
+    storages: int = 0
+
+    def run(self) -> list[Step]:
+        main = self.job.model.main
+        inputs = [self._fresh(v.type, False) for v in main.inputs]
+        self._module(main, "", inputs, {})
+        return self.steps
+
+    def _fresh(self, kind: Type, needs_grad: bool, size: int | None = None) -> Tracked:
+        self.storages += 1
+        each = size or DTYPE_BYTES[kind.dtype]
+        return Tracked(kind, self.storages, elements(kind), each, needs_grad)
+
+    def _module(
+        self,
+        module: Module,
+        path: str,
+        inputs: list[Tracked],
+        bound: Mapping[str, Dim],
+    ) -> list[Tracked]:
+        """Trace a module; `bound` gives its varying dimensions the caller's values."""
+        values = {v.name: t for v, t in zip(module.inputs, inputs, strict=True)}
+        for op in module.ops:
+            args = [values[a] for a in op.args]
+            if op.kind in ("call", "repeat"):
+                results = self._call(module, path, op, args)
+            else:
+                results = self._op(module, path, op, args, bound)
+            values.update((r.name, t) for r, t in zip(op.results, results, strict=True))
+        return [values[name] for name in module.outputs]
+
+    def _call(
+        self, module: Module, path: str, op: Op, args: list[Tracked]
+    ) -> list[Tracked]:
+        instance = module.instance(op.name)
+        inner = self.job.model.by_name[instance.module]
+        results: list[Tracked] = []
+        for name, _, _ in instance.each():
+            bound = {
+                str(formal): actual
+                for value, given in zip(inner.inputs, args, strict=True)
+                for formal, actual in zip(
+                    value.type.shape, given.type.shape, strict=True
+                )
+                if str(formal) in self.job.model.varying
+            }
+            results = self._module(inner, f"{path}{name}.", args, bound)
+            args = [*results, *args[len(results) :]]
+        return results
+
+    def _op(
+        self,
+        module: Module,
+        path: str,
+        op: Op,
+        args: list[Tracked],
+        bound: Mapping[str, Dim],
+    ) -> list[Tracked]:
+        weights = {
+            p.name.removeprefix(op.name).removeprefix("."): (
+                p.type,
+                not self._frozen(path + p.name),
+            )
+            for p in module.parameters
+            if p.name == op.name or p.name.rpartition(".")[0] == op.name
+        }
+        grad = any(a.needs_grad for a in args) or any(t for _, t in weights.values())
+        size = self._bytes_each(op, args)
+        results = []
+        for value in op.results:
+            kind = _substitute(value.type, bound)
+            if op.kind in VIEWS or (op.kind == "dropout" and not self.chance(op)):
+                results.append(replace(args[0], type=kind))
+            else:
+                results.append(self._fresh(kind, grad and kind.dtype == "f32", size))
+        forward, backward = _products(op, args, results, weights)
+        self.steps.append(
+            Step(op, tuple(args), tuple(results), weights, forward, backward)
+        )
+        return results
+
+    def _bytes_each(self, op: Op, args: list[Tracked]) -> int | None:
+        """Under autocast products give bf16 and norms fp32; the rest follow suit."""
+        if self.job.target.precision == "fp32":
+            return None
+        if op.kind in ("linear", "attention", "patches"):
+            return 2
+        if op.kind in ("layer_norm", "rms_norm") or not args:
+            return None
+        floats = [a.bytes_each for a in args if a.type.dtype == "f32"]
+        return max(floats, default=None)
+
+    def _frozen(self, path: str) -> bool:
+        return any(path == f or path.startswith(f + ".") for f in self.job.frozen)
+
+    def chance(self, op: Op) -> float:
+        return chance(self.job.model, op)
+
+
+def chance(model: Model, op: Op) -> float:
+    """The dropout of a dropout or an attention operation; 0.0 where there is none."""
+    value = op.attrs_dict.get("p", op.attrs_dict.get("dropout", 0.0))
+    if isinstance(value, Const):
+        return float(model.constants[value.name])
+    return float(value) if isinstance(value, (int, float)) else 0.0
+
+
+def _substitute(kind: Type, bound: Mapping[str, Dim]) -> Type:
+    shape = []
+    for d in kind.shape:
+        # By way of names that no dimension has: T may be bound to T+1.
+        for name in bound:
+            d = d.replace(name, dim("@" + name))
+        for name, actual in bound.items():
+            d = d.replace("@" + name, actual)
+        shape.append(d)
+    return Type(kind.dtype, tuple(shape), kind.optional)
+
+
+# ------------------------------------------------------------------------------- FLOPs
+
+
+def _products(
+    op: Op,
+    args: list[Tracked],
+    results: list[Tracked],
+    weights: Mapping[str, tuple[Type, bool]],
+) -> tuple[Dim, Dim]:
+    """FLOPs of an operation, forward and backward, as polynomials in B and T."""
+    none = number(0)
+    if op.kind in ("linear", "patches"):
+        weight, trains = weights["weight"]
+        once = number(2) * elements(results[0].type)
+        for d in weight.shape[1:]:
+            once = once * d
+        return once, once * number(int(trains) + int(args[0].needs_grad))
+    if op.kind == "attention":
+        q, k, v = args[:3]
+        B, H, S, D = q.type.shape
+        T = k.type.shape[2]
+        # Of a causal attention T * (T + 1) / 2 pairs count.
+        pairs = T * (T + number(1)) if op.attrs_dict["causal"] else number(2) * S * T
+        once = B * H * D * pairs
+        scores = int(q.needs_grad) + int(k.needs_grad)  # dQ, dK
+        sums = int(v.needs_grad) + int(scores > 0)  # dV, and d of the attention weights
+        return once * number(2), once * number(scores + sums)
+    return none, none
+
+
+def elements(kind: Type) -> Dim:
+    total = number(1)
+    for d in kind.shape:
+        total = total * d
+    return total
+
+
+def _flops(model: Model, parts: list[Dim]) -> Flops:
+    """A sum of polynomials in B and T as that of one row. Each has the factor B."""
+    by_power: dict[int, int] = {}
+    for part in parts:
+        for names, factor in part.terms:
+            if names.count(ROWS) != 1:
+                raise ValueError(f"FLOPs that do not grow with the rows: {part}")
+            power = names.count(TOKENS)
+            for name in names:
+                factor *= model.sizes.get(name, 1)
+            by_power[power] = by_power.get(power, 0) + factor
+    if by_power.keys() - {0, 1, 2}:
+        raise ValueError(f"FLOPs grow with powers {sorted(by_power)} of the tokens")
+    return Flops(*(by_power.get(power, 0) for power in range(3)))
+
+
+# ------------------------------------------------------------------------------ memory
+
+
+@dataclass(frozen=True)
+class _Training:
+    saved: int
+    peak: int
+
+
+def _training(job: Job, steps: list[Step], sizes: Mapping[str, int]) -> _Training:
+    """Bytes of activations and gradients in a step: at most, and as kept for backward.
+
+    Backward goes through the operations in reverse. At each it holds what the earlier
+    ones keep, the gradients of the parameters so far, and the gradients of what the
+    operation gives and takes.
+    """
+    kept = [dict(_kept(job, step, sizes)) for step in steps]
+    first_keeper: dict[int, int] = {}
+    bytes_of: dict[int, int] = {}
+    for i, storages in enumerate(kept):
+        for storage, size in storages.items():
+            first_keeper.setdefault(storage, i)
+            bytes_of[storage] = size
+    saved = sum(bytes_of.values())
+    held, gradients, peak = saved, 0, saved
+    for i in reversed(range(len(steps))):
+        step = steps[i]
+        moving = sum(r.bytes(sizes) for r in step.results if r.needs_grad)
+        moving += sum(a.bytes(sizes) for a in step.args if a.needs_grad)
+        gradients += 4 * sum(
+            elements(t).value(sizes) for t, trains in step.weights.values() if trains
+        )
+        peak = max(peak, held + gradients + moving)
+        held -= sum(bytes_of[s] for s in kept[i] if first_keeper[s] == i)
+    return _Training(saved, peak)
+
+
+def _kept(job: Job, step: Step, sizes: Mapping[str, int]) -> Iterator[tuple[int, int]]:
+    """What autograd keeps of an operation: storages and their bytes.
+
+    What an operation makes for itself (a mask of dropout, a norm's statistics, a copy in
+    bf16) has a number of its own, below zero.
+    """
+    op, args, results = step.op, step.args, step.results
+    if not results or not results[0].needs_grad:
+        return
+    own = -4 * results[0].storage
+
+    def whole(value: Tracked) -> tuple[int, int]:
+        return value.storage, value.held(sizes)
+
+    x = args[0] if args else results[0]
+    match op.kind:
+        case "linear" | "patches":
+            weight, trains = step.weights["weight"]
+            half = job.target.precision == "bf16"
+            if trains and half and x.bytes_each != 2:
+                yield own, 2 * elements(x.type).value(sizes)
+            elif trains:
+                yield whole(x)
+            if half and (trains or x.needs_grad):
+                yield own - 1, 2 * elements(weight).value(sizes)
+        case "layer_norm" | "rms_norm":
+            yield whole(x)
+            positions = elements(Type("f32", x.type.shape[:-1])).value(sizes)
+            yield own, (8 if op.kind == "layer_norm" else 4) * positions
+        case "activation":
+            yield whole(results[0] if op.attrs_dict["kind"] in BY_RESULT else x)
+        case "dropout" if chance(job.model, op):
+            # On a CPU the mask is of the values' own type, on CUDA a byte each.
+            each = x.bytes_each if job.target.device == "cpu" else 1
+            yield own, each * elements(x.type).value(sizes)
+        case "multiply":
+            yield from (whole(a) for a in args)
+        case "rotate":
+            yield from (whole(a) for a in args[1:])
+        case "attention":
+            yield from (whole(a) for a in args[:3])
+            B, H, S, _ = (d.value(sizes) for d in x.type.shape)
+            pairs = B * H * S * args[1].type.shape[2].value(sizes)
+            if chance(job.model, op) and job.target.device == "cpu":
+                # No flash attention there: the weights, their mask and their product.
+                yield own, 3 * x.bytes_each * pairs
+            else:
+                yield whole(results[0])
+                yield own, 4 * B * H * S  # the logarithms of the sums
+        case "embedding":
+            yield whole(x)
+
+
+def _prediction(job: Job, steps: list[Step], sizes: Mapping[str, int]) -> int:
+    """Most bytes of values at once in a forward pass that keeps nothing."""
+    last: dict[int, int] = {}
+    for i, step in enumerate(steps):
+        for value in (*step.args, *step.results):
+            last[value.storage] = i
+    live: dict[int, int] = {}
+    peak = 0
+    for i, step in enumerate(steps):
+        for value in (*step.args, *step.results):
+            live[value.storage] = value.held(sizes)
+        peak = max(peak, sum(live.values()))
+        live = {storage: size for storage, size in live.items() if last[storage] > i}
+    return peak
+
+
+def _product(shape: tuple[int, ...]) -> int:
+    total = 1
+    for n in shape:
+        total *= n
+    return total

@@ -1,0 +1,333 @@
+"""What compiling may know beside the spec.
+
+Everything here is pure: `generator.runtime` gathers facts, reads and writes their files,
+and compares them with the weights; compiling only takes them as values. They lie beside
+the spec, in `facts/<job name>/`, as `card.json`, `tokenizer.json`, `measured.json` and
+`reference.safetensors`.
+
+What could not be seen is `None`, and the card says `verified: false`; nothing is guessed
+in its place.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, NoReturn
+
+from generator.errors import Place, fail
+
+FORMAT = 1  # of card.json; raised when its meaning changes
+
+# Bytes of an element, by the name that safetensors gives the dtype.
+ITEMSIZE: Mapping[str, int] = {
+    "BOOL": 1,
+    "U8": 1,
+    "I8": 1,
+    "F8_E4M3": 1,
+    "F8_E5M2": 1,
+    "F8_E8M0": 1,
+    "I16": 2,
+    "U16": 2,
+    "F16": 2,
+    "BF16": 2,
+    "I32": 4,
+    "U32": 4,
+    "F32": 4,
+    "I64": 8,
+    "U64": 8,
+    "F64": 8,
+    "C64": 8,
+}
+
+
+@dataclass(frozen=True)
+class CardTensor:
+    """One tensor of the checkpoint."""
+
+    key: str
+    dtype: str  # as safetensors names it: "F32", "BF16", "I64"
+    shape: tuple[int, ...]
+    file: str  # the file of the checkpoint that holds it
+
+
+@dataclass(frozen=True)
+class CardFile:
+    """One file of the checkpoint that the job depends on."""
+
+    name: str
+    size: int | None  # bytes; None where nobody has seen it
+    sha256: str | None  # 64 hexadecimal digits; None where nobody has seen it
+
+
+@dataclass(frozen=True)
+class Card:
+    """A backbone as compiling sees it: its configuration, its tensors, its files."""
+
+    source: str  # as the spec's `from` says it
+    revision: str | None  # the hub's 40-digit commit
+    licence: str | None  # as the model's README names it: "apache-2.0"
+    config: Mapping[str, Any]  # config.json as read
+    tensors: tuple[CardTensor, ...]  # sorted by key
+    files: tuple[CardFile, ...]  # sorted by name
+    preprocessor: Mapping[str, Any] | None  # preprocessor_config.json as read
+    tokenizer_config: Mapping[str, Any] | None  # tokenizer_config.json as read
+    verified: bool  # every tensor and the hash of every file were seen
+
+    def __post_init__(self) -> None:
+        _require_sorted("tensors", [t.key for t in self.tensors])
+        _require_sorted("files", [f.name for f in self.files])
+        if self.verified and any(
+            f.size is None or f.sha256 is None for f in self.files
+        ):
+            raise ValueError("a verified card has the size and the hash of every file")
+
+    def tensor(self, key: str) -> CardTensor | None:
+        """The tensor of that key, or None."""
+        return next((t for t in self.tensors if t.key == key), None)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """All that compiling a job may know beside its spec."""
+
+    card: Card
+    tokenizer: bytes | None  # tokenizer.json exactly as it ships in the package
+    measured: Mapping[str, Any] | None  # figures for the model card
+    reference: bytes | None  # a safetensors file of inputs and the reference's logits
+
+
+def dump_card(card: Card) -> str:
+    """The text of card.json: one line a tensor and a file, so that a diff shows which."""
+    body = _card_body(card)
+    lines = [f' "{key}": {_indented(value)}' for key, value in body.items()]
+    lines.insert(1, f' "hash": "{_hash(body)}"')
+    return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
+def load_card(text: str, file: str) -> Card:
+    """The card that `dump_card` wrote; a GenError where it is damaged or was edited."""
+    body = parse_json(text, file)
+    if not isinstance(body, dict):
+        _bad_card(file, "is not a JSON object")
+    written = body.pop("hash", None)
+    if body.get("format") != FORMAT:
+        raise fail(
+            "G150",
+            f"{file} has format {body.get('format')!r}; this gen reads format {FORMAT}",
+            help="gather the facts again: gen facts SPEC --refresh",
+        )
+    if written != _hash(body):
+        _bad_card(file, "was changed after it was gathered: its hash does not agree")
+    body.pop("format")
+    _expect_keys(body, _names(Card), file)
+    tensors = [_entry(row, CardTensor, file) for row in _list(body, "tensors", file)]
+    files = [_entry(row, CardFile, file) for row in _list(body, "files", file)]
+    try:
+        card = Card(
+            source=_typed(body, "source", (str,), file),
+            revision=_typed(body, "revision", (str, type(None)), file),
+            licence=_typed(body, "licence", (str, type(None)), file),
+            config=_typed(body, "config", (dict,), file),
+            tensors=tuple(_tensor(row, file) for row in tensors),
+            files=tuple(_file(row, file) for row in files),
+            preprocessor=_typed(body, "preprocessor", (dict, type(None)), file),
+            tokenizer_config=_typed(body, "tokenizer_config", (dict, type(None)), file),
+            verified=_typed(body, "verified", (bool,), file),
+        )
+    except ValueError as error:
+        _bad_card(file, f"contradicts itself: {error}")
+    names = {f.name for f in card.files}
+    for tensor in card.tensors:
+        if tensor.file not in names:
+            _bad_card(file, f'puts "{tensor.key}" in the unlisted file "{tensor.file}"')
+    return card
+
+
+def dump_measured(measured: Mapping[str, Any]) -> str:
+    """The text of measured.json."""
+    return json.dumps(measured, indent=1, sort_keys=True, allow_nan=False) + "\n"
+
+
+def facts_hash(facts: Facts) -> str:
+    """SHA-256 of everything in the facts, in hexadecimal."""
+    measured = None if facts.measured is None else dump_measured(facts.measured)
+    parts = {
+        "card": _hash(_card_body(facts.card)),
+        "tokenizer": _digest(facts.tokenizer),
+        "measured": _digest(None if measured is None else measured.encode()),
+        "reference": _digest(facts.reference),
+    }
+    return _hash(parts)
+
+
+def parse_json(data: str | bytes, file: str, help: str = "") -> Any:
+    """JSON as RFC 8259 means it: UTF-8, finite numbers, no key twice.
+
+    Python's own reader takes NaN and the last of two equal keys; other readers of the
+    same file would not, or would take the first.
+    """
+    mend = help or "write the file anew, or fetch it again from where it came"
+    text = data if isinstance(data, str) else _decode(data, file, mend)
+    try:
+        value = json.loads(
+            text,
+            object_pairs_hook=_unique,
+            parse_constant=_no_constant,
+            parse_float=_finite,
+        )
+        if "\\u" in text:  # half of a surrogate pair cannot be written out again
+            json.dumps(value, ensure_ascii=False).encode()
+    except json.JSONDecodeError as error:
+        place = Place(file, error.lineno, error.colno, 1)
+        message = f"{file} is not valid JSON: {error.msg}"
+        raise fail("G111", message, place=place, help=mend) from None
+    except UnicodeEncodeError:
+        raise fail(
+            "G111", f"{file} has half of a surrogate pair in a string", help=mend
+        ) from None
+    except RecursionError:
+        raise fail("G111", f"{file} is nested too deeply", help=mend) from None
+    except ValueError as error:
+        raise fail("G111", f"{file} is not valid JSON: {error}", help=mend) from None
+    return value
+
+
+def _decode(data: bytes, file: str, mend: str) -> str:
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise fail(
+            "G111", f"{file} is not UTF-8: byte {error.start} is wrong", help=mend
+        ) from None
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        seen: set[str] = set()
+        for key, _ in pairs:
+            if key in seen:
+                raise ValueError(f'the key "{key}" stands there twice')
+            seen.add(key)
+    return found
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a number of JSON")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is too large for a number")
+    return number
+
+
+def _card_body(card: Card) -> dict[str, Any]:
+    """The card as JSON values, in the order of the file."""
+    return {
+        "format": FORMAT,
+        "source": card.source,
+        "revision": card.revision,
+        "licence": card.licence,
+        "verified": card.verified,
+        "config": dict(card.config),
+        "preprocessor": None if card.preprocessor is None else dict(card.preprocessor),
+        "tokenizer_config": (
+            None if card.tokenizer_config is None else dict(card.tokenizer_config)
+        ),
+        "files": [_row(f) for f in card.files],
+        "tensors": [_row(t) for t in card.tensors],
+    }
+
+
+def _row(entry: CardTensor | CardFile) -> dict[str, Any]:
+    values = ((field.name, getattr(entry, field.name)) for field in fields(entry))
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in values}
+
+
+def _indented(value: Any) -> str:
+    """A list with one entry a line, a mapping indented, anything else on its line."""
+    if isinstance(value, list) and value:
+        rows = (f"  {json.dumps(row, allow_nan=False)}" for row in value)
+        return "[\n" + ",\n".join(rows) + "\n ]"
+    text = json.dumps(value, indent=1, sort_keys=True, allow_nan=False)
+    return text.replace("\n", "\n ")
+
+
+def _hash(value: Any) -> str:
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _digest(data: bytes | None) -> str | None:
+    return None if data is None else hashlib.sha256(data).hexdigest()
+
+
+def _require_sorted(what: str, names: list[str]) -> None:
+    if any(a >= b for a, b in itertools.pairwise(names)):
+        raise ValueError(
+            f"the {what} of a card are sorted, and none stands there twice"
+        )
+
+
+def _bad_card(file: str, what: str) -> NoReturn:
+    raise fail(
+        "G150",
+        f"{file} {what}",
+        help="facts are gathered, not edited: gen facts SPEC --refresh",
+    )
+
+
+def _names(cls: type) -> set[str]:
+    return {field.name for field in fields(cls)}
+
+
+def _expect_keys(found: Mapping[str, Any], names: set[str], file: str) -> None:
+    for key in sorted(names ^ found.keys()):
+        _bad_card(file, f'{"lacks" if key in names else "has an unknown"} "{key}"')
+
+
+def _list(body: Mapping[str, Any], key: str, file: str) -> list[Any]:
+    return _typed(body, key, (list,), file)
+
+
+def _typed(
+    body: Mapping[str, Any], key: str, types: tuple[type, ...], file: str
+) -> Any:
+    value = body[key]
+    # bool is a kind of int in Python, but not here
+    if type(value) not in types:
+        _bad_card(file, f'has a wrong type of value for "{key}"')
+    return value
+
+
+def _entry(row: Any, cls: type, file: str) -> dict[str, Any]:
+    if not isinstance(row, dict):
+        _bad_card(file, f"has a row that is no object: {row!r:.60}")
+    _expect_keys(row, _names(cls), file)
+    return row
+
+
+def _tensor(row: Mapping[str, Any], file: str) -> CardTensor:
+    key = _typed(row, "key", (str,), file)
+    dtype = _typed(row, "dtype", (str,), file)
+    shape = _typed(row, "shape", (list,), file)
+    if dtype not in ITEMSIZE:
+        _bad_card(file, f'has an unknown dtype for "{key}": "{dtype}"')
+    if not all(type(n) is int and n >= 0 for n in shape):
+        _bad_card(file, f'has a wrong shape for "{key}"')
+    return CardTensor(key, dtype, tuple(shape), _typed(row, "file", (str,), file))
+
+
+def _file(row: Mapping[str, Any], file: str) -> CardFile:
+    return CardFile(
+        name=_typed(row, "name", (str,), file),
+        size=_typed(row, "size", (int, type(None)), file),
+        sha256=_typed(row, "sha256", (str, type(None)), file),
+    )

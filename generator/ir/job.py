@@ -1,0 +1,270 @@
+"""The job: everything a package is rendered from, as frozen dataclasses.
+
+A model is a list of modules, each a straight list of operations on named values. A
+module holds its parameters and its instances of other modules; what a parameter's value
+comes from stands beside it. Import writes every block as modules of its own; grouping
+makes one of those that are equal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Literal
+
+from generator.ir.dims import Dim, Type
+from generator.ir.plans import DataPlan, TargetPlan, Task, TrainPlan
+from generator.ir.sources import Checkpoint, Shape, Source, rebuild
+
+Level = Literal["imported", "optimised", "shaped"]
+# Of a parameter: a matrix and an embedding decay; a bias and a norm's gain do not.
+Role = Literal["matrix", "embedding", "bias", "norm"]
+ROLES: tuple[Role, ...] = ("matrix", "embedding", "bias", "norm")
+DECAYED: frozenset[Role] = frozenset({"matrix", "embedding"})
+
+
+@dataclass(frozen=True)
+class Const:
+    """A use of a named constant, printed as `$name`."""
+
+    name: str
+
+
+Attr = bool | int | float | str | Const | Dim | tuple[Dim, ...] | tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Value:
+    """A named value. What stands behind a dot in its name only tells it from others."""
+
+    name: str
+    type: Type
+
+    @property
+    def base(self) -> str:
+        return self.name.split(".")[0]
+
+
+@dataclass(frozen=True)
+class Op:
+    kind: str
+    results: tuple[Value, ...]
+    args: tuple[str, ...] = ()
+    name: str = ""  # its parameters, or the instance that it calls
+    attrs: tuple[tuple[str, Attr], ...] = ()  # sorted by name
+    place: str = ""  # the key of the spec that it is there for: "backbone.from"
+
+    @cached_property
+    def attrs_dict(self) -> dict[str, Attr]:
+        return dict(self.attrs)
+
+
+@dataclass(frozen=True)
+class ParameterDef:
+    """A parameter of a module: `q.weight`, where `q` names the operation that reads it."""
+
+    name: str
+    type: Type
+    role: Role
+    source: Source
+    place: str = ""
+
+
+@dataclass(frozen=True)
+class Instance:
+    """A module in a module. With a count, `blocks.0` stands for that many in a row.
+
+    `keys` goes before the checkpoint's keys in it; `{i}` there is the instance's number.
+    """
+
+    name: str
+    module: str
+    keys: str = ""
+    depth: int = -1  # distance from the input, for layer-wise decay; -1: its parent's
+    count: int = 1
+
+    def each(self) -> Iterator[tuple[str, str, int]]:
+        """Name, keys and depth of each of the instances that it stands for."""
+        if self.count == 1 and "{i}" not in self.keys:
+            yield self.name, self.keys, self.depth
+            return
+        stem, _, first = self.name.rpartition(".")
+        for step in range(self.count):
+            number = int(first) + step
+            depth = self.depth if self.depth < 0 else self.depth + step
+            yield f"{stem}.{number}", self.keys.replace("{i}", str(number)), depth
+
+
+@dataclass(frozen=True)
+class Module:
+    name: str
+    inputs: tuple[Value, ...]
+    ops: tuple[Op, ...]
+    outputs: tuple[str, ...]
+    parameters: tuple[ParameterDef, ...] = ()
+    instances: tuple[Instance, ...] = ()
+    doc: str = ""  # one sentence, for the docstring
+
+    @cached_property
+    def types(self) -> dict[str, Type]:
+        """The type of every value in it."""
+        values = [*self.inputs, *(r for op in self.ops for r in op.results)]
+        return {v.name: v.type for v in values}
+
+    @property
+    def output_types(self) -> tuple[Type, ...]:
+        return tuple(self.types[name] for name in self.outputs)
+
+    def instance(self, name: str) -> Instance:
+        return next(i for i in self.instances if i.name == name)
+
+
+@dataclass(frozen=True)
+class DimDef:
+    """A dimension. One that varies from batch to batch has no size, perhaps a bound."""
+
+    symbol: str
+    size: int | None
+    name: str = ""  # its field in Config; "" for one that has none
+    bound: int | None = None
+    doc: str = ""
+
+
+@dataclass(frozen=True)
+class ConstDef:
+    name: str
+    value: float | int
+    doc: str = ""
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A tensor of the checkpoint, as its header states it."""
+
+    key: str
+    dtype: str  # safetensors' name: F32, BF16, ...
+    shape: Shape
+
+
+@dataclass(frozen=True)
+class Unused:
+    """A tensor of the checkpoint that the model does not read, and why."""
+
+    key: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Model:
+    title: str  # "BERT encoder"
+    dims: tuple[DimDef, ...]
+    consts: tuple[ConstDef, ...]
+    tensors: tuple[Tensor, ...]
+    unused: tuple[Unused, ...]
+    modules: tuple[
+        Module, ...
+    ]  # in the order of their definition; the last is the model
+
+    @property
+    def main(self) -> Module:
+        return self.modules[-1]
+
+    @cached_property
+    def by_name(self) -> dict[str, Module]:
+        return {m.name: m for m in self.modules}
+
+    @cached_property
+    def sizes(self) -> dict[str, int]:
+        """Sizes of the dimensions that have one."""
+        return {d.symbol: d.size for d in self.dims if d.size is not None}
+
+    @cached_property
+    def varying(self) -> frozenset[str]:
+        """Dimensions that change from batch to batch; a call may bind them."""
+        return frozenset(d.symbol for d in self.dims if d.size is None)
+
+    @cached_property
+    def constants(self) -> dict[str, float | int]:
+        return {c.name: c.value for c in self.consts}
+
+    def with_modules(self, changed: Mapping[str, Module]) -> Model:
+        """The same with modules replaced by name."""
+        return replace(
+            self, modules=tuple(changed.get(m.name, m) for m in self.modules)
+        )
+
+
+@dataclass(frozen=True)
+class Backbone:
+    source: str  # the spec's own string
+    revision: str | None  # the hub's commit, where it came from there
+    licence: str | None
+    architecture: str  # the checkpoint's model_type; for messages and the oracle only
+
+
+@dataclass(frozen=True)
+class Job:
+    name: str
+    task: Task
+    labels: tuple[str, ...]
+    backbone: Backbone
+    model: Model
+    data: DataPlan
+    train: TrainPlan
+    target: TargetPlan
+    frozen: tuple[str, ...] = ()  # paths of modules whose parameters do not train
+    level: Level = "imported"
+
+
+@dataclass(frozen=True)
+class ParameterInfo:
+    """A parameter of the whole model, by its name in the state dict."""
+
+    path: str
+    shape: Shape
+    role: Role
+    decay: bool
+    depth: int
+    frozen: bool
+    source: Source  # with the checkpoint's full keys
+
+
+def parameters(job: Job) -> tuple[ParameterInfo, ...]:
+    """Every parameter, in the order of the modules' definitions."""
+    return tuple(walk_parameters(job.model, job.frozen))
+
+
+def walk_parameters(
+    model: Model, frozen: tuple[str, ...] = ()
+) -> Iterator[ParameterInfo]:
+    def walk(module: Module, path: str, prefix: str, depth: int):
+        for p in module.parameters:
+            full = path + p.name
+            yield ParameterInfo(
+                path=full,
+                shape=p.type.sizes(model.sizes),
+                role=p.role,
+                decay=p.role in DECAYED,
+                depth=depth,
+                frozen=any(full == f or full.startswith(f + ".") for f in frozen),
+                source=absolute(p.source, prefix),
+            )
+        for instance in module.instances:
+            inner = model.by_name[instance.module]
+            for name, keys, own in instance.each():
+                yield from walk(
+                    inner, f"{path}{name}.", prefix + keys, depth if own < 0 else own
+                )
+
+    yield from walk(model.main, "", "", 0)
+
+
+def absolute(source: Source, prefix: str) -> Source:
+    """A module's source with the checkpoint's full keys."""
+    return rebuild(
+        source,
+        lambda leaf: (
+            Checkpoint(prefix + leaf.key) if isinstance(leaf, Checkpoint) else leaf
+        ),
+    )

@@ -1,0 +1,91 @@
+"""The parts of a job beside its model: what to read, how to train, what to run on.
+
+A plan is a frozen dataclass of plain values, resolved: nothing in it refers back to the
+spec or to the checkpoint's configuration, so rendering needs nothing but the plan.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Task = Literal[
+    "text-classification", "multi-label", "regression", "image-classification"
+]
+Format = Literal["csv", "jsonl", "parquet"]
+
+
+@dataclass(frozen=True)
+class TextPlan:
+    """How text becomes token ids, by the tokenizer.json that ships in the package."""
+
+    columns: tuple[str, ...]  # one column, or the two of a pair
+    max_tokens: int  # longer rows are cut, special tokens included
+    pad_id: int  # rows are padded on the right with it, and the padding is masked
+    token_types: bool  # whether forward takes the segment (0 or 1) of every token
+    # Set where the checkpoint's tokenizer.json was not at hand when this was compiled.
+    tokenizer_missing: bool = False
+
+
+@dataclass(frozen=True)
+class ImagePlan:
+    """How an image file becomes pixels f32 (3, height, width), as the checkpoint wants.
+
+    The steps are in order: convert to RGB, resize, crop, rescale, normalise.
+    """
+
+    column: str  # paths, relative to the folder of the data file
+    resize: tuple[int, int] | None  # height, width of the resize; None leaves it out
+    # "exact" stretches to `resize`; "shortest" keeps the ratio, resize[0] the short side
+    resize_mode: Literal["exact", "shortest"]
+    resample: Literal["nearest", "lanczos", "bilinear", "bicubic", "box", "hamming"]
+    crop: tuple[int, int] | None  # height, width of the centre crop
+    rescale: float  # multiplies the 0..255 values; 1.0 leaves it out
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class DataPlan:
+    """Where rows come from and which columns count. Paths are the spec's own strings."""
+
+    train: str
+    valid: str | None  # None: a seeded, stratified part of the training rows
+    test: str | None
+    valid_fraction: float  # used where valid is None
+    test_fraction: float  # used where test is None
+    formats: tuple[Format, ...]  # those that the files above need, sorted
+    inputs: TextPlan | ImagePlan
+    # The label column; for several targets (regression), one column each.
+    label: tuple[str, ...]
+    separator: str  # multi-label in CSV: what stands between two labels of a row
+
+
+@dataclass(frozen=True)
+class TrainPlan:
+    """The recipe. Defaults are resolved; a 0 that means "off" says so."""
+
+    epochs: int
+    batch: int  # examples a step; 0 where batch_tokens rules
+    batch_tokens: int  # padded tokens a step; 0 where batch rules
+    lr: float
+    schedule: Literal["linear", "cosine", "constant"]
+    warmup: float  # fraction of the steps
+    weight_decay: float
+    layer_decay: float  # lr factor for each block further from the head; 1 is off
+    clip: float  # largest gradient norm; 0 is off
+    accumulate: int  # batches an optimizer step
+    label_smoothing: float
+    class_weights: tuple[float, ...] | Literal["none", "balanced"]
+    early_stopping: int  # evaluations without a better score before it ends; 0 is off
+    seed: int
+    evaluate_every: int  # optimizer steps; 0: at the end of each epoch
+    save_every: int  # optimizer steps between checkpoints; 0: at the end of each epoch
+    max_bad_steps: int  # steps with a loss that is not finite before it gives up
+
+
+@dataclass(frozen=True)
+class TargetPlan:
+    device: Literal["cpu", "cuda"]
+    precision: Literal["fp32", "bf16"]  # bf16 is autocast; the weights stay fp32
+    compile: bool

@@ -1,0 +1,661 @@
+"""The text form of a job, `.gir`: `parse(print_job(job)) == job`.
+
+It is the boundary between the two halves of the compiler: whatever renders or
+interprets a job reads nothing but this. One item a line; an indented line belongs to the
+module or the plan above it; a line that starts with `#` is a comment. Strings are JSON.
+
+    module Attention(%x: f32[B,T,C], %mask: bool[B,1,1,T]?) -> %y
+      doc "Every token attends to every real token."
+      param q.weight: f32[H*D,C] matrix = ckpt "self.query.weight"
+      %q: f32[B,T,H*D] = linear q(%x)
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import types
+import typing
+from collections.abc import Iterator
+from dataclasses import MISSING, dataclass, fields
+from typing import Any, get_args, get_origin, get_type_hints
+
+from generator.errors import GenError, Place, fail
+from generator.ir.dims import Dim, Type, parse_dim, parse_type
+from generator.ir.job import (
+    ROLES,
+    Attr,
+    Backbone,
+    Const,
+    ConstDef,
+    DimDef,
+    Instance,
+    Job,
+    Level,
+    Model,
+    Module,
+    Op,
+    ParameterDef,
+    Tensor,
+    Unused,
+    Value,
+)
+from generator.ir.plans import (
+    DataPlan,
+    ImagePlan,
+    TargetPlan,
+    Task,
+    TextPlan,
+    TrainPlan,
+)
+from generator.ir.sources import (
+    Checkpoint,
+    Concatenate,
+    Init,
+    Parameter,
+    Row,
+    Rows,
+    Source,
+    Sum,
+    Tie,
+    Transpose,
+)
+
+VERSION = 1
+
+# ---------------------------------------------------------------------------- printing
+
+
+def _q(text: str) -> str:
+    return json.dumps(text)
+
+
+def print_job(job: Job) -> str:
+    """The whole job as text, ending in a newline."""
+    return "\n".join(_job_lines(job)) + "\n"
+
+
+def _job_lines(job: Job) -> Iterator[str]:
+    yield f"gir {VERSION}"
+    yield f"job {_q(job.name)}"
+    yield f"level {job.level}"
+    yield f"task {job.task}"
+    yield f"labels {json.dumps(list(job.labels))}"
+    if job.frozen:
+        yield f"frozen {json.dumps(list(job.frozen))}"
+    yield ""
+    yield from _plan_lines("backbone", job.backbone)
+    yield from _plan_lines("data", job.data, skip=("inputs",))
+    kind = "text" if isinstance(job.data.inputs, TextPlan) else "image"
+    yield from _plan_lines(kind, job.data.inputs)
+    yield from _plan_lines("train", job.train)
+    yield from _plan_lines("target", job.target)
+    yield from _model_lines(job.model)
+
+
+def _plan_lines(name: str, plan: Any, skip: tuple[str, ...] = ()) -> Iterator[str]:
+    yield f"plan {name}"
+    for f in fields(plan):
+        if f.name not in skip:
+            yield f"  {f.name} = {json.dumps(getattr(plan, f.name))}"
+    yield ""
+
+
+def _model_lines(model: Model) -> Iterator[str]:
+    yield f"model {_q(model.title)}"
+    for d in model.dims:
+        bound = "" if d.bound is None else f" <= {d.bound}"
+        size = "?" if d.size is None else d.size
+        yield f"dim {d.symbol} = {size}{bound} {_q(d.name)} {_q(d.doc)}"
+    for c in model.consts:
+        yield f"const {c.name} = {c.value!r} {_q(c.doc)}"
+    for t in model.tensors:
+        yield f"tensor {_q(t.key)} {t.dtype} {list(t.shape)}"
+    for u in model.unused:
+        yield f"unused {_q(u.key)} because {_q(u.reason)}"
+    for module in model.modules:
+        yield ""
+        yield from _module_lines(module)
+
+
+def _module_lines(m: Module) -> Iterator[str]:
+    inputs = ", ".join(f"%{v.name}: {v.type}" for v in m.inputs)
+    yield f"module {m.name}({inputs}) -> {', '.join('%' + o for o in m.outputs)}"
+    if m.doc:
+        yield f"  doc {_q(m.doc)}"
+    for i in m.instances:
+        count = f" count {i.count}" if i.count != 1 else ""
+        depth = f" depth {i.depth}" if i.depth >= 0 else ""
+        yield f"  sub {i.name} = {i.module} keys {_q(i.keys)}{depth}{count}"
+    for p in m.parameters:
+        source = print_source(p.source)
+        yield f"  param {p.name}: {p.type} {p.role} = {source}{_place(p.place)}"
+    for op in m.ops:
+        yield "  " + print_op(op)
+
+
+def print_op(op: Op) -> str:
+    results = ", ".join(f"%{r.name}: {r.type}" for r in op.results)
+    name = f" {op.name}" if op.name else ""
+    args = ", ".join("%" + a for a in op.args)
+    attrs = "".join(f" {k}={_print_attr(v)}" for k, v in op.attrs)
+    return f"{results} = {op.kind}{name}({args}){attrs}{_place(op.place)}"
+
+
+def _place(place: str) -> str:
+    return f" @{place}" if place else ""
+
+
+def _print_attr(value: Attr) -> str:
+    match value:
+        case bool():
+            return "true" if value else "false"
+        case Const(name):
+            return f"${name}"
+        case Dim():
+            return f"#{value}"
+        case tuple() if value and all(isinstance(v, Dim) for v in value):
+            return "#[" + ",".join(map(str, value)) + "]"
+        case tuple():
+            return "[" + ",".join(repr(float(v)) for v in value) + "]"  # type: ignore
+        case str():
+            return _q(value)
+        case _:
+            return repr(value)
+
+
+def print_source(source: Source) -> str:
+    match source:
+        case Checkpoint(key):
+            return f"ckpt {_q(key)}"
+        case Parameter(path):
+            return f"old {_q(path)}"
+        case Tie(path):
+            return f"tie {_q(path)}"
+        case Init(kind, value):
+            return f"init {kind} {value!r}"
+        case Concatenate(parts):
+            return f"cat({', '.join(map(print_source, parts))})"
+        case Sum(parts):
+            return f"sum({', '.join(map(print_source, parts))})"
+        case Rows(of, start, stop):
+            return f"rows({print_source(of)}, {start}, {stop})"
+        case Row(of, index):
+            return f"row({print_source(of)}, {index})"
+        case Transpose(of):
+            return f"transpose({print_source(of)})"
+
+
+# ----------------------------------------------------------------------------- parsing
+
+_TOKEN = re.compile(
+    r"""\s*(?:
+      (?P<string>"(?:[^"\\]|\\.)*")
+    | (?P<value>%[A-Za-z_][\w]*(?:\.[\w]+)*)
+    | (?P<type>(?:f32|i64|bool)\[[^\]]*\]\??)
+    | (?P<dims>\#(?:\[[^\]]*\]|[\w*+]+))
+    | (?P<floats>\[[^\]]*\])
+    | (?P<const>\$[A-Za-z_]\w*)
+    | (?P<place>@[\w.\-\[\]]+)
+    | (?P<number>-?\d+(?:\.\d+)?(?:e[+-]?\d+)?|-?inf|nan)(?![\w.])
+    | (?P<arrow>->)
+    | (?P<bound><=)
+    | (?P<word>[A-Za-z_][\w\-]*(?:\.[\w\-]+)*)
+    | (?P<mark>[=(),:?])
+    )""",
+    re.VERBOSE,
+)
+
+
+@dataclass
+class _Line:
+    """The tokens of one line and how far they are read."""
+
+    file: str
+    number: int
+    text: str
+    indented: bool
+    tokens: list[tuple[str, str, int]]
+    at: int = 0
+
+    def error(self, message: str) -> GenError:
+        if self.at < len(self.tokens):
+            _, text, column = self.tokens[self.at]
+            place = Place(self.file, self.number, column + 1, len(text))
+        else:
+            place = Place(self.file, self.number, len(self.text) + 1, 1)
+        return fail("G301", message, place=place, help="see docs/ir.md for the grammar")
+
+    def peek(self) -> tuple[str, str]:
+        return self.tokens[self.at][:2] if self.at < len(self.tokens) else ("end", "")
+
+    def take(self, *kinds: str) -> str:
+        kind, text = self.peek()
+        if kind not in kinds:
+            raise self.error(f"expected {' or '.join(kinds)}, not {text or 'the end'}")
+        self.at += 1
+        return text
+
+    def mark(self, text: str) -> None:
+        if self.peek()[1] != text:
+            raise self.error(f'expected "{text}", not {self.peek()[1] or "the end"}')
+        self.at += 1
+
+    def maybe(self, text: str) -> bool:
+        if self.peek()[1] == text and self.peek()[0] != "string":
+            self.at += 1
+            return True
+        return False
+
+    def string(self) -> str:
+        text = self.take("string")
+        try:
+            return json.loads(text)
+        except ValueError:
+            self.at -= 1
+            raise self.error(f"not a JSON string: {text}") from None
+
+    def integer(self) -> int:
+        text = self.take("number")
+        try:
+            return int(text)
+        except ValueError:
+            self.at -= 1
+            raise self.error(f"expected a whole number, not {text}") from None
+
+    def done(self) -> None:
+        if self.at < len(self.tokens):
+            raise self.error(f"nothing is expected here, not {self.peek()[1]}")
+
+    def type(self) -> Type:
+        text = self.take("type")
+        try:
+            return parse_type(text)
+        except ValueError as e:
+            self.at -= 1
+            raise self.error(str(e)) from None
+
+
+def _lines(text: str, file: str) -> Iterator[_Line]:
+    for number, raw in enumerate(text.split("\n"), start=1):
+        stripped = raw.strip()
+        if not stripped or stripped.startswith("#"):
+            continue
+        line = _Line(file, number, raw, raw[:1].isspace(), [])
+        if re.match(r"\s+[\w]+ = |(labels|frozen) ", raw):
+            yield line  # a plan's value is JSON and not made of our tokens
+            continue
+        at = 0
+        while raw[at:].strip():
+            match = _TOKEN.match(raw, at)
+            if not match:
+                line.tokens.append(("?", raw[at:].strip()[:1], at))
+                line.at = len(line.tokens) - 1
+                raise line.error("not a token of this language")
+            kind = match.lastgroup or ""
+            line.tokens.append((kind, match[kind], match.start(kind)))
+            at = match.end()
+        yield line
+
+
+_PLANS: dict[str, type] = {
+    "backbone": Backbone,
+    "data": DataPlan,
+    "text": TextPlan,
+    "image": ImagePlan,
+    "train": TrainPlan,
+    "target": TargetPlan,
+}
+
+
+def parse_job(text: str, file: str = "job.gir") -> Job:
+    """The job that a text describes; GenError (G301) at what is not a job's text."""
+    head: dict[str, Any] = {}
+    plans: dict[str, dict[str, Any]] = {}
+    model: dict[str, Any] = {
+        "dims": [],
+        "consts": [],
+        "tensors": [],
+        "unused": [],
+        "modules": [],
+    }
+    plan: dict[str, Any] | None = None
+    module: dict[str, Any] | None = None
+    last: _Line | None = None
+    for line in _lines(text, file):
+        last = line
+        if not line.tokens:  # JSON
+            key, _, value = line.text.strip().partition(" ")
+            value = value.removeprefix("= ") if line.indented else value
+            try:
+                parsed = json.loads(value)
+            except ValueError:
+                raise line.error("expected a JSON value") from None
+            into = plan if line.indented else head
+            if into is None or key in into:
+                raise line.error(f'"{key}" does not belong here, or stands twice')
+            parsed = _retype(parsed, Any)
+            if into is head and not _fits(parsed, tuple[str, ...]):
+                raise line.error(f"{key} is a list of strings")
+            into[key] = parsed
+        elif line.indented:
+            if module is None:
+                raise line.error("an indented line belongs to a module or a plan")
+            _module_line(line, module)
+            line.done()
+        else:
+            plan, module = _top_line(line, head, plans, model)
+            line.done()
+    if last is None:
+        raise fail("G301", f"{file} is empty", help="see docs/ir.md for the grammar")
+    last.at = len(last.tokens)
+    for needed in ("gir", "job", "level", "task", "labels", "title"):
+        if needed not in head:
+            raise last.error(f'the job has no "{needed}" line')
+    if set(plans) - {"text", "image"} != set(_PLANS) - {"text", "image"}:
+        raise last.error(f"the job has the plans {sorted(plans)} and needs {[*_PLANS]}")
+    kinds = [k for k in ("text", "image") if k in plans]
+    if len(kinds) != 1:
+        raise last.error("the job needs one plan of text or image")
+    if "inputs" in plans["data"]:
+        raise last.error('"inputs" is a plan of its own, text or image')
+    kind = kinds[0]
+    plans["data"]["inputs"] = _construct(_PLANS[kind], plans.pop(kind), last)
+    return Job(
+        name=head["job"],
+        task=head["task"],
+        labels=head["labels"],
+        backbone=_construct(Backbone, plans["backbone"], last),
+        model=Model(
+            title=head["title"],
+            **{k: tuple(v) for k, v in model.items() if k != "modules"},
+            modules=tuple(_finish(m) for m in model["modules"]),
+        ),
+        data=_construct(DataPlan, plans["data"], last),
+        train=_construct(TrainPlan, plans["train"], last),
+        target=_construct(TargetPlan, plans["target"], last),
+        frozen=head.get("frozen", ()),
+        level=head["level"],
+    )
+
+
+def _construct(kind: type, values: dict[str, Any], line: _Line) -> Any:
+    """A plan from JSON values; every field must be there and of its type."""
+    hints = get_type_hints(kind)
+    names = {f.name for f in fields(kind)}
+    needed = {f.name for f in fields(kind) if f.default is MISSING}
+    if unknown := set(values) - names:
+        raise line.error(f"{kind.__name__} has no {sorted(unknown)}")
+    if missing := needed - set(values):
+        raise line.error(f"{kind.__name__} needs {sorted(missing)}")
+    typed = {}
+    for name, value in values.items():
+        typed[name] = _retype(value, hints[name])
+        if not _fits(typed[name], hints[name]):
+            raise line.error(f"{kind.__name__}.{name} cannot be {value!r}")
+    return kind(**typed)
+
+
+def _retype(value: Any, hint: Any) -> Any:
+    if isinstance(value, list):
+        return tuple(_retype(v, Any) for v in value)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    return value
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    origin = get_origin(hint)
+    if hint is Any:
+        return True
+    if origin is typing.Literal:
+        return value in get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return any(_fits(value, h) for h in get_args(hint))
+    if origin is tuple:
+        inner = get_args(hint)
+        if not isinstance(value, tuple):
+            return False
+        if inner[1:] == (Ellipsis,):
+            return all(_fits(v, inner[0]) for v in value)
+        return len(value) == len(inner) and all(map(_fits, value, inner))
+    if hint in (int, float) and isinstance(value, bool):
+        return False
+    if hint is float:
+        return isinstance(value, (int, float))
+    return isinstance(value, hint)
+
+
+def _top_line(
+    line: _Line, head: dict[str, Any], plans: dict[str, Any], model: dict[str, Any]
+) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+    """Read a line that is not indented; what the indented ones after it go into."""
+    word = line.take("word")
+    if word in head or (word == "model" and "title" in head):
+        line.at -= 1
+        raise line.error(f'"{word}" stands twice')
+    match word:
+        case "gir":
+            if (version := line.integer()) != VERSION:
+                line.at -= 1
+                raise line.error(f"this reads version {VERSION}, not {version}")
+            head["gir"] = version
+        case "job":
+            head["job"] = line.string()
+        case "level" | "task":
+            known = get_args(Level if word == "level" else Task)
+            head[word] = line.take("word")
+            if head[word] not in known:
+                line.at -= 1
+                raise line.error(
+                    f"no {word} {head[word]}; there are {', '.join(known)}"
+                )
+        case "plan":
+            name = line.take("word")
+            if name not in _PLANS or name in plans:
+                line.at -= 1
+                raise line.error(f"there is one plan of each of {[*_PLANS]}")
+            plans[name] = {}
+            return plans[name], None
+        case "model":
+            head["title"] = line.string()
+        case "dim":
+            symbol = line.take("word")
+            line.mark("=")
+            size = None if line.maybe("?") else line.integer()
+            bound = line.integer() if line.maybe("<=") else None
+            name, doc = line.string(), line.string()
+            model["dims"].append(DimDef(symbol, size, name, bound, doc))
+        case "const":
+            name = line.take("word")
+            line.mark("=")
+            value = _number(line.take("number"))
+            model["consts"].append(ConstDef(name, value, line.string()))
+        case "tensor":
+            key, dtype = line.string(), line.take("word")
+            model["tensors"].append(Tensor(key, dtype, _shape(line)))
+        case "unused":
+            key = line.string()
+            line.mark("because")
+            model["unused"].append(Unused(key, line.string()))
+        case "module":
+            module = _module_head(line)
+            model["modules"].append(module)
+            return None, module
+        case _:
+            line.at -= 1
+            raise line.error(f'no line starts with "{word}"')
+    return None, None
+
+
+def _shape(line: _Line) -> tuple[int, ...]:
+    text = line.take("floats")
+    try:
+        return tuple(int(size) for size in text[1:-1].split(",") if text[1:-1].strip())
+    except ValueError:
+        line.at -= 1
+        raise line.error(f"not a shape: {text}") from None
+
+
+def _number(text: str) -> int | float:
+    return int(text) if re.fullmatch(r"-?\d+", text) else float(text)
+
+
+def _values(line: _Line) -> tuple[Value, ...]:
+    """`%a: f32[B], %b: f32[B]`, none or more."""
+    values = []
+    while line.peek()[0] == "value":
+        name = line.take("value")[1:]
+        line.mark(":")
+        values.append(Value(name, line.type()))
+        if not line.maybe(","):
+            break
+    return tuple(values)
+
+
+def _names(line: _Line) -> tuple[str, ...]:
+    names = []
+    while line.peek()[0] == "value":
+        names.append(line.take("value")[1:])
+        if not line.maybe(","):
+            break
+    return tuple(names)
+
+
+def _module_head(line: _Line) -> dict[str, Any]:
+    name = line.take("word")
+    line.mark("(")
+    inputs = _values(line)
+    line.mark(")")
+    line.take("arrow")
+    return {
+        "name": name,
+        "inputs": inputs,
+        "outputs": _names(line),
+        "ops": [],
+        "parameters": [],
+        "instances": [],
+        "doc": "",
+    }
+
+
+def _finish(module: dict[str, Any]) -> Module:
+    lists = {k: tuple(v) for k, v in module.items() if isinstance(v, list)}
+    return Module(**{**module, **lists})
+
+
+def _module_line(line: _Line, module: dict[str, Any]) -> None:
+    if line.peek()[0] == "value":
+        module["ops"].append(_op(line))
+        return
+    match line.take("word"):
+        case "doc":
+            module["doc"] = line.string()
+        case "sub":
+            name = line.take("word")
+            line.mark("=")
+            inner = line.take("word")
+            line.mark("keys")
+            keys = line.string()
+            depth = line.integer() if line.maybe("depth") else -1
+            count = line.integer() if line.maybe("count") else 1
+            module["instances"].append(Instance(name, inner, keys, depth, count))
+        case "param":
+            name = line.take("word")
+            line.mark(":")
+            kind = line.type()
+            role = line.take("word")
+            if role not in ROLES:
+                line.at -= 1
+                raise line.error(f"no role {role}; there are {', '.join(ROLES)}")
+            line.mark("=")
+            source = _source(line)
+            module["parameters"].append(
+                ParameterDef(name, kind, role, source, _parse_place(line))
+            )
+        case _:
+            line.at -= 1
+            raise line.error("a module has doc, sub, param and operations")
+
+
+def _parse_place(line: _Line) -> str:
+    return line.take("place")[1:] if line.peek()[0] == "place" else ""
+
+
+def _op(line: _Line) -> Op:
+    results = _values(line)
+    line.mark("=")
+    kind = line.take("word")
+    name = line.take("word", "number") if line.peek()[0] in ("word", "number") else ""
+    line.mark("(")
+    args = _names(line)
+    line.mark(")")
+    attrs = []
+    while line.peek()[0] == "word":
+        key = line.take("word")
+        line.mark("=")
+        attrs.append((key, _attr(line)))
+    return Op(kind, results, args, name, tuple(attrs), _parse_place(line))
+
+
+def _attr(line: _Line) -> Attr:
+    kind, text = line.peek()
+    line.at += 1
+    try:
+        match kind:
+            case "string":
+                return json.loads(text)
+            case "const":
+                return Const(text[1:])
+            case "dims" if text.startswith("#["):
+                return tuple(parse_dim(d) for d in text[2:-1].split(","))
+            case "dims":
+                return parse_dim(text[1:])
+            case "floats":
+                return tuple(float(v) for v in text[1:-1].split(",") if text[1:-1])
+            case "number":
+                return _number(text)
+            case "word" if text in ("true", "false"):
+                return text == "true"
+    except ValueError:
+        pass  # the message below says it better than the parser of the part
+    line.at -= 1
+    raise line.error(f"not a value of an attribute: {text}")
+
+
+def _source(line: _Line) -> Source:
+    word = line.take("word")
+    match word:
+        case "ckpt":
+            return Checkpoint(line.string())
+        case "old":
+            return Parameter(line.string())
+        case "tie":
+            return Tie(line.string())
+        case "init":
+            kind = line.take("word")
+            if kind not in ("normal", "constant"):
+                line.at -= 1
+                raise line.error(f"no initialisation {kind}")
+            return Init(kind, float(line.take("number")))
+        case "cat" | "sum":
+            line.mark("(")
+            parts = [_source(line)]
+            while line.maybe(","):
+                parts.append(_source(line))
+            line.mark(")")
+            return (Concatenate if word == "cat" else Sum)(tuple(parts))
+        case "rows" | "row" | "transpose":
+            line.mark("(")
+            of = _source(line)
+            numbers = []
+            while line.maybe(","):
+                numbers.append(line.integer())
+            line.mark(")")
+            if len(numbers) != {"rows": 2, "row": 1, "transpose": 0}[word]:
+                raise line.error(f"{word} takes another number of rows")
+            return {"rows": Rows, "row": Row, "transpose": Transpose}[word](
+                of, *numbers
+            )
+    line.at -= 1
+    raise line.error(f"no source {word}")

@@ -1,0 +1,542 @@
+"""What a valid job is, by level. Run after import and after every pass.
+
+Every message has a code of its own and a test. A job that fails here is a fault of the
+compiler or of a hand-written `.gir`, never of a spec: those are refused before.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from keyword import iskeyword
+
+from generator.errors import Diagnostic, GenError
+from generator.ir.dims import Dim, Type
+from generator.ir.job import (
+    Const,
+    Job,
+    Model,
+    Module,
+    Op,
+    ParameterDef,
+    walk_parameters,
+)
+from generator.ir.ops import OpError, infer
+from generator.ir.plans import TextPlan
+from generator.ir.sources import (
+    Checkpoint,
+    Init,
+    Parameter,
+    ShapeError,
+    Tie,
+    keys,
+    leaves,
+    shape_of,
+    whole,
+)
+
+LEVELS = ("imported", "optimised", "shaped")
+CALLS = frozenset({"call", "repeat"})
+# safetensors' names of the dtypes that a parameter may be stored in.
+FLOATS = frozenset({"F64", "F32", "F16", "BF16"})
+# What the data gives: dtype and number of dimensions.
+INPUTS: dict[str, tuple[str, int]] = {
+    "ids": ("i64", 2),
+    "types": ("i64", 2),
+    "mask": ("bool", 2),
+    "pixels": ("f32", 4),
+}
+
+
+def verify(job: Job, after: str = "") -> None:
+    """GenError with everything that is wrong; `after` names the pass that ran."""
+    found = list(problems(job))
+    if found:
+        where = f" after {after}" if after else ""
+        raise GenError(
+            [
+                Diagnostic(
+                    d.code, f"invalid job{where}: {d.message}", d.place, help=d.help
+                )
+                for d in found
+            ]
+        )
+
+
+def problems(job: Job) -> Iterator[Diagnostic]:
+    """Everything that is wrong with a job, in the order of its text."""
+    yield from _head(job)
+    yield from _dims(job.model)
+    structure = list(_structure(job.model))
+    yield from structure
+    for module in job.model.modules:
+        yield from _Checker(job.model, module).problems()
+    if not structure:  # a walk over instances needs them to be there and finite
+        yield from _weights(job)
+        yield from _level(job)
+        yield from _interface(job)
+
+
+def _head(job: Job) -> Iterator[Diagnostic]:
+    if job.level not in LEVELS:
+        yield Diagnostic("G310", f"no level {job.level!r}; there are {LEVELS}")
+    if not job.labels or len(set(job.labels)) != len(job.labels):
+        yield Diagnostic("G311", "labels are at least one, and no two are the same")
+
+
+def _dims(model: Model) -> Iterator[Diagnostic]:
+    for symbol, n in Counter(d.symbol for d in model.dims).items():
+        if n > 1:
+            yield Diagnostic("G312", f"dimension {symbol} is defined {n} times")
+    for name, n in Counter(d.name for d in model.dims if d.name).items():
+        if n > 1:
+            yield Diagnostic("G312", f"two dimensions are named {name}")
+    for d in model.dims:
+        if d.size is not None and d.size < 1:
+            yield Diagnostic("G313", f"dimension {d.symbol} is {d.size}, not positive")
+        if d.bound is not None and (d.size is not None or d.bound < 1):
+            yield Diagnostic("G313", f"the bound of dimension {d.symbol} cannot hold")
+    for name in [d.symbol for d in model.dims] + [d.name for d in model.dims if d.name]:
+        if not _is_name(name):
+            yield Diagnostic("G321", f"dimension {name} cannot be a name in Python")
+    for c in model.consts:
+        if not _is_name(c.name):
+            yield Diagnostic("G321", f"constant {c.name} cannot be a name in Python")
+    for name, n in Counter(c.name for c in model.consts).items():
+        if n > 1:
+            yield Diagnostic("G314", f"constant {name} is defined {n} times")
+
+
+def _structure(model: Model) -> Iterator[Diagnostic]:
+    """Modules exist, are defined before their use, and are all reached."""
+    if not model.modules:
+        yield Diagnostic("G315", "the model has no modules")
+        return
+    seen: set[str] = set()
+    used: set[str] = {model.main.name}
+    for module in model.modules:
+        if module.name in seen:
+            yield Diagnostic("G316", f"module {module.name} is defined twice")
+        for instance in module.instances:
+            used.add(instance.module)
+            if instance.module not in seen:
+                yield Diagnostic(
+                    "G317",
+                    f"{module.name}.{instance.name} is a {instance.module}, "
+                    "which is not defined before it",
+                )
+            if instance.count < 1:
+                yield Diagnostic("G318", f"{module.name}.{instance.name} counts none")
+            if instance.depth < -1:
+                yield Diagnostic(
+                    "G318", f"{module.name}.{instance.name} is at a negative depth"
+                )
+            numbered = instance.count > 1 or "{i}" in instance.keys
+            if numbered and not re.fullmatch(r".+\.[0-9]+", instance.name):
+                yield Diagnostic(
+                    "G318", f"{module.name}.{instance.name} repeats and has no number"
+                )
+        seen.add(module.name)
+    for name in sorted(seen - used):
+        yield Diagnostic("G319", f"module {name} is never used")
+
+
+def _is_name(text: str) -> bool:
+    """Whether a text is a name in Python, and in the text form."""
+    plain = text.isidentifier() and text.isascii()
+    return plain and not iskeyword(text) and text != "self"
+
+
+def _size(dim: Dim, sizes: Mapping[str, int]) -> int | None:
+    """The size of a dimension; None where a name in it has none."""
+    return dim.value(sizes) if dim.names <= sizes.keys() else None
+
+
+def _bounds(model: Model) -> dict[str, int]:
+    """The largest sizes of the dimensions that vary, where they are stated."""
+    return {d.symbol: d.bound for d in model.dims if d.bound is not None}
+
+
+class _Checker:
+    """One module: its values, their types, and that nothing in it is left over."""
+
+    def __init__(self, model: Model, module: Module) -> None:
+        self.model = model
+        self.module = module
+        self.params: dict[str, ParameterDef] = {p.name: p for p in module.parameters}
+        self.known_dims = {d.symbol for d in model.dims}
+
+    def error(self, code: str, message: str) -> Diagnostic:
+        return Diagnostic(code, f"{self.module.name}: {message}")
+
+    def problems(self) -> Iterator[Diagnostic]:
+        m = self.module
+        yield from self._names()
+        types: dict[str, Type] = {}
+        uses: Counter[str] = Counter(m.outputs)
+        read: set[str] = set()
+        called: Counter[str] = Counter()
+        for value in m.inputs:
+            if value.name in types:
+                yield self.error("G323", f"%{value.name} is defined twice")
+            types[value.name] = value.type
+            yield from self._known(value.type)
+        for p in m.parameters:
+            yield from self._known(p.type)
+        for op in m.ops:
+            missing = [a for a in op.args if a not in types]
+            for name in missing:
+                yield self.error("G322", f"%{name} is used before it is defined")
+            uses.update(op.args)
+            if not missing:
+                yield from self._op(op, types, read, called)
+            for result in op.results:
+                if result.name in types:
+                    yield self.error("G323", f"%{result.name} is defined twice")
+                types[result.name] = result.type
+                yield from self._known(result.type)
+        for name in m.outputs:
+            if name not in types:
+                yield self.error("G322", f"%{name} is returned and not defined")
+        if not m.outputs:
+            yield self.error("G324", "returns nothing")
+        for name in sorted(set(types) - set(uses)):
+            yield self.error("G325", f"%{name} is never used")
+        for name in sorted(set(self.params) - read):
+            yield self.error("G326", f"parameter {name} is never read")
+        for instance in m.instances:
+            if instance.name not in called:
+                yield self.error("G327", f"{instance.name} is never called")
+
+    def _names(self) -> Iterator[Diagnostic]:
+        m = self.module
+        names = [p.name for p in m.parameters] + [i.name for i in m.instances]
+        for name, n in Counter(names).items():
+            if n > 1:
+                yield self.error("G320", f"{name} is defined {n} times")
+        stems = {p.name.split(".")[0] for p in m.parameters}
+        for name in sorted(stems & {i.name.split(".")[0] for i in m.instances}):
+            yield self.error("G320", f"{name} is an operation and an instance")
+        values = [v.base for v in m.inputs]
+        values += [r.base for op in m.ops for r in op.results]
+        # A number may stand in a path, "blocks.0", but not at its start.
+        parts = [
+            part
+            for name in names
+            for i, part in enumerate(name.split("."))
+            if i == 0 or not re.fullmatch("[0-9]+", part)
+        ]
+        for name in sorted({*parts, *values}):
+            if not _is_name(name):
+                yield self.error("G321", f"{name} cannot be a name in Python")
+
+    def _known(self, kind: Type) -> Iterator[Diagnostic]:
+        for d in kind.shape:
+            for name in sorted(d.names - self.known_dims):
+                yield self.error("G328", f"there is no dimension {name}")
+
+    def _op(
+        self,
+        op: Op,
+        types: Mapping[str, Type],
+        read: set[str],
+        called: Counter[str],
+    ) -> Iterator[Diagnostic]:
+        args = tuple(types[a] for a in op.args)
+        for name, value in op.attrs:
+            if isinstance(value, Const) and value.name not in self.model.constants:
+                yield self.error("G329", f"{op.kind} {name}: no constant {value.name}")
+            used = (
+                [value]
+                if isinstance(value, Dim)
+                else (
+                    [v for v in value if isinstance(v, Dim)]
+                    if isinstance(value, tuple)
+                    else []
+                )
+            )
+            yield from self._known(Type("f32", tuple(used)))
+            for d in used:
+                if d.names & self.model.varying:
+                    yield self.error("G334", f"{op.kind} {name}: {d} has no size")
+        named = [name for name, _ in op.attrs]
+        if named != sorted(set(named)):
+            yield self.error("G330", f"{op.kind}: attributes are not in order")
+        if op.kind in CALLS:
+            yield from self._call(op, args, called)
+            return
+        params: dict[str, Type] = {}
+        for name, p in self.params.items():
+            stem, dot, last = name.rpartition(".")
+            if name == op.name or (dot and stem == op.name):
+                params["" if name == op.name else last] = p.type
+                if name in read:
+                    yield self.error("G331", f"parameter {name} is read twice")
+                read.add(name)
+        try:
+            expected = infer(op.kind, args, params, dict(op.attrs))
+        except OpError as e:
+            yield self.error("G332", f"{op.kind} {op.name}: {e}".replace(" :", ":"))
+            return
+        stated = tuple(r.type for r in op.results)
+        if stated != expected:
+            yield self.error(
+                "G333",
+                f"{op.kind} {op.name} gives {', '.join(map(str, expected))}, "
+                f"not {', '.join(map(str, stated))}",
+            )
+        else:
+            yield from self._sizes(op, args, params)
+
+    def _sizes(
+        self, op: Op, args: Sequence[Type], params: Mapping[str, Type]
+    ) -> Iterator[Diagnostic]:
+        """What depends on how large dimensions are, where that is known."""
+        sizes, attrs = self.model.sizes, op.attrs_dict
+        shape = op.results[0].type.shape
+        if op.kind in ("positions", "row"):
+            rows = _size(params["weight"].shape[0], sizes)
+            last = attrs.get("index")
+            if op.kind == "positions":
+                # The longest row decides, where one is stated.
+                longest = _size(shape[0], {**_bounds(self.model), **sizes})
+                offset = attrs["offset"]
+                assert isinstance(offset, int)  # types are seen to by now
+                last = offset + (longest or 1) - 1
+            if rows is not None and isinstance(last, int) and last >= rows:
+                yield self.error("G334", f"{op.kind} {op.name}: row {last} of {rows}")
+        if op.kind == "attention" and "groups" in attrs:
+            h, g = (_size(args[i].shape[1], sizes) for i in (0, 1))
+            if h and g and h % g:
+                yield self.error("G334", f"{h} heads do not share {g} key heads evenly")
+        if op.kind == "rope_tables":
+            width = _size(shape[1], sizes)
+            factors = attrs.get("factors", ())
+            assert isinstance(factors, tuple)
+            if width and width % 2:
+                yield self.error("G334", f"heads of width {width} are not pairs")
+            elif width and factors and 2 * len(factors) != width:
+                yield self.error(
+                    "G334", f"{len(factors)} factors for heads of width {width}"
+                )
+
+    def _call(
+        self, op: Op, args: tuple[Type, ...], called: Counter[str]
+    ) -> Iterator[Diagnostic]:
+        found = [i for i in self.module.instances if i.name == op.name]
+        if not found:
+            yield self.error("G335", f"there is no instance {op.name}")
+            return
+        called[op.name] += 1
+        instance = found[0]
+        inner = self.model.by_name.get(instance.module)
+        if inner is None or not set(inner.outputs) <= set(inner.types):
+            return  # said by the checks of the structure and of that module
+        if (instance.count > 1) != (op.kind == "repeat"):
+            yield self.error("G336", f"{op.kind} of {op.name}, count {instance.count}")
+        if len(args) != len(inner.inputs):
+            yield self.error(
+                "G337", f"{op.name} takes {len(inner.inputs)} values, not {len(args)}"
+            )
+            return
+        try:
+            expected = bind(self.model, inner, args)
+        except OpError as e:
+            yield self.error("G338", f"{op.kind} {op.name}: {e}")
+            return
+        stated = tuple(r.type for r in op.results)
+        if stated != expected:
+            yield self.error(
+                "G333",
+                f"{op.kind} {op.name} gives {', '.join(map(str, expected))}, "
+                f"not {', '.join(map(str, stated))}",
+            )
+        if op.kind == "repeat" and expected != args[: len(expected)]:
+            yield self.error("G339", f"{op.name} repeats and changes its type")
+
+
+def bind(model: Model, inner: Module, args: tuple[Type, ...]) -> tuple[Type, ...]:
+    """The types that a call gives: the varying dimensions take the caller's values."""
+    bound: dict[str, Dim] = {}
+    for value, given in zip(inner.inputs, args, strict=True):
+        want = value.type
+        if want.dtype != given.dtype or len(want.shape) != len(given.shape):
+            raise OpError(f"%{value.name} is {want}, not {given}")
+        if given.optional and not want.optional:
+            raise OpError(f"%{value.name} is always there, and {given} is not")
+        for formal, actual in zip(want.shape, given.shape, strict=True):
+            name = str(formal)
+            if name in model.varying and bound.setdefault(name, actual) != actual:
+                raise OpError(f"{name} is both {bound[name]} and {actual}")
+
+    def substitute(kind: Type) -> Type:
+        shape = tuple(d.substitute(bound) for d in kind.shape)
+        return Type(kind.dtype, shape, kind.optional)
+
+    for value, given in zip(inner.inputs, args, strict=True):
+        if substitute(value.type).shape != given.shape:
+            raise OpError(f"%{value.name} is {value.type}, not {given}")
+    return tuple(substitute(t) for t in inner.output_types)
+
+
+def _weights(job: Job) -> Iterator[Diagnostic]:
+    """Every tensor is used once or named unused; every source gives its shape."""
+    model = job.model
+    shapes = {t.key: t.shape for t in model.tensors}
+    dtypes = {t.key: t.dtype for t in model.tensors}
+    for key, n in Counter(t.key for t in model.tensors).items():
+        if n > 1:
+            yield Diagnostic("G350", f'tensor "{key}" is listed {n} times')
+    try:
+        infos = list(walk_parameters(model, job.frozen))
+    except (KeyError, ValueError, StopIteration) as e:
+        yield Diagnostic("G351", f"a parameter's shape has no size: {e}")
+        return
+    paths = {p.path: p.shape for p in infos}
+    ties = {p.path for p in infos if isinstance(p.source, Tie)}
+    for path, n in Counter(p.path for p in infos).items():
+        if n > 1:
+            yield Diagnostic("G352", f"parameter {path} stands {n} times")
+    used: Counter[str] = Counter()
+    for info in infos:
+        used.update(set(keys(info.source)))
+        for key, n in Counter(whole(info.source)).items():
+            if n > 1:
+                yield Diagnostic("G358", f'tensor "{key}" is used twice by {info.path}')
+        for leaf in leaves(info.source):
+            match leaf:
+                case Init() if leaf is not info.source:
+                    yield Diagnostic(
+                        "G353", f"{info.path}: a part of it is initialised"
+                    )
+                case Tie() if leaf is not info.source:
+                    yield Diagnostic("G353", f"{info.path}: a part of it is tied")
+                case Tie(path) if path in ties:
+                    yield Diagnostic(
+                        "G362", f"{info.path} is tied to {path}, which is tied itself"
+                    )
+                case Parameter(path):
+                    yield Diagnostic(
+                        "G361", f"{info.path}: {path} is a parameter before a pass"
+                    )
+                case Checkpoint(key) if key in dtypes and dtypes[key] not in FLOATS:
+                    yield Diagnostic(
+                        "G363", f'{info.path}: tensor "{key}" is of {dtypes[key]}'
+                    )
+        tied = isinstance(info.source, Tie)
+        try:
+            shape = shape_of(info.source, paths if tied else shapes, info.shape)
+        except ShapeError as e:
+            yield Diagnostic("G354", f"{info.path}: {e}")
+            continue
+        if shape != info.shape:
+            yield Diagnostic(
+                "G355", f"{info.path} is {info.shape}, and its source gives {shape}"
+            )
+    unused = Counter(u.key for u in model.unused)
+    for key in shapes:
+        if used[key] + unused[key] == 0:
+            yield Diagnostic("G356", f'tensor "{key}" is neither used nor named unused')
+        if used[key] and unused[key]:
+            yield Diagnostic("G357", f'tensor "{key}" is used and named unused')
+        if used[key] > 1:
+            yield Diagnostic("G358", f'tensor "{key}" is used by two parameters')
+        if unused[key] > 1:
+            yield Diagnostic("G357", f'tensor "{key}" is named unused twice')
+    for key in unused:
+        if key not in shapes:
+            yield Diagnostic("G359", f'"{key}" is named unused, and is not there')
+    for path in job.frozen:
+        if not any(p == path or p.startswith(path + ".") for p in paths):
+            yield Diagnostic("G360", f"{path} is frozen, and is no part of the model")
+
+
+def _interface(job: Job) -> Iterator[Diagnostic]:
+    """What the data plan promises is what the model takes, and logits are (B, K)."""
+    main = job.model.main
+    plan = job.data.inputs
+    if isinstance(plan, TextPlan):
+        want = ["ids", "types", "mask"] if plan.token_types else ["ids", "mask"]
+    else:
+        want = ["pixels"]
+    got = [v.name for v in main.inputs]
+    if got != want:
+        yield Diagnostic("G340", f"the model takes {got}, and the data gives {want}")
+    else:
+        yield from _inputs(job)
+    if not set(main.outputs) <= set(main.types):
+        return  # said by the module's check
+    if len(main.output_types) != 1:
+        yield Diagnostic("G341", "the model returns one value, the logits")
+        return
+    logits = main.output_types[0]
+    batch = main.inputs[0].type.shape[:1] if main.inputs else ()
+    size = _size(logits.shape[-1], job.model.sizes) if logits.shape else None
+    if (
+        logits != Type("f32", logits.shape)
+        or len(logits.shape) != 2
+        or logits.shape[:1] != batch
+        or size != len(job.labels)
+    ):
+        yield Diagnostic(
+            "G341", f"the logits are {logits} for {len(job.labels)} labels"
+        )
+
+
+def _inputs(job: Job) -> Iterator[Diagnostic]:
+    """The types of the model's inputs, and the sizes that the data comes in."""
+    model, plan = job.model, job.data.inputs
+    first = model.main.inputs[0].type
+    for value in model.main.inputs:
+        kind = value.type
+        dtype, rank = INPUTS[value.name]
+        if (kind.dtype, len(kind.shape)) != (dtype, rank) or kind.shape != first.shape:
+            yield Diagnostic(
+                "G340",
+                f"the input {value.name} is {kind}, and the data gives {dtype} of "
+                f"{rank} dimensions, the same for all",
+            )
+            return
+    if isinstance(plan, TextPlan):
+        longest = _size(first.shape[1], {**_bounds(model), **model.sizes})
+        if longest is not None and plan.max_tokens > longest:
+            yield Diagnostic(
+                "G340",
+                f"the model takes {longest} tokens, and a row may have "
+                f"{plan.max_tokens}",
+            )
+        return
+    cut = plan.crop or (plan.resize if plan.resize_mode == "exact" else None)
+    size = tuple(_size(d, model.sizes) for d in first.shape[2:])
+    if cut is not None and None not in size and size != cut:
+        yield Diagnostic("G340", f"the model takes pixels {size}, and images are {cut}")
+
+
+def _level(job: Job) -> Iterator[Diagnostic]:
+    model = job.model
+    for module in model.modules:
+        if not _is_name(module.name):
+            yield Diagnostic("G371", f"{module.name} cannot name a class")
+    uses = Counter(i.module for m in model.modules for i in m.instances)
+    if job.level != "shaped":
+        for module in model.modules:
+            if uses[module.name] > 1:
+                yield Diagnostic(
+                    "G370", f"module {module.name} stands twice before grouping"
+                )
+        return
+    bodies: dict[object, str] = {}
+    for module in model.modules:
+        body = (
+            module.inputs,
+            module.ops,
+            module.outputs,
+            module.parameters,
+            module.instances,
+        )
+        if body in bodies:
+            yield Diagnostic(
+                "G372", f"{module.name} and {bodies[body]} are equal, and not grouped"
+            )
+        bodies[body] = module.name

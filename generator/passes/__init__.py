@@ -1,0 +1,108 @@
+"""The passes: functions from job to job and weight map, one file each, in order.
+
+Each states what it keeps: the function, the gradient of every weight, and the training
+trajectory (in fp64, without dropout, under an optimizer that works element by element).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from generator.errors import fail
+from generator.ir.job import Job, Level
+from generator.ir.verify import verify
+from generator.ir.weightmap import WeightMap
+from generator.passes import (
+    drop_unread_weights,
+    fuse_qkv,
+    group_blocks,
+    only_needed_positions,
+)
+
+Preserves = frozenset[str]
+ALL: Preserves = frozenset({"function", "gradient", "trajectory"})
+
+
+@dataclass(frozen=True)
+class Pass:
+    name: str
+    run: Callable[[Job], tuple[Job, WeightMap]]
+    preserves: Preserves
+    requires: tuple[Level, ...]  # the levels that it takes
+    ensures: Level | None  # the level that it leads to; None keeps it
+    doc: str
+
+
+PASSES: tuple[Pass, ...] = (
+    Pass(
+        "only-needed-positions",
+        only_needed_positions.run,
+        ALL,
+        ("imported", "optimised"),
+        None,
+        "one query in the last block where the head reads one position",
+    ),
+    Pass(
+        "fuse-qkv",
+        fuse_qkv.run,
+        ALL,
+        ("imported", "optimised"),
+        None,
+        "one product for query, key and value",
+    ),
+    Pass(
+        "drop-unread-weights",
+        drop_unread_weights.run,
+        ALL,
+        ("imported", "optimised"),
+        None,
+        "no rows that this job never reads",
+    ),
+    Pass(
+        "group-blocks",
+        group_blocks.run,
+        ALL,
+        ("imported", "optimised"),
+        "shaped",
+        "one class for equal modules, one loop for calls in a row",
+    ),
+)
+BY_NAME = {p.name: p for p in PASSES}
+
+
+@dataclass(frozen=True)
+class Step:
+    """A job after a pass, and what the pass did to the weights."""
+
+    name: str
+    job: Job
+    weights: WeightMap
+
+
+def steps(job: Job, names: Sequence[str] | None = None) -> Iterator[Step]:
+    """The job after each pass in turn, verified. Without names, all of them."""
+    for name in names if names is not None else [p.name for p in PASSES]:
+        if name not in BY_NAME:
+            raise fail(
+                "G305", f'no pass "{name}"', help=f"there are {', '.join(BY_NAME)}"
+            )
+        one = BY_NAME[name]
+        if job.level not in one.requires:
+            raise fail(
+                "G306",
+                f"the pass {name} takes a job that is {' or '.join(one.requires)}, "
+                f"not {job.level}",
+                help="run it before group-blocks",
+            )
+        job, weights = one.run(job)
+        verify(job, after=name)
+        yield Step(name, job, weights)
+
+
+def run(job: Job, names: Sequence[str] | None = None) -> tuple[Job, WeightMap]:
+    """The job after the passes, and their weight maps as one."""
+    total = WeightMap()
+    for step in steps(job, names):
+        job, total = step.job, total.then(step.weights)
+    return job, total

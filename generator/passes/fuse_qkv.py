@@ -1,0 +1,110 @@
+"""Linears that read the same value and make heads become one, with fewer, larger products.
+
+    %_: f32[B,T,H*D] = linear q(%x)    and k, v      becomes
+    %_: f32[B,T,3*H*D] = linear qkv(%x)
+    %q, %k, %v = heads(%_) heads=#[H,H,H] width=#D
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from dataclasses import replace
+
+from generator.ir.dims import Dim, Type
+from generator.ir.emit import parameter_types
+from generator.ir.job import Job, Module, Op, ParameterDef, Value
+from generator.ir.sources import Concatenate, Parameter, Source
+from generator.ir.weightmap import WeightMap, paths_of
+
+
+def run(job: Job) -> tuple[Job, WeightMap]:
+    changed: dict[str, Module] = {}
+    sources: dict[str, Source] = {}
+    dropped: set[str] = set()
+    paths = paths_of(job.model)
+    for module in job.model.modules:
+        after = module
+        for group in _groups(module):
+            after = _fuse(after, group)
+            for path in paths[module.name]:
+                for suffix in parameter_types(module.parameters, group[0][0].name):
+                    old = [f"{path}{linear.name}.{suffix}" for linear, _ in group]
+                    new = f"{path}{_name(group)}.{suffix}"
+                    sources[new] = Concatenate(tuple(Parameter(o) for o in old))
+                    dropped.update(old)
+        if after is not module:
+            changed[module.name] = after
+    read = frozenset(dropped)
+    return replace(job, model=job.model.with_modules(changed)), WeightMap(sources, read)
+
+
+Group = list[tuple[Op, Op]]  # a linear and the heads that it makes
+
+
+def _groups(module: Module) -> list[Group]:
+    """Those that may be joined: same operand, same head width, all or none with bias."""
+    uses = Counter(a for op in module.ops for a in op.args)
+    uses.update(module.outputs)
+    maker = {op.results[0].name: op for op in module.ops if op.kind == "linear"}
+    found: dict[object, Group] = defaultdict(list)
+    for op in module.ops:
+        if op.kind != "heads" or len(op.results) != 1:
+            continue
+        linear = maker.get(op.args[0])
+        if linear is None or uses[op.args[0]] != 1:
+            continue
+        held = frozenset(parameter_types(module.parameters, linear.name))
+        found[linear.args, op.attrs_dict["width"], held].append((linear, op))
+    return [group for group in found.values() if len(group) > 1]
+
+
+def _name(group: Group) -> str:
+    return "".join(linear.name for linear, _ in group)
+
+
+def _fuse(module: Module, group: Group) -> Module:
+    name = _name(group)
+    linears = [linear for linear, _ in group]
+    heads = [op for _, op in group]
+    by_name = {p.name: p for p in module.parameters}
+
+    fused = []
+    for suffix in parameter_types(module.parameters, linears[0].name):
+        parts = [by_name[f"{linear.name}.{suffix}"] for linear in linears]
+        rows = Dim(())
+        for part in parts:
+            rows = rows + part.type.shape[0]
+        shape = (rows, *parts[0].type.shape[1:])
+        source = Concatenate(tuple(part.source for part in parts))
+        fused.append(
+            ParameterDef(
+                f"{name}.{suffix}",
+                Type("f32", shape),
+                parts[0].role,
+                source,
+                parts[0].place,
+            )
+        )
+    old = {f"{linear.name}.{p.name.rpartition('.')[2]}" for linear in linears for p in fused}
+    first = next(i for i, p in enumerate(module.parameters) if p.name in old)
+    kept = [p for p in module.parameters if p.name not in old]
+    parameters = (*kept[:first], *fused, *kept[first:])
+
+    total = fused[0].type.shape[0]
+    stem = linears[0].results[0]
+    product = Value(stem.name, Type("f32", (*stem.type.shape[:-1], total)))
+    linear = replace(linears[0], results=(product,), name=name)
+    counts = tuple(d for op in heads for d in op.attrs_dict["heads"])  # type: ignore
+    split = replace(
+        heads[0],
+        results=tuple(r for op in heads for r in op.results),
+        args=(product.name,),
+        attrs=(("heads", counts), ("width", heads[0].attrs_dict["width"])),
+    )
+    ops: list[Op] = []
+    for op in module.ops:
+        if op is linears[0]:
+            ops += [linear, split]
+        elif op not in linears and op not in heads:
+            ops.append(op)
+    return replace(module, parameters=parameters, ops=tuple(ops))

@@ -1,0 +1,1 @@
+"""From a job to the text of its package: views, finished here, and templates."""

@@ -1,0 +1,235 @@
+"""test_model.py of a package, its certificate: the view of its template, and the text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from generator.ir.job import Job, parameters
+from generator.ir.plans import ImagePlan, TextPlan
+from generator.ir.sources import Init
+from generator.render import data
+from generator.render.data import INSTALLED, OWN, STDLIB
+from generator.render.text import fill, py
+
+# Names that data.py's table of imports does not have.
+BESIDE: Mapping[str, tuple[int, str]] = {
+    "contextlib": (STDLIB, "import contextlib"),
+    "os": (STDLIB, "import os"),
+    "Callable": (STDLIB, "from collections.abc"),
+    "Container": (STDLIB, "from collections.abc"),
+    "Random": (STDLIB, "from random"),
+    "TemporaryDirectory": (STDLIB, "from tempfile"),
+    "SkipTest": (STDLIB, "from unittest"),
+    "safe_open": (INSTALLED, "from safetensors"),
+    "load_file": (INSTALLED, "from safetensors.torch"),
+    "save_file": (INSTALLED, "from safetensors.torch"),
+    "nn": (INSTALLED, "from torch"),
+    "Config": (OWN, "from .model"),
+    "load_pretrained": (OWN, "from .model"),
+    "Predictor": (OWN, "from .predict"),
+    **{
+        name: (OWN, "from .data")
+        for name in (
+            "MAX_TOKENS",
+            "PAD",
+            "Row",
+            "collate",
+            "encode",
+            "evaluation_batches",
+            "pixels",
+            "split_of",
+        )
+    },
+}
+# Texts on which two tokenizers that differ are likely to differ.
+SAMPLES = (
+    "The quick brown fox jumps over the lazy dog.",
+    "UPPER lower MiXeD \u0130stanbul stra\u00dfe",
+    "caf\u00e9 cafe\u0301 na\u00efve",
+    "  two  spaces, a\ttab and a\nnew line\r\n",
+    "don't you're 'quoted' \"quoted\"",
+    "1234567890 3.14159 1,000,000 -5e-3",
+    "https://example.org/path?q=1&r=2#s name@example.org",
+    "\u6771\u4eac\u306f\u6674\u308c \uc548\ub155 \u041f\u0440\u0438\u0432\u0435\u0442 \u0645\u0631\u062d\u0628\u0627",
+    "\U0001f600\U0001f44d\U0001f3fd \u2764\ufe0f",
+    "zero\u200bwidth non\u00a0breaking soft\u00adhyphen \ufffd",
+    "antidisestablishmentarianism " + "x" * 120,
+    "def f(x):\n    return x ** 2  # comment",
+    "a long row of words " * 40,
+    "",
+)
+ACTIVATIONS = {
+    "text-classification": ".softmax(1)",
+    "image-classification": ".softmax(1)",
+    "multi-label": ".sigmoid()",
+    "regression": "",
+}
+
+
+@dataclass(frozen=True)
+class CertificateView:
+    """All that test_model.py.j2 reads. Strings of code are marked as such."""
+
+    package: str
+    program: str
+    variable: str  # of the environment
+    imports: tuple[tuple[str, ...], ...]  # code: lines by section
+    new: tuple[str, ...]
+    replaced: tuple[str, ...]
+    old_norms: bool  # the checkpoint says gamma and beta
+    images: bool
+    pair: bool
+    types: bool
+    # Of the last block: all positions, the first, or one that is picked by row.
+    last: Literal["", "first", "pick"]
+    last_note: str
+    blocks: str  # code: the list of the model's blocks
+    auto: str  # code: transformers' class
+    outputs: int
+    pad: int | None
+    vocab: int
+    rows: int
+    pixels: tuple[int, ...]
+    level: float
+    samples: tuple[str | tuple[str, str], ...]
+    example_default: str  # code
+    example_args: str  # code
+    inputs_type: str  # code
+    inputs_note: str
+    inputs_names: str  # code
+    first_row: str  # code: a row of seven without its padding
+    given: str  # code: what transformers' forward takes
+    real_note: str
+    serving_partial: str
+    usable: str  # code
+    any_target: str  # code
+    activation: str  # code
+    answer: str  # code
+    on_cpu: str  # code
+    serving_bound: str  # code
+
+
+def render(job: Job) -> str:
+    """The source of test_model.py, not yet formatted."""
+    return fill("test_model.py.j2", certificate_view(job))
+
+
+def certificate_view(job: Job) -> CertificateView:
+    plan = job.data.inputs
+    images = isinstance(plan, ImagePlan)
+    text = plan if isinstance(plan, TextPlan) else TextPlan((), 1, 0, False)
+    pair, types = len(text.columns) == 2, text.token_types
+    infos = parameters(job)
+    new = tuple(p.path for p in infos if isinstance(p.source, Init))
+    new_shapes = {p.shape for p in infos if isinstance(p.source, Init)}
+    shapes = {t.key: t.shape for t in job.model.tensors}
+    names = "ids, types, mask" if types else "ids, mask"
+    view = CertificateView(
+        package=job.name,
+        program=f"python -m {job.name}.test_model",
+        variable=f"{job.name.upper()}_WEIGHTS",
+        imports=(),
+        new=new,
+        replaced=tuple(
+            u.key for u in job.model.unused if new and shapes[u.key] in new_shapes
+        ),
+        old_norms=any(t.key.endswith("LayerNorm.gamma") for t in job.model.tensors),
+        images=images,
+        pair=pair,
+        types=types,
+        last=last_position(job),
+        last_note=", of the last (B, 1, C)" if last_position(job) else "",
+        blocks=block_list(job),
+        auto=(
+            "AutoModelForImageClassification"
+            if images
+            else "AutoModelForSequenceClassification"
+        ),
+        outputs=len(job.labels),
+        pad=None if images else text.pad_id,
+        vocab=_vocabulary(job),
+        rows=2,
+        pixels=_pixels(job),
+        level=_level(plan) if isinstance(plan, ImagePlan) else 0.0,
+        samples=tuple(zip(SAMPLES, SAMPLES[::-1])) if pair else SAMPLES,
+        example_default=f"lengths: Sequence[int] = {py(_lengths(text.max_tokens))}",
+        example_args="example().to(dtype)" if images else "*example()",
+        inputs_type="tuple[Tensor, ...]",
+        inputs_note=f"{names}, each (B, T)",
+        inputs_names=names,
+        first_row=", ".join(
+            f"{name}[:1, :7]" for name in names.split(", ") if name != "mask"
+        ),
+        given=(
+            '{"input_ids": ids, "attention_mask": mask.long()'
+            + (', "token_type_ids": types}' if types else "}")
+        ),
+        real_note="every position" if images else "at the tokens that are not padding",
+        serving_partial=f"partials/certificate_serving_{'image' if images else 'text'}.j2",
+        usable="all(map(str.strip, text))" if pair else "text.strip()",
+        any_target=(
+            f"[0.0] * {len(job.labels)}"
+            if job.task in ("multi-label", "regression")
+            else "0"
+        ),
+        activation=ACTIVATIONS[job.task],
+        answer="values" if job.task == "regression" else "probabilities",
+        on_cpu=', device="cpu"' if job.target.device == "cuda" else "",
+        serving_bound="1e-2" if job.target.precision == "bf16" else "SINGLE",
+    )
+    return replace(
+        view, imports=data.imports(fill("partials/certificate_body.j2", view), BESIDE)
+    )
+
+
+def block_list(job: Job) -> str:
+    """The model's attribute that is the list of its blocks."""
+    stems = {
+        i.name.rpartition(".")[0]
+        for i in job.model.main.instances
+        if i.name.rpartition(".")[2].isdigit()
+    }
+    if len(stems) != 1:
+        raise ValueError(f"the model's blocks are no single list: {sorted(stems)}")
+    return stems.pop()
+
+
+def last_position(job: Job) -> Literal["", "first", "pick"]:
+    """Which one position the last block computes, if it does not compute all."""
+    main = job.model.main
+    stem = block_list(job) + "."
+    last = [op for op in main.ops if op.name.startswith(stem)][-1]
+    if str(last.results[0].type.shape[1]) != "1":
+        return ""
+    picks = any(op.kind == "last_index" for op in main.ops)
+    return "pick" if picks else "first"
+
+
+def _lengths(longest: int) -> tuple[int, ...]:
+    return tuple(sorted({1, min(7, longest), longest}))
+
+
+def _vocabulary(job: Job) -> int:
+    """Rows of the table that token ids look up."""
+    sizes = job.model.sizes
+    for module in job.model.modules:
+        for op in module.ops:
+            if op.kind == "embedding" and op.args == ("ids",):
+                table = next(
+                    p for p in module.parameters if p.name == f"{op.name}.weight"
+                )
+                return table.type.shape[0].value(sizes)
+    return 0
+
+
+def _pixels(job: Job) -> tuple[int, ...]:
+    kind = job.model.main.inputs[0].type
+    if kind.dtype != "f32":
+        return ()
+    return tuple(d.value(job.model.sizes) for d in kind.shape[1:])
+
+
+def _level(plan: ImagePlan) -> float:
+    return plan.rescale / min(plan.std)

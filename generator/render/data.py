@@ -1,0 +1,365 @@
+"""data.py of a package: the view of its template, and the text.
+
+The template picks partials by the flags of the view and repeats its lists. Which names
+the file imports is read off its body, so that none is missing and none is idle.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from generator.ir.job import Job
+from generator.ir.plans import DataPlan, Format, ImagePlan, TextPlan
+from generator.render.text import fill
+
+# Endings of files by format; what has another ending has the job's only format.
+ENDINGS: Mapping[str, Format] = {
+    ".csv": "csv",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "jsonl",
+    ".parquet": "parquet",
+    ".pq": "parquet",
+}
+
+# What a generated file may import, by the name that stands for it there.
+STDLIB, INSTALLED, OWN = range(3)
+IMPORTS: Mapping[str, tuple[int, str]] = {
+    "argparse": (STDLIB, "import argparse"),
+    "csv": (STDLIB, "import csv"),
+    "difflib": (STDLIB, "import difflib"),
+    "functools": (STDLIB, "import functools"),
+    "hashlib": (STDLIB, "import hashlib"),
+    "json": (STDLIB, "import json"),
+    "math": (STDLIB, "import math"),
+    "sys": (STDLIB, "import sys"),
+    "array": (STDLIB, "from array"),
+    "Counter": (STDLIB, "from collections"),
+    "deque": (STDLIB, "from collections"),
+    "Iterable": (STDLIB, "from collections.abc"),
+    "Iterator": (STDLIB, "from collections.abc"),
+    "Sequence": (STDLIB, "from collections.abc"),
+    "Future": (STDLIB, "from concurrent.futures"),
+    "ThreadPoolExecutor": (STDLIB, "from concurrent.futures"),
+    "dataclass": (STDLIB, "from dataclasses"),
+    "islice": (STDLIB, "from itertools"),
+    "Path": (STDLIB, "from pathlib"),
+    "Any": (STDLIB, "from typing"),
+    "NamedTuple": (STDLIB, "from typing"),
+    "TextIO": (STDLIB, "from typing"),
+    "pa": (INSTALLED, "import pyarrow as pa"),
+    "pq": (INSTALLED, "import pyarrow.parquet as pq"),
+    "torch": (INSTALLED, "import torch"),
+    "Image": (INSTALLED, "from PIL"),
+    "ImageOps": (INSTALLED, "from PIL"),
+    "SafetensorError": (INSTALLED, "from safetensors"),
+    "load_file": (INSTALLED, "from safetensors.torch"),
+    "Tokenizer": (INSTALLED, "from tokenizers"),
+    "Tensor": (INSTALLED, "from torch"),
+    "TorchFunctionMode": (INSTALLED, "from torch.overrides"),
+    "tqdm": (INSTALLED, "from tqdm"),
+    "LABELS": (OWN, "from .model"),
+    "Model": (OWN, "from .model"),
+}
+
+
+@dataclass(frozen=True)
+class DataFile:
+    split: str
+    path: str
+    reader: str  # code
+
+
+@dataclass(frozen=True)
+class Part:
+    """What is taken out of the training file for a split that has no file."""
+
+    split: str
+    share: float
+
+
+@dataclass(frozen=True)
+class DataView:
+    """All that data.py.j2 and its partials read. Strings of code are marked as such."""
+
+    name: str
+    steps: str  # prose: what the file does to rows
+    imports: tuple[tuple[str, ...], ...]  # code: lines by section
+    files: tuple[DataFile, ...]
+    fractions: tuple[Part, ...]
+    read_beside: tuple[str, ...]  # splits with a file, where others are taken from train
+    seed: int
+    seed_of: str  # prose
+    # Rows
+    csv: bool
+    jsonl: bool
+    parquet: bool
+    readers: bool  # files differ in format
+    reader: str  # code
+    wanted: str  # code: the columns
+    line_note: str
+    images: bool
+    pair: bool
+    columns: tuple[str, ...]
+    input_partial: str
+    read_partial: str
+    text_type: str  # code
+    thing: str  # prose: what may not be in two splits
+    fields: str  # code: a duplicate's fields for the quarantine
+    apart: bool  # files may share rows
+    file_of: str  # code
+    empty_help: str
+    # Targets
+    label: tuple[str, ...]
+    typed: bool  # values of fields need not be strings
+    separator: str | None
+    regression: bool
+    multi_label: bool
+    strata: bool
+    stratified: str  # prose
+    target_partial: str
+    target_type: str  # code
+    target_note: str
+    targets_note: str
+    all_targets_note: str
+    # Batches
+    batch: int
+    batch_unit: str  # prose
+    by_tokens: bool
+    prefetch: bool
+    workers: int
+    cuda: bool
+    inputs_type: str  # code
+    inputs_note: str
+    inputs_names: str  # code: those beside the mask
+    inputs_pinned: str  # code
+    # Text
+    max_tokens: int
+    pad: int
+    types: bool
+    strategy: str  # code
+    tokenizer_missing: bool
+    # Images
+    resize: tuple[int, int] | None
+    shortest: bool
+    resample: str  # code: a member of PIL.Image.Resampling
+    crop: tuple[int, int] | None
+    rescale: float | None
+    normalise: bool
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+def render(job: Job) -> str:
+    """The source of data.py, not yet formatted."""
+    return fill("data.py.j2", data_view(job))
+
+
+def data_view(job: Job) -> DataView:
+    """The view of a job. ValueError where its data plan contradicts itself."""
+    plan, inputs = job.data, job.data.inputs
+    images = isinstance(inputs, ImagePlan)
+    text = inputs if isinstance(inputs, TextPlan) else TextPlan((), 0, 0, False)
+    pixels = inputs if isinstance(inputs, ImagePlan) else _NO_IMAGE
+    if images and not job.train.batch:
+        raise ValueError("a batch of images is a number of examples, not of tokens")
+    if images and not pixels.crop and (not pixels.resize or _shortest(pixels)):
+        raise ValueError("images keep their own sizes: a batch needs an exact resize")
+
+    files = _files(plan)
+    given = {file.split for file in files}
+    fractions = tuple(
+        Part(split, share)
+        for split, share in (
+            ("valid", plan.valid_fraction),
+            ("test", plan.test_fraction),
+        )
+        if split not in given
+    )
+    formats = {file.reader for file in files}
+    pair = len(text.columns) == 2
+    regression, multi = job.task == "regression", job.task == "multi-label"
+    strata = not (regression or multi)
+    cuda = job.target.device == "cuda"
+    view = DataView(
+        name=job.name,
+        steps=(
+            "read, checked, kept apart, decoded and cut into batches"
+            if images
+            else "read, checked, kept apart, tokenised and cut into batches"
+        ),
+        imports=(),
+        files=files,
+        fractions=fractions,
+        read_beside=tuple(s for s in ("valid", "test") if fractions and s in given),
+        seed=job.train.seed,
+        seed_of="the split and of the order of rows" if fractions else "the order of rows",
+        csv="csv" in plan.formats,
+        jsonl="jsonl" in plan.formats,
+        parquet="parquet" in plan.formats,
+        readers=len(formats) > 1,
+        reader="READERS[split]" if len(formats) > 1 else files[0].reader,
+        wanted=_wanted(images, pair, regression),
+        line_note=_line_note(plan.formats),
+        images=images,
+        pair=pair,
+        columns=(pixels.column,) if images else text.columns,
+        input_partial=f"partials/data_input_{_kind(images, pair)}.j2",
+        read_partial=f"partials/data_read_{'image' if images else 'text'}.j2",
+        text_type="tuple[str, str]" if pair else "str",
+        thing="image" if images else "pair" if pair else "text",
+        fields={
+            "text": "{TEXT: row.text}",
+            "pair": "dict(zip(TEXTS, row.text))",
+            "image": "{IMAGE: row.image}",
+        }[_kind(images, pair)],
+        apart=len(files) > 1,
+        file_of='FILES.get(split, FILES["train"])' if fractions else "FILES[split]",
+        empty_help=(
+            "it needs a larger fraction, or a file"
+            if fractions
+            else "all of them are duplicates"
+        ),
+        label=plan.label,
+        typed=plan.formats != ("csv",),
+        separator=plan.separator if multi and "csv" in plan.formats else None,
+        regression=regression,
+        multi_label=multi,
+        strata=strata,
+        stratified=", of each label the same" if strata else "",
+        target_partial=(
+            "partials/data_target_values.j2"
+            if regression
+            else "partials/data_target_labels.j2"
+            if multi
+            else "partials/data_target_label.j2"
+        ),
+        target_type="int" if strata else "list[float]",
+        target_note=(
+            "`target` is the label's number."
+            if strata
+            else "`target` has 1.0 for each label that it has."
+            if multi
+            else "`target` is a value for each of TARGETS."
+        ),
+        targets_note="i64 (B)" if strata else "f32 (B, K)",
+        all_targets_note="i64 (rows)" if strata else "f32 (rows, K)",
+        batch=job.train.batch or job.train.batch_tokens,
+        batch_unit="examples" if job.train.batch else "tokens, padding included",
+        by_tokens=not job.train.batch,
+        prefetch=images or cuda,
+        workers=4 if images else 1,
+        cuda=cuda,
+        inputs_type=_inputs_type(images, text.token_types),
+        inputs_note=(
+            "ids, types and mask, each (B, T)"
+            if text.token_types
+            else "ids and mask, each (B, T)"
+        ),
+        inputs_names="ids, types" if text.token_types else "ids",
+        inputs_pinned=(
+            "ids.pin_memory(), types.pin_memory()"
+            if text.token_types
+            else "ids.pin_memory()"
+        ),
+        max_tokens=text.max_tokens,
+        pad=text.pad_id,
+        types=text.token_types,
+        strategy=', strategy="longest_first"' if pair else "",
+        tokenizer_missing=text.tokenizer_missing,
+        resize=pixels.resize,
+        shortest=_shortest(pixels),
+        resample=pixels.resample.upper(),
+        crop=pixels.crop,
+        rescale=None if pixels.rescale == 1 else pixels.rescale,
+        normalise=any(pixels.mean) or any(value != 1 for value in pixels.std),
+        mean=pixels.mean,
+        std=pixels.std,
+    )
+    return replace(view, imports=imports(fill("partials/data_body.j2", view)))
+
+
+_NO_IMAGE = ImagePlan("", None, "exact", "bilinear", None, 1.0, (0, 0, 0), (1, 1, 1))
+
+
+def _shortest(plan: ImagePlan) -> bool:
+    return plan.resize is not None and plan.resize_mode == "shortest"
+
+
+def _files(plan: DataPlan) -> tuple[DataFile, ...]:
+    named = (("train", plan.train), ("valid", plan.valid), ("test", plan.test))
+    return tuple(
+        DataFile(split, path, f"{_format(path, plan)}_records")
+        for split, path in named
+        if path is not None
+    )
+
+
+def _format(path: str, plan: DataPlan) -> Format:
+    if len(plan.formats) == 1:
+        return plan.formats[0]
+    for ending, form in ENDINGS.items():
+        if path.lower().endswith(ending) and form in plan.formats:
+            return form
+    raise ValueError(f"the format of {path} does not show in its name")
+
+
+def _kind(images: bool, pair: bool) -> str:
+    return "image" if images else "pair" if pair else "text"
+
+
+def _wanted(images: bool, pair: bool, regression: bool) -> str:
+    inputs = "IMAGE" if images else "*TEXTS" if pair else "TEXT"
+    return f"({inputs}, {'*TARGETS' if regression else 'LABEL'})"
+
+
+def _line_note(formats: tuple[Format, ...]) -> str:
+    match formats:
+        case ("parquet",):
+            return "its number in the file, from 1"
+        case _ if "parquet" in formats:
+            return "where it begins, or its number in a Parquet file, from 1"
+    return "where it begins, from 1"
+
+
+def _inputs_type(images: bool, types: bool) -> str:
+    if images:
+        return "tuple[Tensor]"
+    return f"tuple[{'Tensor, ' * types}Tensor, Tensor | None]"
+
+
+def imports(
+    body: str,
+    beside: Mapping[str, tuple[int, str]] | None = None,
+    defined: frozenset[str] = frozenset(),
+) -> tuple[tuple[str, ...], ...]:
+    """Import lines for the names that a body uses, by section, in isort's order.
+
+    `beside` adds to the names of IMPORTS; those that the body defines are left out.
+    """
+    known = {**IMPORTS, **(beside or {})}
+    names = {n.id for n in ast.walk(ast.parse(body)) if isinstance(n, ast.Name)}
+    used = names - defined
+    sections: tuple[dict[str, list[str]], ...] = ({}, {}, {})
+    for name in sorted(used & known.keys(), key=_member_order):
+        section, source = known[name]
+        sections[section].setdefault(source, []).append(name)
+    return tuple(
+        tuple(
+            source if source.startswith("import ") else f"{source} import {', '.join(names)}"
+            for source, names in sorted(found.items(), key=lambda item: _order(item[0]))
+        )
+        for found in sections
+        if found
+    )
+
+
+def _member_order(name: str) -> tuple[int, str]:
+    """Constants, then classes, then the rest."""
+    return (0 if name.isupper() else 1 if name[0].isupper() else 2, name)
+
+
+def _order(source: str) -> tuple[bool, str]:
+    return source.startswith("from "), source.lower()

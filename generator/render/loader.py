@@ -1,0 +1,350 @@
+"""`load_pretrained`, from the sources of the parameters: the same data the verifier read."""
+
+from __future__ import annotations
+
+import os.path
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from generator.ir.job import Job, Model, Module, Unused, absolute
+from generator.ir.sources import (
+    Checkpoint,
+    Concatenate,
+    Init,
+    Row,
+    Rows,
+    ShapeError,
+    Source,
+    Sum,
+    Tie,
+    Transpose,
+    keys,
+    leaves,
+    rebuild,
+    shape_of,
+)
+from generator.render.sizes import Sizes
+from generator.render.text import prose, py
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A parameter and where it comes from; `{i}` and `{p}` are variables of loops."""
+
+    name: str
+    source: Source
+    shape: tuple[str, ...] = ()  # its sizes in Python, for a new one
+    sizes: tuple[int, ...] = ()
+
+    @property
+    def stem(self) -> str:
+        return self.name.rpartition(".")[0]
+
+    @property
+    def paired(self) -> bool:
+        """Whether it stands for a weight and a bias."""
+        return self.name.endswith(".{p}")
+
+
+@dataclass(frozen=True)
+class TableView:
+    """Names here and in the checkpoint, as a dictionary above the loader."""
+
+    name: str
+    rows: tuple[tuple[str, str], ...]  # literals
+
+
+@dataclass(frozen=True)
+class LoaderView:
+    tables: tuple[TableView, ...]
+    unused: tuple[tuple[str, tuple[str, ...]], ...]  # reason, literals of keys
+    few_unused: str  # a set of them where they are few, with their reason
+    lines: tuple[str, ...]  # of the body that fills `state`
+    new: str  # what is newly initialised, in words
+    cast: bool  # the checkpoint is not in fp32
+    joins: bool  # some tensors are joined
+
+
+def loader_view(job: Job, sizes: Sizes) -> LoaderView:
+    model = job.model
+    shapes = {t.key: t.shape for t in model.tensors}
+    entries, blocks = _entries(model, sizes)
+    single: list[str] = []  # lines that assign a whole parameter
+    paired: list[str] = []  # lines for {p}, in one loop over weight and bias
+    for entry in _pairs(entries):
+        (paired if entry.paired else single).append(_assign(entry, shapes))
+    tables: list[TableView] = []
+    for stem, members in blocks.items():
+        for lines, pairs in ((single, False), (paired, True)):
+            more, table = _blocks(stem, members, shapes, pairs)
+            lines += more
+            tables += table
+    if paired:
+        paired = ['for p in ("weight", "bias"):', *("    " + line for line in paired)]
+    first = "state: dict[str, Tensor] = {}"
+    if single and single[0].startswith("state["):
+        name, _, value = single.pop(0).removeprefix("state[").partition("] = ")
+        first = f"state = {{{name}: {value}}}"
+    lines = [first, *single, *paired]
+    new = [e.name for e in entries if isinstance(e.source, Init)]
+    for stem, members in blocks.items():
+        new += [
+            f"{stem}.{i}.{e.name}"
+            for i, one in members.items()
+            for e in one
+            if isinstance(e.source, Init)
+        ]
+    unused = tuple(_unused(model.unused))
+    few = sum(len(keys) for _, keys in unused) <= 2 and len(unused) == 1
+    used = set(shapes) - {u.key for u in model.unused}
+    return LoaderView(
+        tables=tuple(tables),
+        unused=() if few else unused,
+        few_unused=f"{{{', '.join(unused[0][1])}}}  # {unused[0][0]}" if few else "",
+        lines=tuple(lines),
+        new=" and ".join(dict.fromkeys(name.rpartition(".")[0] for name in new)),
+        cast=any(t.dtype != "F32" for t in model.tensors if t.key in used),
+        joins=any("join(" in line for line in lines),
+    )
+
+
+def _unused(unused: Sequence[Unused]) -> Iterator[tuple[str, tuple[str, ...]]]:
+    for reason in dict.fromkeys(u.reason for u in unused):
+        yield prose(reason), tuple(py(u.key) for u in unused if u.reason == reason)
+
+
+Members = dict[int, list[Entry]]  # the entries of each block, relative but for the key
+
+
+def _entries(model: Model, sizes: Sizes) -> tuple[list[Entry], dict[str, Members]]:
+    """Those outside of lists, and those of each list by the number of the member."""
+    plain: list[Entry] = []
+    lists: dict[str, Members] = {}
+
+    def walk(module: Module, ours: str, theirs: str) -> Iterator[Entry]:
+        for p in module.parameters:
+            new = isinstance(p.source, Init)
+            yield Entry(
+                ours + p.name,
+                absolute(p.source, theirs),
+                tuple(sizes.python(d, "Config") for d in p.type.shape) if new else (),
+                p.type.sizes(model.sizes) if new else (),
+            )
+        for instance in module.instances:
+            inner = model.by_name[instance.module]
+            for name, keys, _ in instance.each():
+                yield from walk(inner, f"{ours}{name}.", theirs + keys)
+
+    main = model.main
+    plain += walk(replace(main, instances=()), "", "")
+    for instance in main.instances:
+        inner = model.by_name[instance.module]
+        for name, keys, _ in instance.each():
+            stem, _, number = name.rpartition(".")
+            if number.isdigit():
+                pattern = re.sub(rf"(?<!\d){number}(?!\d)", "{i}", keys, count=1)
+                members = lists.setdefault(stem, {})
+                members[int(number)] = list(walk(inner, "", pattern))
+            else:
+                plain += walk(inner, f"{name}.", keys)
+    return plain, lists
+
+
+def _pairs(entries: Sequence[Entry]) -> list[Entry]:
+    """A weight and a bias of one source but for that word as one entry with `{p}`."""
+    by_stem: dict[str, list[Entry]] = {}
+    for entry in entries:
+        by_stem.setdefault(entry.stem, []).append(entry)
+    found: list[Entry] = []
+    for group in by_stem.values():
+        both = {_suffixless(e) for e in group}
+        names = [e.name.rpartition(".")[2] for e in group]
+        one = both.pop() if len(both) == 1 else None
+        if names == ["weight", "bias"] and one is not None:
+            found.append(one)
+        else:
+            found += group
+    return found
+
+
+def _suffixless(entry: Entry) -> Entry | None:
+    """The entry with `{p}` for its own last name, there and in the checkpoint's keys."""
+    suffix = entry.name.rpartition(".")[2]
+    if not all(
+        isinstance(leaf, Checkpoint) and leaf.key.endswith("." + suffix)
+        for leaf in leaves(entry.source)
+    ):
+        return None
+
+    def change(leaf: Source) -> Source:
+        assert isinstance(leaf, Checkpoint)
+        return Checkpoint(leaf.key.removesuffix(suffix) + "{p}")
+
+    return Entry(f"{entry.stem}.{{p}}", rebuild(entry.source, change))
+
+
+def _blocks(
+    stem: str, members: Members, shapes: Shapes, paired: bool
+) -> tuple[list[str], list[TableView]]:
+    """The loops that load a list's members. What all have stands in a table of names."""
+    where: dict[Entry, list[int]] = {}
+    for i, entries in members.items():
+        for entry in _pairs(entries):
+            if entry.paired == paired:
+                where.setdefault(entry, []).append(i)
+    lines: list[str] = []
+    tables: list[TableView] = []
+    rows = [
+        e
+        for e, at in where.items()
+        if at == [*members] and len(at) > 1 and isinstance(e.source, Checkpoint)
+    ]
+    if len(rows) > 2:
+        at = _common([keys(e.source)[0] for e in rows])
+        tail = _common_tail([e.name for e in rows] + [keys(e.source)[0] for e in rows])
+        name = stem.upper() if paired else f"{stem.upper()}_WEIGHTS"
+        tables.append(TableView(name, tuple(_row(e, at, tail) for e in rows)))
+        to = _text(f"{stem}.{{i}}.{{p}}")[2:].partition("{p}")[0]
+        ours = f'f"{to}{{ours}}{tail}"'
+        lines += _over_members(
+            [*members],
+            [
+                f"at = {_text(at.removesuffix('.'))}",
+                f"for ours, theirs in {name}.items():",
+                f'    state[{ours}] = take(f"{{at}}.{{theirs}}{tail}")',
+            ],
+        )
+        for e in rows:
+            del where[e]
+    by_range: dict[tuple[int, ...], list[Entry]] = {}
+    for entry, numbers in where.items():
+        by_range.setdefault(tuple(numbers), []).append(entry)
+    for numbers, entries in by_range.items():
+        moved = [replace(e, name=f"{stem}.{{i}}.{e.name}") for e in entries]
+        if len(numbers) == 1:
+            moved = [_numbered(e, numbers[0]) for e in moved]
+        read = [key for e in moved for key in keys(e.source)]
+        at = _common(read)
+        inner = []
+        if at and len(read) > 1:
+            inner.append(f"at = {_text(at.removesuffix('.'))}")
+            moved = [replace(e, source=_below(e.source, at)) for e in moved]
+        inner += [_assign(e, shapes) for e in moved]
+        lines += inner if len(numbers) == 1 else _over_members(numbers, inner)
+    return lines, tables
+
+
+def _below(source: Source, at: str) -> Source:
+    """The source with `{at}` for the start of its keys, a variable of the loader."""
+
+    def change(leaf: Source) -> Source:
+        if isinstance(leaf, Checkpoint):
+            return Checkpoint("{at}." + leaf.key.removeprefix(at))
+        return leaf
+
+    return rebuild(source, change)
+
+
+def _over_members(at: Sequence[int], lines: Sequence[str]) -> list[str]:
+    if [*at] == [*range(at[0], at[-1] + 1)]:
+        members = f"range({at[0]}, {at[-1] + 1})" if at[0] else f"range({at[-1] + 1})"
+    else:
+        members = py(tuple(at))
+    return [f"for i in {members}:", *("    " + line for line in lines)]
+
+
+def _row(entry: Entry, prefix: str, tail: str) -> tuple[str, str]:
+    (key,) = keys(entry.source)
+    return (
+        py(entry.name.removesuffix(tail)),
+        py(key.removeprefix(prefix).removesuffix(tail)),
+    )
+
+
+def _common(names: Sequence[str]) -> str:
+    """What all names start with, up to a dot."""
+    shared = os.path.commonprefix(list(names))
+    return shared[: shared.rfind(".") + 1]
+
+
+def _common_tail(names: Sequence[str]) -> str:
+    """The last part of all names, with its dot, where it is the same."""
+    tails = {name.rpartition(".")[2] for name in names}
+    return "." + tails.pop() if len(tails) == 1 else ""
+
+
+def _numbered(entry: Entry, i: int) -> Entry:
+    """The entry of one member, its number written out."""
+
+    def change(leaf: Source) -> Source:
+        if isinstance(leaf, Checkpoint):
+            return Checkpoint(leaf.key.replace("{i}", str(i)))
+        return leaf
+
+    return replace(
+        entry,
+        name=entry.name.replace("{i}", str(i)),
+        source=rebuild(entry.source, change),
+    )
+
+
+def _text(key: str) -> str:
+    """A literal of a name; an f-string where the variable of a loop is in it."""
+    literal = py(key)
+    if not literal.startswith('"'):  # a key with a quote in it: none is known to be
+        raise ValueError(f"not a name of a parameter: {key!r}")
+    if not re.search(r"\{(i|p|at)\}", literal):
+        return literal
+    quoted = literal.replace("{", "{{").replace("}", "}}")
+    return "f" + re.sub(r"\{(\{(?:i|p|at)\})\}", r"\1", quoted)
+
+
+Shapes = dict[str, tuple[int, ...]]
+
+
+def _assign(entry: Entry, shapes: Shapes) -> str:
+    return f"state[{_text(entry.name)}] = {_expression(entry.source, entry, shapes)}"
+
+
+def _expression(source: Source, entry: Entry, shapes: Shapes) -> str:
+    match source:
+        case Checkpoint(key):
+            return f"take({_text(key)})"
+        case Concatenate(parts) if all(isinstance(p, Checkpoint) for p in parts):
+            return f"join({', '.join(_text(k) for k in keys(source))})"
+        case Concatenate(parts):
+            inside = ", ".join(_expression(p, entry, shapes) for p in parts)
+            return f"torch.cat([{inside}])"
+        case Sum(parts):
+            return " + ".join(_expression(p, entry, shapes) for p in parts)
+        case Row(of, index):
+            return f"{_inner(of, entry, shapes)}[{index}]"
+        case Rows(of, start, stop):
+            end = "" if stop == _rows(of, entry, shapes) else str(stop)
+            return f"{_inner(of, entry, shapes)}[{start or ''}:{end}]"
+        case Transpose(of):
+            return f"{_inner(of, entry, shapes)}.T.contiguous()"
+        case Init("normal", std):
+            sizes = ", ".join(entry.shape)
+            return f"torch.randn({sizes}) * {py(std)}"
+        case Init("constant", value) if value == 0:
+            return f"torch.zeros({', '.join(entry.shape)})"
+        case Init("constant", value):
+            return f"torch.full(({', '.join(entry.shape)},), {py(value)})"
+        case Tie(path):
+            return f"state[{py(path)}]"
+        case _:
+            raise ValueError(f"not the source of a job's parameter: {source}")
+
+
+def _rows(source: Source, entry: Entry, shapes: Shapes) -> int:
+    try:
+        return shape_of(source, shapes, entry.sizes)[0]
+    except ShapeError:  # a key with a loop's variable in it
+        return -1
+
+
+def _inner(source: Source, entry: Entry, shapes: Shapes) -> str:
+    text = _expression(source, entry, shapes)
+    return f"({text})" if isinstance(source, Sum) else text

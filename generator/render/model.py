@@ -1,0 +1,299 @@
+"""The view of model.py: a job's modules as classes, its sizes as Config, its loader."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from generator.ir.emit import parameter_types
+from generator.ir.job import Const, Instance, Job, Model, Module, Op
+from generator.ir.plans import TextPlan
+from generator.render.code import Body
+from generator.render.loader import LoaderView, loader_view
+from generator.render.sizes import Sizes
+from generator.render.text import fill, prose, py
+
+NUMBERS = "zero one two three four five six seven eight nine ten eleven twelve".split()
+
+
+@dataclass(frozen=True)
+class FieldView:
+    name: str
+    kind: str
+    value: str
+    comment: str
+
+
+@dataclass(frozen=True)
+class ClassView:
+    name: str
+    doc: str
+    init: tuple[str, ...]
+    signature: str
+    forward_doc: tuple[str, ...]
+    body: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class RopeView:
+    """The tables of a rotary embedding, by the formula of its kind."""
+
+    kind: str
+    theta: str
+    width: str
+    rows: str
+    attrs: dict[str, str]
+
+
+@dataclass(frozen=True)
+class ModelView:
+    doc: tuple[str, ...]
+    labels: str
+    fields: tuple[FieldView, ...]
+    functions: tuple[str, ...]
+    rope: RopeView | None
+    classes: tuple[ClassView, ...]
+    loader: LoaderView
+    uses_f: bool
+
+
+def model_view(job: Job) -> ModelView:
+    model = job.model
+    sizes = Sizes(model)
+    functions: set[str] = set()
+    consts: set[str] = set()
+    classes = []
+    for module in model.modules:
+        body = Body(model, module, sizes)
+        lines = body.write()
+        functions |= body.functions
+        consts |= {
+            v.name for op in module.ops for _, v in op.attrs if isinstance(v, Const)
+        }
+        classes.append(
+            ClassView(
+                name=module.name,
+                doc=prose(module.doc),
+                init=tuple(_init(model, module, body, sizes)),
+                signature=_signature(module, main=module is model.main),
+                forward_doc=_forward_doc(job) if module is model.main else (),
+                body=tuple(lines),
+            )
+        )
+    loader = loader_view(job, sizes)
+    rope = _rope(model, sizes)
+    return ModelView(
+        doc=tuple(_doc(job)),
+        labels=py(job.labels),
+        fields=tuple(_fields(model, sizes, consts, rope is not None)),
+        functions=tuple(sorted(functions - {"rope_tables"})),
+        rope=rope,
+        classes=tuple(classes),
+        loader=loader,
+        uses_f=any("F." in line for c in classes for line in c.body),
+    )
+
+
+def render(job: Job) -> str:
+    return fill("model.py.j2", model_view(job))
+
+
+def _doc(job: Job) -> list[str]:
+    model = job.model
+    named = {d.name: d.size for d in model.dims}
+    n = len(job.labels)
+    count = NUMBERS[n] if n < len(NUMBERS) else str(n)
+    head = {
+        "regression": f"a regression head of {count} number{'s' if n > 1 else ''}",
+        "multi-label": f"a head of {count} independent labels",
+    }.get(job.task, f"a {count}-label classifier")
+    blocks = named.get("blocks")
+    shape = f", {blocks} blocks of width {named['width']}" if blocks else ""
+    licence = f" ({prose(job.backbone.licence)})" if job.backbone.licence else ""
+    letters = ", ".join(f"{d.symbol} {d.doc}" for d in model.dims if d.doc)
+    return [
+        f"{prose(model.title)}{shape}, with {head}, all in this file.",
+        "",
+        *_wrap(
+            f"Weights  {prose(job.backbone.source)}{licence}, by `load_pretrained`.", 9
+        ),
+        *_wrap(f"Shapes   {prose(letters)}.", 9),
+    ]
+
+
+def _wrap(text: str, indent: int) -> list[str]:
+    import textwrap
+
+    return textwrap.wrap(
+        text, 88, subsequent_indent=" " * indent, break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def _fields(model: Model, sizes: Sizes, consts: set[str], rope: bool) -> list[FieldView]:
+    fields = []
+    derived = {d.symbol for d in model.dims if d.size is not None and not d.name}
+    for d in model.dims:
+        if d.size is None:
+            if d.bound is not None and rope:
+                fields.append(
+                    FieldView("positions", "int", str(d.bound), "the longest row")
+                )
+            continue
+        if not d.name or (d.symbol not in sizes.used and d.name != "blocks"):
+            continue
+        comment = d.symbol if d.doc else ""
+        if d.symbol == "H":
+            widths = [f"{s} = {model.sizes[s]}" for s in sorted(derived)]
+            comment = ", so ".join([comment, *widths]) if widths else comment
+        fields.append(FieldView(d.name, "int", str(d.size), comment))
+    for c in model.consts:
+        if c.name in consts:
+            kind = "int" if isinstance(c.value, int) else "float"
+            fields.append(FieldView(c.name, kind, py(c.value), prose(c.doc)))
+    return fields
+
+
+def _signature(module: Module, main: bool) -> str:
+    args = ["self"]
+    for value in module.inputs:
+        kind = "Tensor | None" if value.type.optional else "Tensor"
+        default = " = None" if main and value.type.optional else ""
+        args.append(f"{value.name}: {kind}{default}")
+    n = len(module.outputs)
+    result = "Tensor" if n == 1 else f"tuple[{', '.join(['Tensor'] * n)}]"
+    return f"def forward({', '.join(args)}) -> {result}:"
+
+
+def _forward_doc(job: Job) -> tuple[str, ...]:
+    plan = job.data.inputs
+    if not isinstance(plan, TextPlan):
+        return ("Logits (B, K) of images (B, 3, height, width).",)
+    lines = ["Logits (B, K) of token ids (B, T), padded on the right.", ""]
+    if plan.token_types:
+        lines.append("`types` (B, T) is 0 on the first text of a row and 1 on the second.")
+    lines.append("`mask` (B, T) is true on real tokens; None says that every token is real.")
+    return tuple(lines)
+
+
+def _init(model: Model, module: Module, body: Body, sizes: Sizes) -> list[str]:
+    """The lines of `__init__`: sizes, then parts in the order of their parameters."""
+    lines = [
+        f"self.{name} = {value}"
+        for name, value in body.setup.items()
+        if not value.startswith("nn.")
+    ]
+    done: set[str] = set()
+    for op in module.ops:
+        if op.kind in ("call", "repeat"):
+            stem, dot, number = op.name.rpartition(".")
+            name = stem if dot and number.isdigit() else op.name
+            if name not in done:
+                lines += _instances(model, module, name, sizes)
+        elif op.name and op.name not in done:
+            name = op.name
+            lines.append(f"self.{name} = {_part(module, op, sizes)}")
+        else:
+            continue
+        done.add(name)
+    lines += [
+        f"self.{name} = {value}"
+        for name, value in body.setup.items()
+        if value.startswith("nn.")
+    ]
+    if "rope_tables" in body.functions:
+        lines += [
+            "cos, sin = rope_tables(c)",
+            'self.register_buffer("cos", cos, persistent=False)',
+            'self.register_buffer("sin", sin, persistent=False)',
+        ]
+    return lines
+
+
+def _part(module: Module, op: Op, sizes: Sizes) -> str:
+    """What holds an operation's parameters."""
+    types = parameter_types(module.parameters, op.name)
+    bias = "" if "bias" in types else ", bias=False"
+    match op.kind:
+        case "linear":
+            wide, inner = types["weight"].shape
+            return f"nn.Linear({sizes.python(inner)}, {sizes.python(wide)}{bias})"
+        case "layer_norm" | "rms_norm":
+            kind = "LayerNorm" if op.kind == "layer_norm" else "RMSNorm"
+            eps = op.attrs_dict["eps"]
+            text = f"c.{eps.name}" if isinstance(eps, Const) else py(eps)
+            extra = bias if op.kind == "layer_norm" else ""
+            return f"nn.{kind}({sizes.python(types['weight'].shape[0])}, {text}{extra})"
+        case "embedding" | "positions" | "row":
+            rows, width = types["weight"].shape
+            return f"nn.Embedding({sizes.python(rows)}, {sizes.python(width)})"
+        case "parameter":
+            shape = ", ".join(sizes.python(d) for d in types[""].shape)
+            return f"nn.Parameter(torch.zeros({shape}))"
+        case "patches":
+            wide, channels, high, across = types["weight"].shape
+            kernel = sizes.python(high)
+            if high != across:
+                kernel = f"({kernel}, {sizes.python(across)})"
+            return (
+                f"nn.Conv2d({sizes.python(channels)}, {sizes.python(wide)}, "
+                f"{kernel}, stride={kernel}{bias})"
+            )
+    raise ValueError(f"{op.kind} holds no parameters")
+
+
+def _instances(model: Model, module: Module, name: str, sizes: Sizes) -> list[str]:
+    """The line of one instance, or the lines of a list of them."""
+    members = [i for i in module.instances if i.name.rpartition(".")[0] == name]
+    if members:
+        return _list(model, name, members, sizes)
+    return [f"self.{name} = {module.instance(name).module}(c)"]
+
+
+def _list(
+    model: Model, name: str, members: list[Instance], sizes: Sizes
+) -> list[str]:
+    """A ModuleList of members in a row; one class after another."""
+    runs: list[tuple[str, int]] = []
+    for i in members:
+        if runs and runs[-1][0] == i.module:
+            runs[-1] = (i.module, runs[-1][1] + i.count)
+        else:
+            runs.append((i.module, i.count))
+    total = sum(n for _, n in runs)
+    is_blocks = model.sizes.get("L") == total and "L" in sizes.named
+    lines = []
+    for at, (module, n) in enumerate(runs):
+        count = str(n)
+        if is_blocks and n > 1:
+            sizes.used.add("L")
+            left = total - n
+            count = f"c.{sizes.named['L']}" + (f" - {left}" if left else "")
+        if at == 0:
+            inside = f"{module}(c) for _ in range({count})" if n > 1 else f"[{module}(c)]"
+            lines.append(f"self.{name} = nn.ModuleList({inside})")
+        elif n == 1:
+            lines.append(f"self.{name}.append({module}(c))")
+        else:
+            lines.append(f"self.{name}.extend({module}(c) for _ in range({count}))")
+    return lines
+
+
+def _rope(model: Model, sizes: Sizes) -> RopeView | None:
+    found = [op for m in model.modules for op in m.ops if op.kind == "rope_tables"]
+    if not found:
+        return None
+    attrs = found[0].attrs_dict
+    width = attrs["width"]
+
+    def text(value: object) -> str:
+        if isinstance(value, Const):
+            return f"c.{value.name}"
+        return py(value)
+
+    return RopeView(
+        kind=str(attrs["kind"]),
+        theta=text(attrs["theta"]),
+        width=sizes.python(width),  # type: ignore[arg-type]
+        rows="c.positions",
+        attrs={k: text(v) for k, v in attrs.items() if k not in ("kind", "width")},
+    )

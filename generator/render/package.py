@@ -1,0 +1,49 @@
+"""The files of a package, as a table: a new output is a template and a line here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from generator.ir.job import Job
+from generator.render import (
+    bench,
+    certificate,
+    data,
+    init,
+    model,
+    predict,
+    readme,
+    train,
+)
+
+PYTHON: tuple[tuple[str, Callable[[Job], str]], ...] = (
+    ("__init__.py", init.render),
+    ("model.py", model.render),
+    ("data.py", data.render),
+    ("train.py", train.render),
+    ("predict.py", predict.render),
+    ("bench.py", bench.render),
+    ("test_model.py", certificate.render),
+)
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A file before formatting, which only Python goes through."""
+
+    path: str
+    data: bytes
+    python: bool
+
+
+def render_python(job: Job) -> tuple[Draft, ...]:
+    """The source files, from the job alone."""
+    return tuple(Draft(path, render(job).encode(), True) for path, render in PYTHON)
+
+
+def render_package(job: Job, measured: Mapping[str, Any] | None) -> tuple[Draft, ...]:
+    """The source files and the model card, which shows what was measured."""
+    card = readme.render(job, measured)
+    return (*render_python(job), Draft("README.md", card.encode(), False))

@@ -1,0 +1,106 @@
+"""predict.py of a package: the view of its template, and the text."""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import dataclass, replace
+
+from generator.ir.job import Job
+from generator.ir.plans import ImagePlan, TextPlan
+from generator.render import data
+from generator.render.text import fill
+
+
+@dataclass(frozen=True)
+class PredictView:
+    """All that predict.py.j2 and its partials read. Strings of code are marked as such."""
+
+    name: str
+    program: str
+    weights: str
+    answers: str  # prose
+    things: str  # prose: texts, pairs or images
+    thing: str
+    example: str  # code: what a call is given
+    imports: tuple[tuple[str, ...], ...]  # code: lines by section
+    regression: bool
+    multi_label: bool
+    outputs: str  # code: how many numbers a row gets
+    activation: str  # code
+    images: bool
+    text_type: str  # code
+    where: str  # code: the rows of a batch
+    batch_doc: str
+    batch_help: str
+    cuda: bool
+    bf16: bool
+    autocast: str  # code: the kind of device
+    home: str  # code: back from the device
+    own_csv: bool  # data.py has no reader of CSV
+    own_json: bool  # data.py has no reader of JSON
+    columns: str  # code
+    rows: int  # of a CSV file at a time
+    bytes: str  # code: of JSON lines at a time
+
+
+def render(job: Job) -> str:
+    """The source of predict.py, not yet formatted."""
+    return fill("predict.py.j2", predict_view(job))
+
+
+def predict_view(job: Job) -> PredictView:
+    inputs = job.data.inputs
+    images = isinstance(inputs, ImagePlan)
+    pair = isinstance(inputs, TextPlan) and len(inputs.columns) == 2
+    regression, multi = job.task == "regression", job.task == "multi-label"
+    cuda = job.target.device == "cuda"
+    by_tokens = not job.train.batch
+    view = PredictView(
+        name=job.name,
+        program=f"python -m {job.name}.predict",
+        weights=f"runs/{job.name}/model.safetensors",
+        answers="Values" if regression else "Labels and probabilities",
+        things="images" if images else "pairs of texts" if pair else "text",
+        thing="pair" if pair else "text",
+        example=(
+            '"a.jpg"' if images else '("a text", "another")' if pair else '"a text"'
+        ),
+        imports=(),
+        regression=regression,
+        multi_label=multi,
+        outputs="len(TARGETS)" if regression else "len(LABELS)",
+        activation="" if regression else ".sigmoid()" if multi else ".softmax(1)",
+        images=images,
+        text_type="tuple[str, str]" if pair else "str",
+        where="i : i + self.batch" if images else "rows",
+        batch_doc=(
+            "`batch` is how many tokens at once"
+            if by_tokens
+            else "`batch` is how many rows at once"
+        ),
+        batch_help="tokens at once, padding included" if by_tokens else "rows at once",
+        cuda=cuda,
+        bf16=job.target.precision == "bf16",
+        autocast="self.device.type" if cuda else '"cpu"',
+        home=".cpu()" if cuda else "",
+        own_csv="csv" not in job.data.formats,
+        own_json="jsonl" not in job.data.formats,
+        columns="(IMAGE,)" if images else "TEXTS" if pair else "(TEXT,)",
+        rows=128 if images else 1024,
+        bytes="1 << 13" if images else "1 << 18",
+    )
+    body = fill("partials/predict_body.j2", view)
+    beside = {name: (data.OWN, "from .data") for name in _defined(data.render(job))}
+    return replace(view, imports=data.imports(body, beside, _defined(body)))
+
+
+def _defined(source: str) -> frozenset[str]:
+    """Names that a module defines at its top level."""
+    names: set[str] = set()
+    for node in ast.parse(source).body:
+        match node:
+            case ast.FunctionDef(name=name) | ast.ClassDef(name=name):
+                names.add(name)
+            case ast.Assign(targets=[ast.Name(id=name)]):
+                names.add(name)
+    return frozenset(names)

@@ -1,0 +1,111 @@
+"""The view of a package's README.md: a model card with what was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from generator.cost import describe
+from generator.ir.job import Job, parameters
+from generator.ir.plans import TextPlan
+from generator.ir.sources import Init
+from generator.render.text import fill, markdown
+
+TASKS = {
+    "text-classification": "text classification",
+    "multi-label": "multi-label text classification",
+    "regression": "regression on text",
+    "image-classification": "image classification",
+}
+
+
+@dataclass(frozen=True)
+class RowView:
+    """A line of a table, both cells finished Markdown."""
+
+    name: str
+    value: str
+
+
+@dataclass(frozen=True)
+class CardView:
+    name: str
+    package: str
+    title: str
+    task: str
+    facts: tuple[RowView, ...]
+    recipe: tuple[RowView, ...]
+    measured: tuple[RowView, ...]
+    labels: tuple[str, ...]
+    columns: tuple[str, ...]
+    text: bool
+    example: str
+
+
+def render(job: Job, measured: Mapping[str, Any] | None) -> str:
+    return fill("README.md.j2", card_view(job, measured))
+
+
+def card_view(job: Job, measured: Mapping[str, Any] | None) -> CardView:
+    inputs = job.data.inputs
+    columns = inputs.columns if isinstance(inputs, TextPlan) else (inputs.column,)
+    return CardView(
+        name=markdown(job.name),
+        package=job.name,
+        title=markdown(job.model.title),
+        task=TASKS[job.task],
+        facts=tuple(_facts(job)),
+        recipe=tuple(_recipe(job)),
+        measured=tuple(_measured(measured or {})),
+        labels=tuple(markdown(label) for label in job.labels),
+        columns=tuple(markdown(c) for c in columns),
+        text=isinstance(inputs, TextPlan),
+        example="a text" if isinstance(inputs, TextPlan) else "a/file.png",
+    )
+
+
+def _facts(job: Job) -> list[RowView]:
+    inputs = job.data.inputs
+    tokens = inputs.max_tokens if isinstance(inputs, TextPlan) else None
+    cost = describe(job, tokens)
+    infos = parameters(job)
+    new = sorted({i.path.rpartition(".")[0] for i in infos if isinstance(i.source, Init)})
+    rows = [
+        RowView("Backbone", markdown(job.backbone.source)),
+        RowView("Licence of the backbone", markdown(job.backbone.licence or "not stated")),
+        RowView("Parameters", f"{cost.parameters:,}"),
+        RowView("of them trained", f"{cost.trained:,}"),
+        RowView(
+            f"FLOPs to predict a row{f' of {tokens} tokens' if tokens else ''}",
+            f"{cost.forward(cost.tokens):,.0f}",
+        ),
+        RowView("Newly initialised", ", ".join(f"`{n}`" for n in new) or "nothing"),
+    ]
+    if job.backbone.revision:
+        rows.insert(1, RowView("Revision", f"`{markdown(job.backbone.revision)}`"))
+    return rows
+
+
+def _recipe(job: Job) -> list[RowView]:
+    t = job.train
+    batch = f"{t.batch} rows" if t.batch else f"{t.batch_tokens} tokens"
+    return [
+        RowView("Epochs", str(t.epochs)),
+        RowView("Batch", batch),
+        RowView("Learning rate", f"{t.lr:g}, {t.schedule}, warm-up {t.warmup:g}"),
+        RowView("Weight decay", f"{t.weight_decay:g}"),
+        RowView("Seed", str(t.seed)),
+        RowView("Device", f"{job.target.device}, {job.target.precision}"),
+    ]
+
+
+def _measured(measured: Mapping[str, Any]) -> list[RowView]:
+    """What `gen run --record` wrote down: names and figures, one a line."""
+    rows = []
+    for name, value in sorted(measured.items()):
+        if isinstance(value, float):
+            rows.append(RowView(markdown(name), f"{value:.4g}"))
+        elif isinstance(value, (int, str)) and not isinstance(value, bool):
+            rows.append(RowView(markdown(name), markdown(str(value))))
+    return rows

@@ -1,0 +1,455 @@
+"""train.py of a package: the view of its template, and the text.
+
+The template chooses among fixed texts by the flags of the view, and repeats its lists.
+Rules over the names of parameters (which decay, how deep each lies, which are frozen)
+are found here and checked against the IR, name by name, before they are written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from generator.ir.job import Job, ParameterInfo, parameters
+from generator.ir.plans import TextPlan
+from generator.render.text import fill, prose, py
+
+Literals = bool | int | float | str | tuple
+
+PURPOSES = {
+    "text-classification": "text classification",
+    "image-classification": "image classification",
+    "multi-label": "multi-label classification",
+    "regression": "regression",
+}
+LOSSES: Mapping[str, Literal["cross-entropy", "bce", "mse"]] = {
+    "text-classification": "cross-entropy",
+    "image-classification": "cross-entropy",
+    "multi-label": "bce",
+    "regression": "mse",
+}
+METRICS = {
+    "cross-entropy": "partials/train_metrics_labels.j2",
+    "bce": "partials/train_metrics_multilabel.j2",
+    "mse": "partials/train_metrics_regression.j2",
+}
+SCORES = {
+    "cross-entropy": 'e["accuracy"]',
+    "bce": 'e["micro_f1"]',
+    "mse": '-e["mse"]',
+}
+# What may change between a run and its resumption; the other constants may not.
+FREE = {"SAVE_EVERY", "MAX_BAD_STEPS", "KEEP", "LOG_EVERY"}
+
+
+@dataclass(frozen=True)
+class TrainView:
+    """All that train.py.j2 and its partials read. Strings of code are marked as such."""
+
+    package: str
+    program: str
+    title: str
+    purpose: str
+    work: str
+    weights_usage: str  # what the examples of the docstring say behind the module
+    weights_help: str
+    weights: str  # code: where the backbone is
+    weights_required: bool
+    text: bool  # counts tokens
+    unit: Literal["tokens", "examples"]
+    labels: bool  # LABELS is read
+    functional: bool  # torch.nn.functional is read
+    constants: tuple[tuple[str, Literals, str], ...]  # name, value, why
+    tables: tuple[tuple[str, tuple, str], ...]  # the same, of more than a line
+    # Names, by line, of the constants that a run shares with its resumption.
+    recipe: tuple[tuple[str, ...], ...]
+    loss: Literal["cross-entropy", "bce", "mse"]
+    metrics_partial: str
+    score: str  # code: what of an evaluation `e` is the better the larger
+    criterion: str  # code
+    criterion_doc: str
+    balanced: bool
+    weighted: bool
+    accumulate: int
+    share: str  # code: how much a batch of an accumulated step counts
+    share_doc: str
+    step_loss: str  # code: the loss of a step
+    inputs: str  # code: what forward takes
+    targets: str  # code
+    clip: bool
+    schedule: Literal["linear", "cosine", "constant"]
+    schedule_doc: str
+    warmup: bool
+    optimizer_doc: str
+    decay_groups: bool  # some parameters decay and some do not
+    decay: str  # code: the decay of a group, or of all where there are none
+    depth_rule: Literal["", "blocks", "table"]
+    block_prefix: str
+    embedding_prefixes: tuple[str, ...]
+    deepest: int
+    frozen: bool
+    evaluating: str  # code
+    saving: str  # code
+    early_stopping: bool
+    max_bad_steps: int
+    cuda: bool
+    device: str
+    bf16: bool
+    compile: bool
+    forward: str  # code
+    value: str  # code: the loss as a number
+
+
+def render(job: Job) -> str:
+    """The source of train.py, not yet formatted."""
+    return fill("train.py.j2", train_view(job))
+
+
+def train_view(job: Job) -> TrainView:
+    """The view of a job. ValueError where the recipe does not fit the task."""
+    plan, target = job.train, job.target
+    loss = LOSSES[job.task]
+    if plan.class_weights != "none" and loss == "mse":
+        raise ValueError("class weights have no meaning in a regression")
+    if plan.label_smoothing and loss != "cross-entropy":
+        raise ValueError("label smoothing is for tasks of one label a row")
+
+    infos = parameters(job)
+    no_decay = suffixes(
+        [p.path for p in infos if not p.decay], [p.path for p in infos if p.decay]
+    )
+    frozen = prefixes(
+        [p.path for p in infos if p.frozen], [p.path for p in infos if not p.frozen]
+    )
+    if len(frozen) and all(p.frozen for p in infos):
+        raise ValueError("every parameter is frozen: there is nothing to train")
+    layered = plan.layer_decay != 1
+    blocks = block_rule(infos) if layered else None
+    depths = () if blocks or not layered else depth_table(infos)
+
+    source = job.backbone.source
+    required = source.startswith(("package:", "hf:"))
+    weighted = plan.class_weights != "none"
+    balanced = plan.class_weights == "balanced"
+    cuda = target.device == "cuda"
+    text = isinstance(job.data.inputs, TextPlan)
+    some_decay = plan.weight_decay > 0 and any(p.decay for p in infos)
+    decay_groups = some_decay and len(no_decay) > 0
+    constants, tables = _constants(
+        job, no_decay if decay_groups else (), frozen, depths
+    )
+
+    where = "batch.targets" + (".to(DEVICE, non_blocking=True)" if cuda else "")
+    weighted_share = weighted and loss == "cross-entropy"
+    return TrainView(
+        package=job.name,
+        program=f"python -m {job.name}.train",
+        title=job.model.title,
+        purpose=PURPOSES[job.task],
+        work=f"runs/{job.name}",
+        weights_usage=" --weights FOLDER" if required else "",
+        weights_help=(
+            "the backbone: a file or a folder"
+            if required
+            else f"the backbone, if not {prose(source)}".replace("%", "%%")
+        ),
+        weights=(
+            "args.weights" if required else f"args.weights or args.root / {py(source)}"
+        ),
+        weights_required=required,
+        text=text,
+        unit="tokens" if text else "examples",
+        labels=loss != "mse",
+        functional=loss != "mse",
+        constants=constants,
+        tables=tables,
+        recipe=_lines(
+            [name for name, _, _ in (*constants, *tables) if name not in FREE]
+        ),
+        loss=loss,
+        metrics_partial=METRICS[loss],
+        score=SCORES[loss],
+        criterion=_criterion(loss, weighted, plan.label_smoothing > 0),
+        criterion_doc=_criterion_doc(loss, weighted, balanced),
+        balanced=balanced,
+        weighted=weighted,
+        accumulate=plan.accumulate,
+        share=(
+            f'criterion.get_buffer("weight")[{where}].sum()'
+            if weighted_share
+            else "len(batch.rows)"
+        ),
+        share_doc="the weights of its labels" if weighted_share else "its rows",
+        step_loss=(
+            "total"
+            if plan.accumulate > 1
+            else "loss.detach()" if cuda else "loss.item()"
+        ),
+        inputs="inputs" if cuda else "batch.inputs",
+        targets="targets" if cuda else "batch.targets",
+        clip=plan.clip > 0,
+        schedule=plan.schedule,
+        schedule_doc=_schedule_doc(job),
+        warmup=plan.warmup > 0,
+        optimizer_doc=_optimizer_doc(decay_groups, layered),
+        decay_groups=decay_groups,
+        decay=(
+            "decay"
+            if decay_groups and layered
+            else "WEIGHT_DECAY" if some_decay else "0.0"
+        ),
+        depth_rule=("blocks" if blocks else "table") if layered else "",
+        block_prefix=blocks[0] if blocks else "",
+        embedding_prefixes=blocks[1] if blocks else (),
+        deepest=max(p.depth for p in infos),
+        frozen=len(frozen) > 0,
+        evaluating=_every(plan.evaluate_every, "EVALUATE_EVERY"),
+        saving=_every(plan.save_every, "SAVE_EVERY"),
+        early_stopping=plan.early_stopping > 0,
+        max_bad_steps=plan.max_bad_steps,
+        cuda=cuda,
+        device=target.device,
+        bf16=target.precision == "bf16",
+        compile=target.compile,
+        value="value" if cuda else "loss",
+        forward="forward" if target.compile else "model",
+    )
+
+
+def _lines(names: list[str]) -> tuple[tuple[str, ...], ...]:
+    """Names by lines that `f" {NAME=} {NAME=}"` fits in, indented by eight."""
+    lines: list[list[str]] = [[]]
+    for name in names:
+        if sum(len(n) + 4 for n in [*lines[-1], name]) > 77:
+            lines.append([])
+        lines[-1].append(name)
+    return tuple(map(tuple, lines))
+
+
+def _every(steps: int, constant: str) -> str:
+    return f"state.step % {constant} == 0" if steps else "state.batch == 0"
+
+
+def _constants(
+    job: Job,
+    no_decay: tuple[str, ...],
+    frozen: tuple[str, ...],
+    depths: tuple[tuple[str, int], ...],
+) -> tuple[tuple[tuple[str, Literals, str], ...], tuple[tuple[str, tuple, str], ...]]:
+    """The block of constants: those of one line with their reasons, then the tuples."""
+    plan = job.train
+    decays = plan.weight_decay > 0 and any(p.decay for p in parameters(job))
+    lines: list[tuple[str, Literals, str] | None] = [
+        ("EPOCHS", plan.epochs, ""),
+        ("LR", plan.lr, "the highest of the schedule"),
+        ("WARMUP", plan.warmup, "part of all steps") if plan.warmup else None,
+        ("WEIGHT_DECAY", plan.weight_decay, "") if decays else None,
+        (
+            (
+                "LAYER_DECAY",
+                plan.layer_decay,
+                "of LR, for each block further from the head",
+            )
+            if plan.layer_decay != 1
+            else None
+        ),
+        ("CLIP", plan.clip, "the largest norm of the gradient") if plan.clip else None,
+        (
+            ("ACCUMULATE", plan.accumulate, "batches to an optimizer step")
+            if plan.accumulate > 1
+            else None
+        ),
+        ("LABEL_SMOOTHING", plan.label_smoothing, "") if plan.label_smoothing else None,
+        (
+            ("PATIENCE", plan.early_stopping, "evaluations without a better score")
+            if plan.early_stopping
+            else None
+        ),
+        (
+            ("EVALUATE_EVERY", plan.evaluate_every, "steps")
+            if plan.evaluate_every
+            else None
+        ),
+        ("SAVE_EVERY", plan.save_every, "steps") if plan.save_every else None,
+        ("KEEP", 2, "checkpoints"),
+        ("MAX_BAD_STEPS", plan.max_bad_steps, "not finite, and so skipped"),
+        (
+            ("LOG_EVERY", 10, "steps; reading the loss waits for the device")
+            if job.target.device == "cuda"
+            else None
+        ),
+    ]
+    tables: list[tuple[str, tuple, str]] = []
+    if isinstance(plan.class_weights, tuple):
+        tables.append(
+            ("CLASS_WEIGHTS", plan.class_weights, "How much each of LABELS counts.")
+        )
+    if 0 < len(no_decay) <= 3:
+        lines.append(("NO_DECAY", no_decay, "ends of names: biases and norms"))
+    elif no_decay:
+        why = "Ends of the names of what does not decay: biases and norms."
+        tables.append(("NO_DECAY", no_decay, why))
+    if frozen:
+        why = "Starts of the names of parameters that are not trained."
+        tables.append(("FROZEN", frozen, why))
+    if depths:
+        why = "How far parameters are from the input, by the starts of their names."
+        tables.append(("DEPTHS", depths, why))
+    return tuple(line for line in lines if line), tuple(tables)
+
+
+def _criterion(loss: str, weighted: bool, smoothing: bool) -> str:
+    match loss:
+        case "cross-entropy":
+            options = ["weight=weight"] * weighted
+            options += ["label_smoothing=LABEL_SMOOTHING"] * smoothing
+            return f"nn.CrossEntropyLoss({', '.join(options)})"
+        case "bce":
+            return f"nn.BCEWithLogitsLoss({'pos_weight=weight' * weighted})"
+    return "nn.MSELoss()"
+
+
+def _criterion_doc(loss: str, weighted: bool, balanced: bool) -> str:
+    match loss, weighted, balanced:
+        case "cross-entropy", True, True:
+            return (
+                "Cross-entropy in which every label counts the same, rare or frequent."
+            )
+        case "cross-entropy", True, False:
+            return "Cross-entropy in which each label counts by CLASS_WEIGHTS."
+        case "cross-entropy", _, _:
+            return "Cross-entropy of logits (B, K) and targets (B)."
+        case "bce", True, True:
+            return (
+                "Binary cross-entropy; a label counts as much where it is as where not."
+            )
+        case "bce", True, False:
+            return "Binary cross-entropy; where a label is, it counts by CLASS_WEIGHTS."
+        case "bce", _, _:
+            return "Binary cross-entropy of logits (B, K) and targets (B, K)."
+    return "Mean squared error of guesses (B, K) and targets (B, K)."
+
+
+def _schedule_doc(job: Job) -> str:
+    end = {
+        "linear": "falls to 0 along a line",
+        "cosine": "falls to 0 along half a cosine",
+        "constant": "stays",
+    }[job.train.schedule]
+    if job.train.warmup:
+        return f"Rises from 0 in the warm-up, then {end}."
+    return f"Starts at LR and {end}."
+
+
+def _optimizer_doc(decay_groups: bool, layered: bool) -> str:
+    match decay_groups, layered:
+        case True, True:
+            return (
+                "AdamW by groups of parameters: those far from the head learn slowly."
+            )
+        case True, False:
+            return "AdamW, whose weight decay leaves out biases and norms."
+        case False, True:
+            return "AdamW; parameters far from the head learn slowly."
+    return "AdamW, alike for every parameter."
+
+
+# Rules over names. Each is checked on every name before it is returned.
+
+
+def suffixes(inside: Iterable[str], outside: Iterable[str]) -> tuple[str, ...]:
+    """Few and short endings that all of `inside` and none of `outside` have.
+
+    An ending starts where a word does, behind a dot or an underscore. ValueError where
+    a name of `inside` is itself an ending of one of `outside`.
+    """
+    left, others = sorted(set(inside)), tuple(outside)
+    found: list[str] = []
+    while left:
+        options = {
+            ending
+            for name in left
+            for ending in _endings(name)
+            if not any(other.endswith(ending) for other in others)
+        }
+        if not options:
+            raise ValueError(f"no ending tells these from the rest: {left}")
+        best = min(
+            options,
+            key=lambda e: (-sum(name.endswith(e) for name in left), len(e), e),
+        )
+        found.append(best)
+        left = [name for name in left if not name.endswith(best)]
+    return tuple(sorted(found))
+
+
+def _endings(name: str) -> list[str]:
+    starts = [0, *(i + 1 for i, c in enumerate(name) if c in "._")]
+    return [name[i:] for i in starts if i < len(name)]
+
+
+def prefixes(inside: Iterable[str], outside: Iterable[str]) -> tuple[str, ...]:
+    """The shortest paths of modules, with their dots, that hold `inside` and no other.
+
+    A parameter whose module holds others too stands by its full name; ValueError where
+    that is the start of another name.
+    """
+    others = tuple(outside)
+    found: dict[str, None] = {}
+    for name in inside:
+        at = [i + 1 for i, c in enumerate(name) if c == "."] + [len(name)]
+        starts = (name[:i] for i in at)
+        found[
+            _first(starts, lambda s: not any(o.startswith(s) for o in others), name)
+        ] = None
+    return tuple(found)
+
+
+def _first(options: Iterable[str], fits: Callable[[str], bool], name: str) -> str:
+    for option in options:
+        if fits(option):
+            return option
+    raise ValueError(f"the name {name} is the start of another one")
+
+
+def depth_table(infos: tuple[ParameterInfo, ...]) -> tuple[tuple[str, int], ...]:
+    """Starts of names with the depth of what they hold, the longest first."""
+    table: dict[str, int] = {}
+    for depth in sorted({p.depth for p in infos}):
+        inside = [p.path for p in infos if p.depth == depth]
+        outside = [p.path for p in infos if p.depth != depth]
+        table |= dict.fromkeys(prefixes(inside, outside), depth)
+    return tuple(sorted(table.items(), key=lambda row: (-len(row[0]), row[0])))
+
+
+def block_rule(
+    infos: tuple[ParameterInfo, ...],
+) -> tuple[str, tuple[str, ...]] | None:
+    """The start of blocks' names, and of the embeddings', where depth follows from them.
+
+    With ("blocks.", ("embedding.",)), `blocks.4.` is at depth 5, `embedding.` at 0, and
+    everything else is the head's. None where names and depths do not go together so.
+    """
+    deepest = max(p.depth for p in infos)
+    stems = {
+        ".".join(parts[:i]) + "."
+        for parts in (p.path.split(".") for p in infos)
+        for i, part in enumerate(parts)
+        if part.isdigit()
+    }
+    embedding = prefixes(
+        [p.path for p in infos if p.depth == 0],
+        [p.path for p in infos if p.depth != 0],
+    )
+
+    def depth(name: str, stem: str) -> int | None:
+        if name.startswith(stem):
+            number = name.removeprefix(stem).split(".")[0]
+            return int(number) + 1 if number.isdigit() else None
+        return 0 if name.startswith(embedding) else deepest
+
+    for stem in sorted(stems, key=lambda s: (len(s), s)):
+        if all(depth(p.path, stem) == p.depth for p in infos):
+            return stem, embedding
+    return None

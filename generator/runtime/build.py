@@ -1,0 +1,244 @@
+"""Building on disk: which files are written, which are left alone, which stop the build.
+
+A package is what its gen.lock says. A file whose seal is broken was edited by hand and is
+never overwritten; a file whose draft is the lock's is not even formatted.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from generator.compile import (
+    LOCK,
+    Compiled,
+    digest,
+    draft,
+    finished,
+    lock,
+    read_lock,
+)
+from generator.errors import Diagnostic, GenError, fail
+from generator.facts import Facts
+from generator.runtime.files import read_small, write_if_changed
+from generator.spec import SpecFile, decode_spec, read_spec
+from generator.spec.reader import LARGEST_SPEC
+
+State = Literal["current", "missing", "stale", "edited", "orphaned"]
+
+
+@dataclass(frozen=True)
+class FileState:
+    """What `gen check` says of one file of a package."""
+
+    path: str
+    state: State
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A compiled job beside what its folder holds; nothing is written yet."""
+
+    spec_file: SpecFile
+    compiled: Compiled
+    facts: Facts
+    folder: Path
+    states: tuple[FileState, ...]
+    seals: Mapping[str, str]  # of the files that need no formatting, from the lock
+
+    def those(self, *states: State) -> tuple[str, ...]:
+        return tuple(f.path for f in self.states if f.state in states)
+
+
+@dataclass(frozen=True)
+class Built:
+    """What a build wrote and removed."""
+
+    plan: Plan
+    written: tuple[str, ...]
+    removed: tuple[str, ...]
+
+
+def load_spec(path: Path) -> SpecFile:
+    """The spec in a file; GenError where it cannot be read, or is not one."""
+    data = read_small(path, str(path), LARGEST_SPEC)
+    return read_spec(decode_spec(data, str(path)), str(path))
+
+
+def facts_for(spec_file: SpecFile, *, allow_network: bool = True) -> Facts:
+    """The facts beside a spec; those that are missing and cheap are gathered and saved."""
+    from generator.runtime.gather import facts_folder, load_facts
+
+    spec = spec_file.spec
+    root = Path(spec_file.file).resolve().parent
+    folder = facts_folder(root, spec.name)
+    found = load_facts(folder)
+    if found is not None and found.card.source == spec.backbone.source:
+        return found
+    return refresh_facts(spec_file, allow_network=allow_network)
+
+
+def refresh_facts(spec_file: SpecFile, *, allow_network: bool = True) -> Facts:
+    """The facts of a spec's backbone, seen now and saved beside the spec."""
+    from generator.runtime import gather
+
+    spec = spec_file.spec
+    root = Path(spec_file.file).resolve().parent
+    folder = gather.facts_folder(root, spec.name)
+    seen = gather.gather_facts(
+        spec.backbone.source,
+        root,
+        allow_network=allow_network,
+        convert_tokenizer=bool(spec.data.text),
+        place=spec_file.place("backbone.from"),
+    )
+    if not spec.data.text:  # images have no tokenizer
+        seen = Facts(seen.card, None, seen.measured, seen.reference)
+    facts = gather.keep_measured(gather.load_facts(folder), seen)
+    gather.save_facts(facts, folder)
+    return facts
+
+
+def plan(spec_file: SpecFile, facts: Facts, out: Path) -> Plan:
+    """Compile, and compare with what is there. GenError where the spec is wrong."""
+    compiled = draft(spec_file, facts)
+    folder = out / spec_file.spec.name
+    old = _lock(folder)
+    known: Mapping[str, Any] = {} if old is None else old["files"]
+    states: list[FileState] = []
+    seals: dict[str, str] = {}
+    for one in compiled.drafts:
+        there = _bytes(folder / one.path)
+        entry = known.get(one.path)
+        if entry is not None and entry["draft"] == digest(one.data):
+            seals[one.path] = entry["seal"]
+        if there is None:
+            states.append(FileState(one.path, "missing"))
+        elif entry is not None and digest(there) != entry["seal"]:
+            # An edit that says what the build would say is none.
+            same = one.path not in seals and there == finished(one)
+            states.append(FileState(one.path, "stale" if same else "edited"))
+        elif entry is None and there != finished(one):
+            states.append(FileState(one.path, "edited"))
+        else:
+            current = one.path in seals
+            states.append(FileState(one.path, "current" if current else "stale"))
+    expected = {one.path for one in compiled.drafts} | {LOCK}
+    for path in _left_over(folder, expected, known):
+        states.append(path)
+    plan = Plan(spec_file, compiled, facts, folder, tuple(states), seals)
+    return plan if old is not None or not folder.exists() else _without_lock(plan)
+
+
+def _without_lock(plan: Plan) -> Plan:
+    """A folder without a lock: its lock is missing, and what differs was edited."""
+    states = (*plan.states, FileState(LOCK, "missing"))
+    return Plan(
+        plan.spec_file, plan.compiled, plan.facts, plan.folder, states, plan.seals
+    )
+
+
+def _left_over(
+    folder: Path, expected: set[str], known: Mapping[str, Any]
+) -> list[FileState]:
+    """Files that an earlier build wrote and this one does not, and strangers."""
+    if not folder.is_dir():
+        return []
+    found = []
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if path.is_dir() or name in expected or "__pycache__" in path.parts:
+            continue
+        entry = known.get(name)
+        edited = entry is not None and digest(path.read_bytes()) != entry["seal"]
+        found.append(FileState(name, "edited" if edited else "orphaned"))
+    return found
+
+
+def build(plan: Plan, *, force: bool = False) -> Built:
+    """Write what differs, each file whole or not at all, the lock last.
+
+    GenError (G401) where a file was edited by hand and `force` is off: nothing is written
+    then.
+    """
+    edited = plan.those("edited")
+    if edited and not force:
+        name = plan.spec_file.file
+        raise GenError(
+            [
+                Diagnostic(
+                    "G401",
+                    f"{plan.folder / path} was edited by hand, and is not overwritten",
+                    help=f"keep the edit elsewhere, then: gen build {name} --force",
+                )
+                for path in edited
+            ]
+        )
+    known = _lock(plan.folder) or {"files": {}}
+    files: dict[str, bytes] = {}
+    written: list[str] = []
+    current = set(plan.those("current"))
+    for one in plan.compiled.drafts:
+        path = plan.folder / one.path
+        if one.path in current:
+            files[one.path] = path.read_bytes()
+            continue
+        files[one.path] = finished(one)
+    files[LOCK] = lock(plan.compiled, plan.facts, files)
+    for name in [n for n in files if n != LOCK] + [LOCK]:
+        if name not in current and write_if_changed(plan.folder / name, files[name]):
+            written.append(name)
+    removed = []
+    for name in plan.those("orphaned", "edited"):
+        if name in known["files"] and name not in files:
+            (plan.folder / name).unlink()
+            removed.append(name)
+    return Built(plan, tuple(written), tuple(removed))
+
+
+def check(plan: Plan) -> tuple[FileState, ...]:
+    """What is not as a build would leave it; the lock is compared too."""
+    wrong = [f for f in plan.states if f.state != "current"]
+    if not wrong:
+        files = {
+            one.path: (plan.folder / one.path).read_bytes()
+            for one in plan.compiled.drafts
+        }
+        if _bytes(plan.folder / LOCK) != lock(plan.compiled, plan.facts, files):
+            wrong.append(FileState(LOCK, "stale"))
+    return tuple(wrong)
+
+
+def _bytes(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def _lock(folder: Path) -> dict[str, Any] | None:
+    data = _bytes(folder / LOCK)
+    if data is None:
+        return None
+    content = read_lock(data)
+    if content is None:
+        raise fail(
+            "G402",
+            f"{folder / LOCK} is not a lock that this gen reads",
+            help="restore it from version control; without it no edit can be told",
+        )
+    return content
+
+
+def writable(folder: Path) -> None:
+    """GenError (G403) where a package cannot be written there."""
+    parent = folder
+    while not parent.exists():
+        parent = parent.parent
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        raise fail(
+            "G403", f"{parent} is no folder that can be written", help="choose --out"
+        )

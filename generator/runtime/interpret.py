@@ -1,0 +1,537 @@
+"""An interpreter of the IR: what a job computes, from the definitions of its operations.
+
+It is what rendered models and passes are compared with, so it shares nothing with the
+templates and calls none of torch's fused functions: attention is written out, norms are
+their formulas. It is slow, differentiable, works in the dtype of the parameters, and
+always evaluates: dropout does nothing.
+
+It takes nothing but the printed form of a job: every entry prints the job it is given
+and works on what that text parses to.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache, reduce
+
+import torch
+from torch import Tensor
+
+from generator.ir.dims import Dim
+from generator.ir.job import Const, Job, Model, Module, Op
+from generator.ir.job import parameters as infos
+from generator.ir.sources import (
+    Checkpoint,
+    Concatenate,
+    Init,
+    Parameter,
+    Row,
+    Rows,
+    Source,
+    Sum,
+    Tie,
+    Transpose,
+)
+from generator.ir.text import parse_job, print_job
+
+Attrs = Mapping[str, object]  # with constants and dimensions replaced by numbers
+Params = Mapping[str, Tensor]  # by what follows the operation's name: "weight"
+
+
+@lru_cache(maxsize=64)
+def _parsed(text: str) -> Job:
+    return parse_job(text)
+
+
+def through_text(job: Job) -> Job:
+    """The job that its printed form parses to."""
+    return _parsed(print_job(job))
+
+
+# --------------------------------------------------------------------------- parameters
+
+
+def evaluate_source(
+    source: Source,
+    tensors: Mapping[str, Tensor],
+    shape: Sequence[int],
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """The value of a source; `tensors` has those of its leaves by key or by path.
+
+    An initialisation is of `shape`, drawn in fp64 from `generator` so that it does not
+    depend on the dtype that it is then used in. KeyError names a leaf that is not there.
+    """
+    match source:
+        case Checkpoint(name) | Parameter(name) | Tie(name):
+            return tensors[name]
+        case Init("normal", std):
+            noise = torch.randn(*shape, generator=generator, dtype=torch.float64)
+            return noise * std
+        case Init(_, value):
+            return torch.full(tuple(shape), value, dtype=torch.float64)
+        case Concatenate(parts):
+            return torch.cat([evaluate_source(p, tensors, shape) for p in parts], 0)
+        case Sum(parts):
+            return sum_of([evaluate_source(p, tensors, shape) for p in parts])
+        case Rows(of, start, stop):
+            return evaluate_source(of, tensors, shape)[start:stop]
+        case Row(of, index):
+            return evaluate_source(of, tensors, shape)[index]
+        case Transpose(of):
+            return evaluate_source(of, tensors, shape).transpose(0, 1)
+
+
+def sum_of(values: Sequence[Tensor]) -> Tensor:
+    return reduce(torch.add, values)
+
+
+def load(job: Job, tensors: Mapping[str, Tensor], seed: int = 0) -> dict[str, Tensor]:
+    """Every parameter by its name in the state dict, from the checkpoint's tensors.
+
+    A new parameter depends on `seed` and its path alone. All are of one dtype, the widest
+    of the checkpoint's and at least f32; a tied one is the very tensor of the other.
+    """
+    dtype = reduce(
+        torch.promote_types,
+        (t.dtype for t in tensors.values() if t.is_floating_point()),
+        torch.float32,
+    )
+    loaded: dict[str, Tensor] = {}
+    ties: dict[str, str] = {}
+    for info in infos(through_text(job)):
+        if isinstance(info.source, Tie):
+            ties[info.path] = info.source.path
+            continue
+        value = evaluate_source(
+            info.source, tensors, info.shape, _generator(seed, info.path)
+        )
+        loaded[info.path] = value.detach().to(dtype).clone()
+    for path in ties:
+        loaded[path] = loaded[_tied(path, ties)]
+    return loaded
+
+
+def _generator(seed: int, path: str) -> torch.Generator:
+    digest = hashlib.sha256(f"{seed} {path}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:7], "little"))
+
+
+def _tied(path: str, ties: Mapping[str, str]) -> str:
+    """The parameter at the end of a chain of ties."""
+    seen = {path}
+    while path in ties:
+        path = ties[path]
+        if path in seen:
+            raise ValueError(f"parameter {path} is tied to itself")
+        seen.add(path)
+    return path
+
+
+# -------------------------------------------------------------------------- the model
+
+
+def run(
+    job: Job, parameters: Mapping[str, Tensor], inputs: Mapping[str, Tensor | None]
+) -> Tensor:
+    """The logits (B, K). `inputs` go by the names of the model's; an optional one may
+    be None or left out. Of tied parameters, the one that is tied to is read."""
+    return trace(job, parameters, inputs)["logits"]
+
+
+def trace(
+    job: Job, parameters: Mapping[str, Tensor], inputs: Mapping[str, Tensor | None]
+) -> dict[str, Tensor]:
+    """What every call gives, by the instance's path ("blocks.0"), and the "logits".
+
+    A second call of one instance is "blocks.0#2"; of a call that gives several values,
+    the later ones are "blocks.0:1", "blocks.0:2".
+    """
+    job = through_text(job)
+    ties = {i.path: i.source.path for i in infos(job) if isinstance(i.source, Tie)}
+    state = {path: parameters[_tied(path, ties)] for path in {*parameters, *ties}}
+    first = next(iter(state.values()))
+    machine = _Machine(job.model, state, first.dtype, first.device)
+    given = [inputs.get(v.name) for v in job.model.main.inputs]
+    for value, tensor in zip(job.model.main.inputs, given, strict=True):
+        if tensor is None and not value.type.optional:
+            raise ValueError(f'the model needs the input "{value.name}"')
+    (logits,) = machine.module(job.model.main, "", given)
+    assert logits is not None
+    machine.seen["logits"] = logits
+    return machine.seen
+
+
+@dataclass
+class _Machine:
+    """Runs modules and keeps what every call gives."""
+
+    model: Model
+    state: Mapping[str, Tensor]
+    dtype: torch.dtype
+    device: torch.device
+    seen: dict[str, Tensor] = field(default_factory=dict)
+
+    def module(
+        self, module: Module, path: str, args: Sequence[Tensor | None]
+    ) -> tuple[Tensor | None, ...]:
+        values: dict[str, Tensor | None] = {
+            v.name: a for v, a in zip(module.inputs, args, strict=True)
+        }
+        for op in module.ops:
+            operands = [values[a] for a in op.args]
+            if op.kind in ("call", "repeat"):
+                results = self.call(module, op, path, operands)
+            else:
+                attrs = {name: self.number(value) for name, value in op.attrs}
+                results = OPERATIONS[op.kind](
+                    _Here(
+                        self.params(module, op, path), attrs, self.dtype, self.device
+                    ),
+                    *operands,
+                )
+            for result, value in zip(op.results, results, strict=True):
+                values[result.name] = value
+        return tuple(values[name] for name in module.outputs)
+
+    def call(
+        self, module: Module, op: Op, path: str, args: Sequence[Tensor | None]
+    ) -> tuple[Tensor | None, ...]:
+        """A module once, or in a row: what one gives is the first operand of the next."""
+        instance = module.instance(op.name)
+        inner = self.model.by_name[instance.module]
+        results: tuple[Tensor | None, ...] = ()
+        for name, _, _ in instance.each():
+            results = self.module(inner, f"{path}{name}.", args)
+            args = [*results, *args[len(results) :]]
+            self.keep(path + name, results)
+        return results
+
+    def keep(self, path: str, results: tuple[Tensor | None, ...]) -> None:
+        time, label = 1, path
+        while label in self.seen:
+            time += 1
+            label = f"{path}#{time}"
+        for place, value in enumerate(results):
+            if value is not None:
+                self.seen[f"{label}:{place}" if place else label] = value
+
+    def params(self, module: Module, op: Op, path: str) -> dict[str, Tensor]:
+        """An operation's parameters by what follows its name; its own by ""."""
+        found = {}
+        for p in module.parameters:
+            stem, dot, last = p.name.rpartition(".")
+            if p.name == op.name:
+                found[""] = self.state[path + p.name]
+            elif dot and stem == op.name:
+                found[last] = self.state[path + p.name]
+        return found
+
+    def number(self, value: object) -> object:
+        """An attribute with its constants and dimensions as numbers."""
+        match value:
+            case Const(name):
+                return self.model.constants[name]
+            case Dim():
+                return value.value(self.model.sizes)
+            case tuple():
+                return tuple(self.number(v) for v in value)
+            case _:
+                return value
+
+
+# ----------------------------------------------------------------------- the operations
+# Shapes: B batch, T positions, S positions asked for, C width, H query heads, G key and
+# value heads, D head width, c channels. A mask is true at real tokens.
+
+
+@dataclass(frozen=True)
+class _Here:
+    """What an operation has beside its operands."""
+
+    params: Params
+    attrs: Attrs
+    dtype: torch.dtype
+    device: torch.device
+
+    def integer(self, name: str) -> int:
+        value = self.attrs[name]
+        assert isinstance(value, int)
+        return value
+
+    def real(self, name: str, default: float | None = None) -> float:
+        value = self.attrs.get(name, default)
+        assert isinstance(value, (int, float)), name
+        return float(value)
+
+
+Results = tuple[Tensor, ...]
+
+
+def _linear(here: _Here, x: Tensor) -> Results:
+    y = torch.einsum("...i,oi->...o", x, here.params["weight"])
+    return (y + here.params["bias"] if "bias" in here.params else y,)
+
+
+def _layer_norm(here: _Here, x: Tensor) -> Results:
+    """(x - mean) / sqrt(variance + eps) * weight + bias, variance over all C (not C-1)."""
+    centred = x - x.mean(-1, keepdim=True)
+    variance = (centred * centred).mean(-1, keepdim=True)
+    y = centred / torch.sqrt(variance + here.real("eps")) * here.params["weight"]
+    return (y + here.params["bias"] if "bias" in here.params else y,)
+
+
+def _rms_norm(here: _Here, x: Tensor) -> Results:
+    """x / sqrt(mean of squares + eps) * weight."""
+    squares = (x * x).mean(-1, keepdim=True)
+    return (x / torch.sqrt(squares + here.real("eps")) * here.params["weight"],)
+
+
+def _embedding(here: _Here, ids: Tensor) -> Results:
+    return (here.params["weight"][ids],)
+
+
+def _positions(here: _Here, x: Tensor) -> Results:
+    """The first T rows from `offset` on: (T, C)."""
+    rows = torch.arange(x.shape[1], device=x.device) + here.integer("offset")
+    return (here.params["weight"][rows],)
+
+
+def _row(here: _Here) -> Results:
+    return (here.params["weight"][here.integer("index")],)
+
+
+def _parameter(here: _Here) -> Results:
+    return (here.params[""],)
+
+
+def _add(here: _Here, a: Tensor, b: Tensor) -> Results:
+    return (a + b,)
+
+
+def _multiply(here: _Here, a: Tensor, b: Tensor) -> Results:
+    return (a * b,)
+
+
+def _dropout(here: _Here, x: Tensor) -> Results:
+    return (x,)
+
+
+def _activation(here: _Here, x: Tensor) -> Results:
+    return (ACTIVATIONS[str(here.attrs["kind"])](x),)
+
+
+def _sigmoid(x: Tensor) -> Tensor:
+    return 0.5 * (1 + torch.tanh(x / 2))  # the same function, and it never overflows
+
+
+def _gelu_tanh(x: Tensor) -> Tensor:
+    inner = math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)
+    return 0.5 * x * (1 + torch.tanh(inner))
+
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "gelu": lambda x: 0.5 * x * (1 + torch.erf(x / math.sqrt(2))),
+    "gelu_tanh": _gelu_tanh,
+    "quick_gelu": lambda x: x * _sigmoid(1.702 * x),
+    "relu": lambda x: torch.where(x > 0, x, torch.zeros_like(x)),
+    "silu": lambda x: x * _sigmoid(x),
+    "tanh": torch.tanh,
+}
+
+
+def _heads(here: _Here, x: Tensor) -> Results:
+    """(B, T, sum of counts * D) to one (B, count, T, D) a count."""
+    counts, width = here.attrs["heads"], here.integer("width")
+    assert isinstance(counts, tuple)
+    B, T, _ = x.shape
+    results, start = [], 0
+    for count in counts:
+        part = x[:, :, start : start + count * width]
+        results.append(part.reshape(B, T, count, width).permute(0, 2, 1, 3))
+        start += count * width
+    return tuple(results)
+
+
+def _merge_heads(here: _Here, x: Tensor) -> Results:
+    B, H, S, D = x.shape
+    return (x.permute(0, 2, 1, 3).reshape(B, S, H * D),)
+
+
+def _attention(
+    here: _Here, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None
+) -> Results:
+    """softmax(q k^T / sqrt(D)) v over the keys that a query may see.
+
+    Head h of the H reads key head h*G//H of the G.
+    """
+    _, H, S, D = q.shape
+    G, T = k.shape[1], k.shape[2]
+    shared = [h * G // H for h in range(H)]
+    scores = torch.einsum("bhsd,bhtd->bhst", q, k[:, shared]) / math.sqrt(D)
+    if mask is not None:
+        scores = scores.masked_fill(~mask, -math.inf)
+    if here.attrs["causal"]:
+        i, j = torch.arange(S, device=q.device), torch.arange(T, device=q.device)
+        scores = scores.masked_fill(j[None, :] > i[:, None], -math.inf)
+    # The largest is taken off before exp, which changes nothing but overflow.
+    weights = torch.exp(scores - scores.detach().amax(-1, keepdim=True))
+    weights = weights / weights.sum(-1, keepdim=True)
+    return (torch.einsum("bhst,bhtd->bhsd", weights, v[:, shared]),)
+
+
+def _key_mask(here: _Here, mask: Tensor | None) -> tuple[Tensor | None, ...]:
+    return (None if mask is None else mask[:, None, None, :],)
+
+
+def _first(here: _Here, x: Tensor) -> Results:
+    return (x[:, 0],)
+
+
+def _narrow(here: _Here, x: Tensor) -> Results:
+    return (x[:, :1],)
+
+
+def _last_index(here: _Here, ids: Tensor, mask: Tensor | None) -> Results:
+    """The place of every row's last real token: padding is on the right."""
+    if mask is None:
+        return (ids.new_full(ids.shape[:1], ids.shape[1] - 1),)
+    return (mask.sum(1) - 1,)
+
+
+def _pick(here: _Here, x: Tensor, index: Tensor) -> Results:
+    """(B, T, C) at one position a row: (B, 1, C)."""
+    return (torch.stack([row[i : i + 1] for row, i in zip(x, index.tolist())]),)
+
+
+def _pick_rows(here: _Here, table: Tensor, index: Tensor) -> Results:
+    """(T, D) at one position a row of the batch: (B, 1, 1, D)."""
+    return (table[index][:, None, None, :],)
+
+
+def _patches(here: _Here, pixels: Tensor) -> Results:
+    """(B, c, height, width) in patches from left to right, top to bottom: (B, T, C)."""
+    weight = here.params["weight"]  # (C, c, patch height, patch width)
+    size = (weight.shape[2], weight.shape[3])
+    cut = torch.nn.functional.unfold(pixels, size, stride=size)  # (B, c*p*q, T)
+    y = torch.einsum("bit,oi->bto", cut, weight.flatten(1))
+    return (y + here.params["bias"] if "bias" in here.params else y,)
+
+
+def _prepend(here: _Here, x: Tensor, token: Tensor) -> Results:
+    B, _, C = x.shape
+    return (torch.cat([token.reshape(1, 1, C).expand(B, 1, C), x], 1),)
+
+
+def _rope_tables(here: _Here, ids: Tensor) -> Results:
+    """Cosine and sine of position times frequency, twice over: (T, D) each."""
+    frequencies, scale = inverse_frequencies(here)
+    positions = torch.arange(ids.shape[1], dtype=torch.float64, device=here.device)
+    angles = positions[:, None] * frequencies.to(here.device)[None, :]
+    angles = torch.cat([angles, angles], -1)
+    return (
+        (torch.cos(angles) * scale).to(here.dtype),
+        (torch.sin(angles) * scale).to(here.dtype),
+    )
+
+
+def _rotate(here: _Here, x: Tensor, cos: Tensor, sin: Tensor) -> Results:
+    """Rotates each pair (i, i + D/2) of a head by its angle."""
+    half = x.shape[-1] // 2
+    a, b = x[..., :half], x[..., half:]
+    c, s = cos[..., :half], sin[..., :half]
+    return (torch.cat([a * c - b * s, b * c + a * s], -1),)
+
+
+OPERATIONS: dict[str, Callable[..., tuple[Tensor | None, ...]]] = {
+    "linear": _linear,
+    "layer_norm": _layer_norm,
+    "rms_norm": _rms_norm,
+    "embedding": _embedding,
+    "positions": _positions,
+    "row": _row,
+    "parameter": _parameter,
+    "add": _add,
+    "multiply": _multiply,
+    "dropout": _dropout,
+    "activation": _activation,
+    "heads": _heads,
+    "merge_heads": _merge_heads,
+    "attention": _attention,
+    "key_mask": _key_mask,
+    "first": _first,
+    "narrow": _narrow,
+    "last_index": _last_index,
+    "pick": _pick,
+    "pick_rows": _pick_rows,
+    "patches": _patches,
+    "prepend": _prepend,
+    "rope_tables": _rope_tables,
+    "rotate": _rotate,
+}
+
+
+# ------------------------------------------------------------------- rotary frequencies
+
+
+def inverse_frequencies(here: _Here) -> tuple[Tensor, float]:
+    """Radians a position of each of the D/2 pairs (fp64), and the scale of the tables.
+
+    RoFormer (Su et al., 2021): theta^(-2i/D) for pair i. The kinds stretch them for
+    longer texts than the model was trained on:
+
+    - linear: position interpolation (Chen et al., 2023), all divided by factor;
+    - llama3: Llama 3.1's, only waves longer than the old context are divided;
+    - yarn: Peng et al. (2023), a ramp between divided and not, and a temperature;
+    - longrope: Ding et al. (2024), a divisor for each pair, and a temperature given.
+    """
+    width, theta = here.integer("width"), here.real("theta")
+    pairs = torch.arange(0, width, 2, dtype=torch.float64)
+    plain = theta ** (-pairs / width)
+    match here.attrs["kind"]:
+        case "default":
+            return plain, here.real("attention_factor", 1.0)
+        case "linear":
+            return plain / here.real("factor"), here.real("attention_factor", 1.0)
+        case "llama3":
+            return _llama3(here, plain), here.real("attention_factor", 1.0)
+        case "yarn":
+            factor = here.real("factor")
+            scale = 0.1 * math.log(factor) + 1 if factor > 1 else 1.0
+            return _yarn(here, plain), here.real("attention_factor", scale)
+        case "longrope":
+            divisors = torch.tensor(here.attrs["factors"], dtype=torch.float64)
+            return plain / divisors, here.real("attention_factor")
+        case kind:
+            raise ValueError(f"no rope {kind!r}")
+
+
+def _llama3(here: _Here, plain: Tensor) -> Tensor:
+    """Waves shorter than context/high stay, longer than context/low are divided."""
+    low, high = here.real("low_frequency_factor"), here.real("high_frequency_factor")
+    factor, context = here.real("factor"), here.real("original_positions")
+    turns = context * plain / (2 * math.pi)  # in the old context
+    share = ((turns - low) / (high - low)).clamp(0, 1)
+    return (1 - share) * plain / factor + share * plain
+
+
+def _yarn(here: _Here, plain: Tensor) -> Tensor:
+    """Pairs that turn more than beta_fast times in the old context stay as they are."""
+    width, theta = here.integer("width"), here.real("theta")
+    context, factor = here.real("original_positions"), here.real("factor")
+
+    def pair_that_turns(times: float) -> float:
+        return width * math.log(context / (times * 2 * math.pi)) / (2 * math.log(theta))
+
+    first = pair_that_turns(here.real("beta_fast", 32.0))
+    last = pair_that_turns(here.real("beta_slow", 1.0))
+    if here.attrs.get("truncate", True):
+        first, last = math.floor(first), math.ceil(last)
+    first, last = max(first, 0), min(last, width - 1)
+    span = last - first if last != first else 0.001
+    pairs = torch.arange(width // 2, dtype=torch.float64)
+    divided = ((pairs - first) / span).clamp(0, 1)
+    return plain / factor * divided + plain * (1 - divided)

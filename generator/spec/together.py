@@ -1,0 +1,115 @@
+"""What no key can tell by itself: keys that contradict or do not fit each other."""
+
+from __future__ import annotations
+
+from generator.errors import quote
+from generator.spec.entries import section_entries
+from generator.spec.model import TEXT_TASKS
+from generator.spec.state import State
+from generator.spec.words import count, toml
+
+
+def check_together(state: State) -> None:
+    """What no key can tell by itself. Only values that were read well are looked at."""
+    values = state.values
+    _weights_and_columns(state)
+    _columns(state)
+    fractions = [
+        values.get(f"data.{name}_fraction", 0.1)
+        for name in ("valid", "test")
+        if f"data.{name}" not in state.given
+    ]
+    if len(fractions) == 2 and not sum(fractions) < 1:
+        at = "test" if "data.test_fraction" in state.given else "valid"
+        state.add(
+            "G010",
+            ("data", f"{at}_fraction"),
+            f"valid_fraction {fractions[0]} and test_fraction {fractions[1]} leave no "
+            "rows to train on",
+            label="the two must come to less than 1",
+        )
+    files: dict[str, str] = {}
+    for name in ("train", "valid", "test"):
+        file = values.get(f"data.{name}")
+        if file is not None and files.setdefault(file, name) != name:
+            state.add(
+                "G010",
+                ("data", name),
+                f"{name} and {files[file]} are the same file",
+                label=(
+                    "what is trained on cannot measure how well it went"
+                    if files[file] == "train"
+                    else "the test would be on rows that chose the model"
+                ),
+                help=f"leave {name} out, and rows are set aside for it",
+            )
+    longest, budget = values.get("data.max_tokens", 128), values.get(
+        "train.batch_tokens"
+    )
+    if budget is not None and state.task in TEXT_TASKS and budget < longest:
+        state.add(
+            "G010",
+            ("train", "batch_tokens"),
+            f"batch_tokens {budget} is less than max_tokens {longest} in [data]",
+            label="a row of the greatest length would not fit a batch",
+        )
+
+
+def _weights_and_columns(state: State) -> None:
+    """What comes once for each label."""
+    values, labels = state.values, state.values.get("labels")
+    if labels is None and state.task == "regression" and "labels" not in state.given:
+        labels = section_entries("")["labels"].default
+    if labels is None:
+        return
+    weights, columns = values.get("train.class_weights"), values.get("data.label")
+    if isinstance(weights, tuple) and len(weights) != len(labels):
+        state.add(
+            "G008",
+            ("train", "class_weights"),
+            f"class_weights has {count(weights, 'weight')} "
+            f"for {count(labels, 'label')}",
+            label="one for each label, in their order",
+        )
+    if state.task == "regression" and columns and len(columns) != len(labels):
+        state.add(
+            "G008",
+            ("data", "label"),
+            f"label has {count(columns, 'column')} for {count(labels, 'target')}",
+            label="one for each of labels, in their order",
+            help=(
+                ""
+                if "labels" in state.given
+                else f"name the targets at the top: labels = {toml(list(columns))}"
+            ),
+        )
+    separator = values.get("data.separator", ";")
+    for position, label in enumerate(labels if state.task == "multi-label" else ()):
+        if "data.separator" in state.given and "data.separator" not in values:
+            break
+        if separator in label:
+            state.add(
+                "G010",
+                ("labels", position),
+                f"the label {quote(label)} holds the separator {quote(separator)}",
+                label="it would be read as more than one label",
+                help="set separator in [data] to something that no label holds",
+            )
+
+
+def _columns(state: State) -> None:
+    """A column is the input or the label, not both."""
+    values = state.values
+    labels, image = values.get("data.label", ()), values.get("data.image")
+    for column in dict.fromkeys(labels):
+        for name, inputs in (
+            ("text", values.get("data.text", ())),
+            ("image", (image,)),
+        ):
+            if column in inputs:
+                state.add(
+                    "G010",
+                    ("data", "label"),
+                    f"{name} and label are the same column, {quote(column)}",
+                    label="the model would be given the answer",
+                )

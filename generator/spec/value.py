@@ -1,0 +1,220 @@
+"""Reads the value of one key: its type, its bounds, its choices, its strings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from generator.errors import quote
+from generator.spec.entries import (
+    Choice,
+    Entry,
+    Flag,
+    Items,
+    Number,
+    Shape,
+    String,
+    Whole,
+)
+from generator.spec.rules import check_string
+from generator.spec.state import Path, State
+from generator.spec.words import bounds, is_plain, kind, listed, toml, wanted
+
+
+def read_given(state: State, entry: Entry, value: Any) -> None:
+    """Reads the value of a key that is in the file, or tells what is wrong with it."""
+    path: Path = (entry.section, entry.name) if entry.section else (entry.name,)
+    if state.task and state.task not in entry.key.tasks:
+        tasks = listed(entry.key.tasks, "and")
+        state.add(
+            "G011",
+            path,
+            f"{entry.name} has no meaning for {state.task}",
+            label=f"it is for {tasks}",
+            help="remove it",
+            at="key",
+        )
+    unless = entry.key.unless
+    if unless and f"{entry.section}.{unless}" in state.given:
+        state.add(
+            "G010",
+            path,
+            f"{entry.name} contradicts {unless}",
+            label=f"{unless} is given too",
+            help="remove one of the two",
+            at="key",
+        )
+    before = len(state.problems)
+    read = _value(state, entry, value, path)
+    if len(state.problems) == before:
+        state.values[entry.path] = read
+
+
+def _value(state: State, entry: Entry, value: Any, path: Path) -> Any:
+    """The value as its field holds it; what is wrong is added to the problems."""
+    for shape in entry.shapes:
+        match shape, value:
+            case Items(item), list():
+                return _list(state, entry, item, value, path)
+            case Items(String()), str() if entry.key.single:
+                return (_scalar(state, entry, value, path),)
+            case Choice(values), str():
+                return _choice(state, entry, values, value, path)
+            case Whole(), int() if not isinstance(value, bool):
+                return _scalar(state, entry, value, path)
+            case Number(), int() | float() if not isinstance(value, bool):
+                return _scalar(state, entry, value, path)
+            case Flag(), bool():
+                return value
+            case String(), str():
+                return _scalar(state, entry, value, path)
+    _wrong_type(state, entry, value, path)
+    return None
+
+
+def _list(
+    state: State, entry: Entry, item: Number | String, value: list[Any], path: Path
+) -> tuple[Any, ...] | None:
+    key = entry.key
+    if state.task and key.single and state.task not in key.lists:
+        state.add(
+            "G011",
+            path,
+            f"a list of {entry.name} columns has no meaning for {state.task}",
+            label=f"a list is for {listed(key.lists, 'and')}",
+            help=f"give one column: {entry.name} = {toml(key.example)}",
+        )
+        return None
+    read = []
+    for position, part in enumerate(value):
+        allowed = str if isinstance(item, String) else (int, float)
+        if isinstance(part, bool) or not isinstance(part, allowed):
+            (kinds,) = wanted(item)
+            message = f"{entry.name}[{position}] must be {kinds}, not {kind(part)}"
+            label = _without_quotes(part, item)
+            if isinstance(item, String) and is_plain(part):
+                label = f"write {toml(toml(part))}"
+            state.add("G006", (*path, position), message, label=label)
+        else:
+            read.append(_scalar(state, entry, part, (*path, position)))
+    few = min(key.few.values()) if state.task is None else key.few[state.task]
+    if len(value) < few or key.many is not None and len(value) > key.many:
+        has = f"{len(value)} item" + ("" if len(value) == 1 else "s")
+        wants = f"at least {few}" if len(value) < few else f"at most {key.many}"
+        who = f"{state.task} needs" if state.task and len(key.tasks) > 1 else "it needs"
+        who = who if len(value) < few else "it may have"
+        state.add("G008", path, f"{entry.name} has {has}", label=f"{who} {wants}")
+    if isinstance(item, String):
+        _distinct(state, entry, value, path)
+    return tuple(read)
+
+
+def _distinct(state: State, entry: Entry, value: list[Any], path: Path) -> None:
+    seen: dict[str, int] = {}
+    for position, part in enumerate(value):
+        if isinstance(part, str) and seen.setdefault(part, position) != position:
+            state.add(
+                "G013",
+                (*path, position),
+                f"{quote(part)} stands twice in {entry.name}",
+                label=f"the first is {entry.name}[{seen[part]}]",
+                help="remove one of the two",
+            )
+
+
+def _choice(
+    state: State, entry: Entry, values: Sequence[str], value: str, path: Path
+) -> str | None:
+    if value in values:
+        return value
+    from generator.spec.suggest import fold, near
+
+    key = entry.key
+    meant = key.spellings.get(fold(value).replace("_", "-")) or near(value, values, 0.6)
+    also = [s for s in entry.shapes if isinstance(s, Items)]
+    known = listed([quote(v) for v in values] + ["a list of numbers" for _ in also])
+    state.add(
+        "G012",
+        path,
+        f"unknown {entry.name} {quote(value)}",
+        label=f'did you mean "{meant}"?' if meant else "",
+        help=f"{entry.name} is {known}",
+    )
+    return None
+
+
+def _scalar(state: State, entry: Entry, value: str | float, path: Path) -> Any:
+    """A string that keeps the key's rule, or a number within its bounds."""
+    name = entry.name + (f"[{path[-1]}]" if isinstance(path[-1], int) else "")
+    if isinstance(value, str):
+        if entry.key.rule and (found := check_string(entry.key.rule, value)):
+            message = f"{name} {found.message}"
+            state.add(found.code, path, message, label=found.label, help=found.help)
+        return value
+    if not _within(entry, value):
+        message = f"{name} must be {bounds(entry)}"
+        message += f", not {value!r}" if is_plain(value) else ""
+        state.add("G007", path, message, label=_off(entry, value))
+        return value
+    return value if Whole() in entry.shapes else float(value)
+
+
+def _within(entry: Entry, value: float) -> bool:
+    key = entry.key
+    # Written so that nan, which compares false with everything, is outside.
+    return (
+        (key.at_least is None or value >= key.at_least)
+        and (key.above is None or value > key.above)
+        and (key.at_most is None or value <= key.at_most)
+        and (key.below is None or value < key.below)
+    )
+
+
+def _off(entry: Entry, value: float) -> str:
+    """A word on which way a number is off, where that helps."""
+    if isinstance(value, int) and not is_plain(value):
+        return "this does not fit 64 bits"
+    if value == 0 and entry.key.above == 0:
+        return "0 is not above 0"
+    one = 1 in (entry.key.at_most, entry.key.below)
+    if 1 < value <= 100 and one and entry.name != "lr":
+        return "this is a fraction, not a percentage or a count"
+    return ""
+
+
+def _wrong_type(state: State, entry: Entry, value: Any, path: Path) -> None:
+    single: list[Shape] = [String()] if entry.key.single else []
+    shapes = [*single, *entry.shapes]
+    kinds = listed([word for shape in shapes for word in wanted(shape)])
+    message = f"{entry.name} must be {kinds}, not {kind(value)}"
+    label = ""
+    for shape in entry.shapes:
+        label = label or _without_quotes(value, shape)
+    if isinstance(value, float) and Whole() in shapes and value.is_integer():
+        label = f"write {int(value)}" if abs(value) < 1e15 else ""
+    elif isinstance(value, str) and Items(String()) in shapes:
+        label = f"write [{toml(value)}]"
+    elif is_plain(value) and String() in shapes:
+        label = f"write {toml(toml(value))}"
+    elif isinstance(value, int) and Flag() in shapes and value in (0, 1):
+        label = f"write {toml(bool(value))}"
+    state.add("G006", path, message, label=label[:80])
+
+
+def _without_quotes(value: Any, shape: Shape) -> str:
+    """The hint for a number or a flag that was written as a string."""
+    if not isinstance(value, str) or len(value) > 30:
+        return ""
+    word = value.strip()
+    try:
+        match shape:
+            case Flag() if word.lower() in ("true", "false"):
+                return f"write {word.lower()}, without quotes"
+            case Whole() if word.isascii():
+                return f"write {int(word)}, without quotes"
+            case Number() if word.isascii():
+                float(word)
+                return f"write {word}, without quotes"
+    except ValueError:
+        return ""
+    return ""

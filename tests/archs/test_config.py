@@ -1,0 +1,195 @@
+"""config.json: every key of transformers' own classes is classified, and its errors."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import transformers
+
+from generator import archs
+from generator.archs import find
+from generator.archs.build import ACTIVATIONS, PROBLEMS, Request
+from generator.archs.config import HARMLESS, NEUTRAL, Config
+from generator.errors import GenError
+from generator.ir.job import Tensor
+from generator.ir.ops import ACTIVATIONS as OURS
+
+MODEL_TYPES = sorted(
+    model_type
+    for name in archs.names()
+    for model_type in importlib.import_module(f"generator.archs.{name}").MODEL_TYPES
+)
+
+
+class Finished(Exception):
+    """Raised where a configuration has been read to its end."""
+
+
+def keys_known(model_type: str, monkeypatch: pytest.MonkeyPatch, values: Any) -> Config:
+    """The configuration as the architecture leaves it."""
+    seen: list[Config] = []
+
+    class Recorder(Config):
+        def finish(self) -> None:
+            seen.append(self)
+            super().finish()
+            raise Finished
+
+    module = find(model_type)
+    monkeypatch.setattr(module, "Config", Recorder)
+    tensors = tuple(Tensor(f"t{i}", "F32", (1,)) for i in range(1000))
+    task = module.TASKS[0]
+    request = Request(values, tensors, task, ("a", "b"), "auto", None, 0.0)
+    with pytest.raises(Finished):
+        module.build(request)
+    return seen[-1]
+
+
+@pytest.mark.parametrize("model_type", MODEL_TYPES)
+def test_every_key_of_transformers_is_classified(
+    model_type: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = transformers.CONFIG_MAPPING[model_type]()
+    full = json.loads(config.to_json_string(use_diff=False))
+    config = keys_known(model_type, monkeypatch, full)
+    assert set(full) <= config.known
+    # And of what it is saved with: the class's defaults are not errors.
+    assert not config.errors
+
+
+@pytest.mark.parametrize("model_type", MODEL_TYPES)
+def test_defaults_are_those_of_transformers(
+    model_type: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A key that is absent means what it means to transformers."""
+    config = transformers.CONFIG_MAPPING[model_type]()
+    full = json.loads(config.to_json_string(use_diff=False))
+    asked: dict[str, Any] = {}
+    original = Config._get
+
+    def record(
+        self: Config, key: str, default: Any, check: Callable[[Any], bool], kind: str
+    ) -> Any:
+        asked[key] = default
+        return original(self, key, default, check, kind)
+
+    monkeypatch.setattr(Config, "_get", record)
+    keys_known(model_type, monkeypatch, {"model_type": model_type})
+    assert asked
+    for key, default in asked.items():
+        if key in full and not isinstance(full[key], dict):
+            assert default == full[key], key
+
+
+def test_a_key_is_of_one_kind() -> None:
+    assert not HARMLESS & NEUTRAL.keys()
+
+
+def test_activations_are_the_intermediate_representations_own() -> None:
+    assert set(ACTIVATIONS.values()) == set(OURS)
+    assert set(ACTIVATIONS) <= set(transformers.activations.ACT2FN)
+
+
+def test_tasks_have_transformers_names() -> None:
+    assert set(PROBLEMS.values()) == {
+        "regression",
+        "single_label_classification",
+        "multi_label_classification",
+    }
+
+
+def test_an_unknown_architecture_lists_the_known() -> None:
+    for model_type in ("bart", None, 3, ["bert"]):
+        with pytest.raises(GenError) as caught:
+            find(model_type)  # type: ignore[arg-type]
+        (found,) = caught.value.diagnostics
+        assert found.code == "G201"
+        for known in ("bert", "camembert", "distilbert", "electra", "ernie"):
+            assert known in found.help
+
+
+def errors_of(read: Callable[[Config], Any], values: dict[str, Any]) -> list[str]:
+    config = Config(values)
+    read(config)
+    try:
+        config.finish()
+    except GenError as e:
+        assert all(d.help for d in e.diagnostics)
+        return [f"{d.code} {d.message}" for d in e.diagnostics]
+    return []
+
+
+@pytest.mark.parametrize(
+    ("read", "good", "bad"),
+    [
+        (lambda c: c.size("k"), [1, 10**12], [0, -1, 1.0, "1", None, True, [], {}]),
+        (lambda c: c.integer("k", 1), [0, -1, 5], [1.0, "1", None, False]),
+        (lambda c: c.real("k", 1), [0, -1.5, 2], ["1", None, True, float("inf")]),
+        (lambda c: c.positive("k", 1), [1e-12, 2], [0, -1, None, float("nan")]),
+        (lambda c: c.fraction("k", 0), [0, 0.5], [1, -0.1, None, "0", 10**400]),
+        (lambda c: c.fraction_or_none("k"), [None, 0, 0.5], [1, -0.1, "0", False]),
+        (lambda c: c.flag("k", True), [True, False], [0, 1, None, "true"]),
+        (lambda c: c.token("k", 0, 9), [None, 0, 8], [-1, 9, 1.0, "1"]),
+    ],
+    ids=[
+        "size",
+        "integer",
+        "real",
+        "positive",
+        "fraction",
+        "fraction_or_none",
+        "flag",
+        "token",
+    ],
+)
+def test_readers(
+    read: Callable[[Config], Any], good: list[Any], bad: list[Any]
+) -> None:
+    for value in good:
+        assert errors_of(read, {"k": value}) == []
+    for value in bad:
+        (message,) = errors_of(read, {"k": value})
+        assert message.startswith("G202 config.json: k is ")
+
+
+def test_a_key_without_a_default_is_missing() -> None:
+    assert errors_of(lambda c: c.size("width"), {}) == [
+        "G202 config.json: width is missing, and should be a positive whole number"
+    ]
+
+
+def test_a_long_value_is_cut() -> None:
+    (message,) = errors_of(lambda c: c.size("width"), {"width": "x" * 1000})
+    assert len(message) < 150
+
+
+def test_initial_std() -> None:
+    assert Config({"initializer_range": 0.5}).initial_std() == 0.5
+    assert Config({"initializer_range": 0}).initial_std() == 0.02
+    assert Config({}).initial_std() == 0.02
+
+
+def test_neutral_keys() -> None:
+    for key, value in NEUTRAL.items():
+        for harmless in (value, None):
+            assert errors_of(lambda c: None, {key: harmless}) == []
+        (message,) = errors_of(lambda c: None, {key: {"a": 1}})
+        assert message == f"G203 config.json: {key} = {{'a': 1}} is not supported"
+
+
+def test_aliases() -> None:
+    def read(values: dict[str, Any]) -> int:
+        config = Config(values)
+        config.aliases(hidden_size="dim")
+        width = config.size("dim")
+        config.finish()
+        return width
+
+    assert read({"dim": 3}) == read({"hidden_size": 3}) == 3
+    assert read({"dim": 3, "hidden_size": 3}) == 3
+    with pytest.raises(GenError, match="hidden_size and dim name one thing"):
+        read({"dim": 3, "hidden_size": 4})

@@ -1,0 +1,604 @@
+"""train.py of the generated package: what is written, and what it does when run."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import importlib.util
+import itertools
+import json
+import math
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import black
+import pytest
+import torch
+import train_support as support
+from generator.ir.job import DECAYED, Job, parameters
+from generator.render import train as render_train
+from safetensors import safe_open
+from torch import nn
+from train_support import LABELS, formatted, tiny_job, train_module
+
+SAVING = {"save_every": 5, "evaluate_every": 7}  # of 24 steps
+
+
+def variants(count: int, seed: int) -> list[dict[str, Any]]:
+    """Random settings that go together, every value of each among them."""
+    pick = random.Random(seed)
+    choices: dict[str, list[Any]] = {
+        "task": list(render_train.LOSSES),
+        "source": ["weights/minilm", "package:some_model/files", "hf:a/b@main"],
+        "device": ["cpu", "cuda"],
+        "precision": ["fp32", "bf16"],
+        "compile": [False, True],
+        "frozen": [(), ("embedding",), ("embedding", "blocks.0")],
+        "schedule": ["linear", "cosine", "constant"],
+        "warmup": [0.1, 0.0],
+        "weight_decay": [0.01, 0.0],
+        "layer_decay": [1.0, 0.9],
+        "clip": [1.0, 0.0],
+        "accumulate": [1, 4],
+        "label_smoothing": [0.0, 0.1],
+        "class_weights": ["none", "balanced", (1.0, 2.5, 0.5)],
+        "early_stopping": [0, 3],
+        "evaluate_every": [0, 7],
+        "save_every": [0, 5],
+    }
+    columns = {}
+    for key, values in choices.items():
+        column = list(itertools.islice(itertools.cycle(values), count))
+        pick.shuffle(column)
+        columns[key] = column
+    rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values())]
+    for row in rows:  # what the spec refuses
+        if row["task"] == "regression":
+            row["class_weights"] = "none"
+        if row["task"] in ("regression", "multi-label"):
+            row["label_smoothing"] = 0.0
+    return rows
+
+
+# What is written
+
+
+def test_every_combination_is_clean_source(tmp_path: Path) -> None:
+    for number, settings in enumerate(variants(24, seed=1)):
+        source = formatted(tiny_job(**settings))
+        ast.parse(source)
+        assert black.format_str(source, mode=black.Mode()) == source
+        assert "{{" not in source and "{%" not in source
+        support.write_package(tmp_path, tiny_job(**settings), f"package_{number}")
+    files = sorted(map(str, tmp_path.glob("*/train.py")))
+    ruff = [sys.executable, "-m", "ruff", "check", "--isolated", "--no-cache", *files]
+    done = subprocess.run(ruff, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    if not importlib.util.find_spec("pyright"):
+        pytest.skip("pyright is not installed")
+    pyright = [sys.executable, "-m", "pyright", "--pythonpath", sys.executable, *files]
+    done = subprocess.run(pyright, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_plain_form_is_short_and_has_no_configuration() -> None:
+    source = formatted(tiny_job(source="package:some_model/files"))
+    assert len(source.splitlines()) <= 350
+    for word in ("cuda", "autocast", "compile(", "ACCUMULATE", "PATIENCE", "FROZEN"):
+        assert word not in source
+
+
+def test_strings_of_the_spec_stay_strings() -> None:
+    source = 'we"ights\\{LR}\n\'\'\'"""{{ view }}'
+    tree = ast.parse(formatted(tiny_job(source=source)))
+    plain = ast.parse(formatted(tiny_job(source="weights")))
+    texts = [n.value for n in ast.walk(tree) if isinstance(n, ast.Constant)]
+    assert source in texts
+    assert [type(n) for n in ast.walk(tree)] == [type(n) for n in ast.walk(plain)]
+
+
+def test_a_recipe_that_does_not_fit_the_task_is_refused() -> None:
+    with pytest.raises(ValueError, match="class weights"):
+        render_train.train_view(tiny_job(task="regression", class_weights="balanced"))
+    with pytest.raises(ValueError, match="one label"):
+        render_train.train_view(tiny_job(task="multi-label", label_smoothing=0.1))
+    with pytest.raises(ValueError, match="nothing to train"):
+        frozen = ("embedding", "blocks", "classifier")
+        render_train.train_view(tiny_job(frozen=frozen))
+
+
+# Rules over names
+
+
+def test_endings() -> None:
+    inside = ["a.norm.weight", "a.x_norm.weight", "a.bias", "b.bias"]
+    assert render_train.suffixes(inside, ["a.weight", "b.weight"]) == (
+        "bias",
+        "norm.weight",
+    )
+    assert render_train.suffixes([], ["a.weight"]) == ()
+    with pytest.raises(ValueError, match="no ending"):
+        render_train.suffixes(["weight"], ["a.weight"])
+
+
+def test_starts() -> None:
+    outside = ["head.weight", "token.scale"]
+    assert render_train.prefixes(["token.a", "token.b", "body.c"], outside) == (
+        "token.a",
+        "token.b",
+        "body.",
+    )
+    with pytest.raises(ValueError, match="start of another"):
+        render_train.prefixes(["token.a"], ["token.ab"])
+
+
+def test_depths_that_no_rule_gives_become_a_table() -> None:
+    infos = parameters(tiny_job())
+    assert render_train.block_rule(infos) == ("blocks.", ("embedding.",))
+    renamed = [p.path.replace("blocks.0", "first").replace("blocks.1", "next") for p in infos]
+    odd = tuple(
+        render_train.ParameterInfo(path, p.shape, p.role, p.decay, p.depth, False, p.source)
+        for path, p in zip(renamed, infos, strict=True)
+    )
+    assert render_train.block_rule(odd) is None
+    table = render_train.depth_table(odd)
+    assert dict(table) == {"classifier.": 3, "embedding.": 0, "first.": 1, "next.": 2}
+    for p in odd:
+        assert next(d for start, d in table if p.path.startswith(start)) == p.depth
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"layer_decay": 0.8},
+        {"layer_decay": 0.8, "weight_decay": 0.0},
+        {"frozen": ("embedding", "blocks.0"), "layer_decay": 0.5},
+        {"frozen": ("embedding",), "weight_decay": 0.0},
+    ],
+)
+def test_groups_are_those_of_the_ir(settings: dict[str, Any], tmp_path: Path) -> None:
+    job = tiny_job(**settings)
+    train = train_module(tmp_path, job)
+    model = train.Model()
+    names = {p: name for name, p in model.named_parameters()}
+    optimizer = train.make_optimizer(model)
+    found = {
+        names[p]: (group["weight_decay"], group.get("scale", 1.0))
+        for group in optimizer.param_groups
+        for p in group["params"]
+    }
+    assert found == {
+        p.path: (
+            job.train.weight_decay if p.role in DECAYED else 0.0,
+            job.train.layer_decay ** (3 - p.depth),
+        )
+        for p in parameters(job)
+        if not p.frozen
+    }
+    for p in parameters(job):
+        assert model.get_parameter(p.path).requires_grad is not p.frozen
+
+
+# The computation
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine", "constant"])
+@pytest.mark.parametrize("warmup", [0.0, 0.1, 0.25, 1.0])
+def test_schedules_are_those_of_transformers(
+    schedule: str, warmup: float, tmp_path: Path
+) -> None:
+    optimization = pytest.importorskip("transformers.optimization")
+    train = train_module(tmp_path, tiny_job(schedule=schedule, warmup=warmup))
+    for steps in (1, 7, 40):
+        optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=train.LR)
+        warm = math.ceil(warmup * steps)
+        name = f"get_{schedule}_schedule_with_warmup"
+        options = {} if schedule == "constant" else {"num_training_steps": steps}
+        reference = getattr(optimization, name)(optimizer, warm, **options)
+        for step in range(steps):
+            expected = reference.get_last_lr()[0]
+            assert train.learning_rate(step, steps) == pytest.approx(expected, abs=1e-15)
+            optimizer.step()
+            reference.step()
+
+
+RECIPES = [
+    ("text-classification", {}),
+    ("text-classification", {"class_weights": (1.0, 5.0, 0.5)}),
+    ("text-classification", {"class_weights": "balanced", "label_smoothing": 0.1}),
+    ("multi-label", {"class_weights": "balanced"}),
+    ("regression", {"clip": 0.0}),
+]
+
+
+@pytest.mark.parametrize(("task", "settings"), RECIPES)
+def test_accumulated_batches_equal_one_large_one(
+    task: str, settings: dict[str, Any], tmp_path: Path
+) -> None:
+    several = train_module(tmp_path, tiny_job(task=task, accumulate=4, **settings))
+    single = train_module(tmp_path, tiny_job(task=task, **settings))
+    ends = []
+    for train in (several, single):
+        torch.manual_seed(0)
+        model = train.Model().double().eval()
+        optimizer = train.make_optimizer(model)
+        split = train.data.load_splits(Path(), Path()).train
+        criterion = _criterion(train, split).double()
+        for start in (0, 30):
+            parts = [list(range(start, start + n)) for n in (8, 5, 8, 3)]
+            if train is several:
+                batches = [_doubled(train.data.collate(split, rows)) for rows in parts]
+                train.step(model, criterion, optimizer, batches)
+            else:
+                rows = [row for part in parts for row in part]
+                batch = _doubled(train.data.collate(split, rows))
+                train.step(model, criterion, optimizer, batch)
+        ends.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
+    assert (ends[0] - ends[1]).norm() <= 1e-9 * ends[1].norm()
+
+
+def _criterion(train: Any, split: Any) -> nn.Module:
+    if hasattr(train, "make_criterion"):
+        return train.make_criterion(split)
+    return nn.MSELoss() if split.targets.dim() == 2 else nn.CrossEntropyLoss()
+
+
+def _doubled(batch: Any) -> Any:
+    if not batch.targets.is_floating_point():
+        return batch
+    return type(batch)(batch.inputs, batch.targets.double(), batch.rows, batch.tokens)
+
+
+def test_a_step_that_is_not_finite_changes_nothing(tmp_path: Path) -> None:
+    train = train_module(tmp_path, tiny_job())
+    torch.manual_seed(0)
+    model = train.Model()
+    optimizer = train.make_optimizer(model)
+    split = train.data.load_splits(Path(), Path()).train
+    batch = train.data.collate(split, list(range(8)))
+    criterion = nn.CrossEntropyLoss()
+    loss, bad = train.step(model, criterion, optimizer, batch)
+    assert math.isfinite(loss) and not bad
+    before = {k: v.clone() for k, v in train.contents(model, optimizer).items()}
+
+    # A loss that is finite, of a gradient that is not.
+    hook = model.classifier.label.weight.register_hook(lambda g: g * math.inf)
+    loss, bad = train.step(model, criterion, optimizer, batch)
+    assert math.isfinite(loss) and bad
+    hook.remove()
+    # And a loss that is not.
+    loss, bad = train.step(lambda *x: model(*x) * math.nan, criterion, optimizer, batch)
+    assert math.isnan(loss) and bad
+    after = train.contents(model, optimizer)
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[k], after[k]) for k in before)
+    assert all(p.grad is None for p in model.parameters())
+
+
+def test_figures_of_labels(tmp_path: Path) -> None:
+    metrics = pytest.importorskip("sklearn.metrics")
+    train = train_module(tmp_path, tiny_job())
+    torch.manual_seed(0)
+    logits, targets = torch.randn(50, 3), torch.randint(0, 2, (50,))
+    found, guesses = train.measure(logits, targets), logits.argmax(1)
+    everything = {"labels": range(3), "zero_division": 0}
+    assert found["accuracy"] == metrics.accuracy_score(targets, guesses)
+    assert found["macro_f1"] == pytest.approx(
+        metrics.f1_score(targets, guesses, average="macro", **everything)
+    )
+    expected = metrics.confusion_matrix(targets, guesses, labels=range(3))
+    assert found["confusion"] == expected.tolist()
+    shown = train.show(found).splitlines()
+    assert [row.split() for row in shown] == [
+        list(LABELS),
+        *([k, *map(str, row)] for k, row in zip(LABELS, expected.tolist(), strict=True)),
+    ]
+
+
+def test_figures_of_several_labels(tmp_path: Path) -> None:
+    metrics = pytest.importorskip("sklearn.metrics")
+    train = train_module(tmp_path, tiny_job(task="multi-label"))
+    torch.manual_seed(0)
+    logits, targets = torch.randn(50, 3), torch.randint(0, 2, (50, 3)).float()
+    found, guesses = train.measure(logits, targets), (logits > 0).float()
+    for average in ("micro", "macro"):
+        expected = metrics.f1_score(targets, guesses, average=average)
+        assert found[f"{average}_f1"] == pytest.approx(expected)
+    assert found["subset_accuracy"] == metrics.accuracy_score(targets, guesses)
+
+
+def test_figures_of_values(tmp_path: Path) -> None:
+    stats = pytest.importorskip("scipy.stats")
+    train = train_module(tmp_path, tiny_job(task="regression"))
+    torch.manual_seed(0)
+    logits, targets = torch.randn(50, 3), torch.randn(50, 3)
+    found = train.measure(logits, targets)
+    assert found["mse"] == pytest.approx(nn.MSELoss()(logits, targets).item())
+    assert found["mae"] == pytest.approx(nn.L1Loss()(logits, targets).item())
+    each = [stats.pearsonr(logits[:, i], targets[:, i])[0] for i in range(3)]
+    assert found["pearson"] == pytest.approx(sum(each) / 3)
+    constant = train.measure(torch.zeros(50, 3), targets)
+    assert constant["pearson"] == 0
+
+
+@pytest.mark.parametrize("accumulate", [1, 3])
+def test_the_cuda_form_runs_on_fake_tensors(
+    accumulate: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    # No device is there to ask what autocast could do on it.
+    module = sys.modules["torch.cuda.amp.common"]
+    monkeypatch.setattr(module, "amp_definitely_not_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda *_: True)
+    settings = {"class_weights": "balanced", "label_smoothing": 0.1}
+    job = tiny_job(device="cuda", precision="bf16", accumulate=accumulate, **settings)
+    train = train_module(tmp_path, job)
+    split = train.data.load_splits(Path(), Path()).train
+    batches = list(itertools.islice(train.data.batches(split, 0), accumulate))
+    seen = []
+    with FakeTensorMode(allow_non_fake_inputs=True) as fake:
+        model = train.Model().to(train.DEVICE).train()
+        model.classifier.register_forward_hook(lambda *x: seen.append(x[2].dtype))
+        optimizer = train.make_optimizer(model)
+        criterion = train.make_criterion(split).to(train.DEVICE)
+        batches = [
+            type(b)(
+                tuple(x if x is None else fake.from_tensor(x) for x in b.inputs),
+                fake.from_tensor(b.targets),
+                b.rows,
+                b.tokens,
+            )
+            for b in batches
+        ]
+        group = batches if accumulate > 1 else batches[0]
+        loss, bad = train.step(model, criterion, optimizer, group)
+        for x in (loss, bad, *train.contents(model, optimizer).values()):
+            assert x.device.type == "cuda"
+        assert loss.dtype == bad.dtype == torch.float32
+    assert seen == [torch.bfloat16] * accumulate
+    assert len(optimizer.state) == len(list(model.parameters()))
+
+
+# The run
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The package, and in its folder `whole`, a run that nothing interrupted."""
+    folder = tmp_path_factory.mktemp("package")
+    support.write_package(folder, tiny_job(**SAVING))
+    assert support.run(folder, "--work", "whole") == 0
+    (folder / "rows").rename(folder / "rows-whole")
+    return folder
+
+
+def tensors(path: Path) -> dict[str, torch.Tensor]:
+    with safe_open(path, framework="pt") as file:
+        return {name: file.get_tensor(name) for name in sorted(file.keys())}
+
+
+def check_equals_whole(folder: Path, work: str) -> None:
+    """Weights and moments bit for bit, figures, each metric once, each row once."""
+    whole, other = folder / "whole", folder / work
+    names = sorted(p.name for p in (whole / "checkpoints").glob("*.safetensors"))
+    assert sorted(p.name for p in (other / "checkpoints").glob("*.safetensors")) == names
+    for name in ("model.safetensors", f"checkpoints/{names[-1]}"):
+        expected, found = tensors(whole / name), tensors(other / name)
+        assert expected.keys() == found.keys()
+        for key in expected:
+            assert torch.equal(expected[key], found[key]), f"{name}: {key}"
+    assert (other / "metrics.jsonl").read_text() == (whole / "metrics.jsonl").read_text()
+    results = [json.loads((w / "result.json").read_text()) for w in (whole, other)]
+    for result in results:
+        del result["seconds"], result["metrics_size"]
+    assert results[0] == results[1]
+
+
+def check_rows(path: Path) -> None:
+    """Whatever was run again had the same rows; each row is in one batch of an epoch."""
+    seen: dict[tuple[int, int], list[int]] = {}
+    for line in path.read_text().splitlines():
+        epoch, number, rows = json.loads(line)
+        assert seen.setdefault((epoch, number), rows) == rows
+    for epoch in range(2):
+        rows = [row for (e, _), batch in seen.items() for row in batch if e == epoch]
+        assert sorted(rows) == list(range(93))
+    assert seen[0, 0] != seen[1, 0]
+
+
+def test_a_run_from_the_command_line(package: Path) -> None:
+    command = [sys.executable, "-m", support.NAME + ".train", "--work", "shell"]
+    options = {"cwd": package, "capture_output": True, "text": True, "check": False}
+    env = {"OMP_NUM_THREADS": "1", "PATH": ""}
+    done = subprocess.run(command, env=env, **options)
+    assert done.returncode == 0, done.stderr
+    assert "24/24" in done.stderr and "tokens/s" in done.stderr
+    result = json.loads((package / "shell" / "result.json").read_text())
+    assert f"test, 31 rows: loss {result['test']['loss']:.4f}" in done.stdout
+    assert done.stdout.splitlines()[1].split() == list(LABELS)
+    check_equals_whole(package, "shell")
+
+    lines = (package / "shell" / "metrics.jsonl").read_text().splitlines()
+    steps = [json.loads(line) for line in lines]
+    assert [s["step"] for s in steps if "step" in s] == list(range(1, 25))
+    evaluated = [s["evaluation"] for s in steps if "evaluation" in s]
+    assert [e["step"] for e in evaluated] == [7, 14, 21, 24]
+    assert result["valid"] == max(evaluated, key=lambda e: e["accuracy"])
+    check_rows(package / "rows-whole")
+
+
+def test_an_earlier_run_is_kept(package: Path) -> None:
+    work = package / "kept"
+    assert support.run(package, "--work", "kept") == 0
+    before = (work / "model.safetensors").read_bytes()
+    (package / "log").unlink()
+    assert support.run(package, "--work", "kept") == 1
+    assert "--resume" in (package / "log").read_text()
+    assert (work / "model.safetensors").read_bytes() == before
+
+    assert support.run(package, "--work", "kept", "--resume") == 0  # only tests again
+    check_equals_whole(package, "kept")
+    assert support.run(package, "--work", "kept", "--fresh") == 0
+    check_equals_whole(package, "kept")
+    (aside,) = work.glob("before-*")
+    assert (aside / "model.safetensors").read_bytes() == before
+    assert len(list((aside / "checkpoints").iterdir())) == 2
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_finishes_the_step_and_saves(number: int, package: Path) -> None:
+    work = f"signal-{int(number)}"
+    hook = functools.partial(support.signal_at, 8, number)
+    assert support.run(package, "--work", work, hook=hook) == 75
+    names = [p.name for p in (package / work / "checkpoints").glob("*.safetensors")]
+    assert "000000008.safetensors" in names
+    assert support.run(package, "--work", work, "--resume") == 0
+    check_equals_whole(package, work)
+
+
+def test_a_second_process_is_refused(package: Path) -> None:
+    first = support.start(
+        package, "--work", "shared", hook=functools.partial(support.sleep_at, 6)
+    )
+    try:
+        deadline = time.monotonic() + 60
+        while not list(package.glob("shared/checkpoints/*.safetensors")):
+            assert time.monotonic() < deadline and first.is_alive()
+            time.sleep(0.05)
+        (package / "log").write_text("")
+        assert support.run(package, "--work", "shared", "--resume") == 1
+        assert "another process" in (package / "log").read_text()
+    finally:
+        first.kill()
+        first.join()
+    assert support.run(package, "--work", "shared", "--resume") == 0
+    check_equals_whole(package, "shared")
+
+
+@pytest.mark.parametrize("damage", ["one bit", "cut short", "the text beside"])
+def test_a_damaged_checkpoint_is_passed_over(damage: str, package: Path) -> None:
+    work = "damaged-" + damage.replace(" ", "-")
+    hook = functools.partial(support.signal_at, 13, signal.SIGTERM)
+    assert support.run(package, "--work", work, hook=hook) == 75
+    path = package / work / "checkpoints" / "000000013.safetensors"
+    content = bytearray(path.read_bytes())
+    if damage == "one bit":
+        content[-1000] ^= 1
+    elif damage == "cut short":
+        del content[-1000:]
+    else:
+        at = content.index(b"bad_steps")
+        content[at + 12 : at + 13] = b"7"
+    path.write_bytes(content)
+    (package / "log").unlink()
+    assert support.run(package, "--work", work, "--resume") == 0
+    assert "000000013.safetensors is damaged" in (package / "log").read_text()
+    assert path.with_suffix(".damaged").exists()
+    check_equals_whole(package, work)
+
+
+def test_where_every_checkpoint_is_damaged_it_starts_again(package: Path) -> None:
+    hook = functools.partial(support.signal_at, 6, signal.SIGTERM)
+    assert support.run(package, "--work", "all-damaged", hook=hook) == 75
+    for path in package.glob("all-damaged/checkpoints/*.safetensors"):
+        path.write_bytes(b"")
+    assert support.run(package, "--work", "all-damaged", "--resume") == 0
+    check_equals_whole(package, "all-damaged")
+
+
+def test_another_recipe_does_not_go_on(package: Path, tmp_path: Path) -> None:
+    support.write_package(tmp_path, tiny_job(lr=2e-3, **SAVING))
+    (tmp_path / "other").symlink_to(package / "whole")
+    assert support.run(tmp_path, "--work", "other", "--resume") == 1
+    said = (tmp_path / "log").read_text()
+    assert "LR=0.001" in said and "LR=0.002" in said
+
+
+def test_bad_steps_are_skipped_and_counted(package: Path) -> None:
+    hook = functools.partial(support.spoil, (3, 9))
+    assert support.run(package, "--work", "spoilt", hook=hook) == 0
+    result = json.loads((package / "spoilt" / "result.json").read_text())
+    assert result["bad_steps"] == 2 and result["step"] == 24
+    lines = (package / "spoilt" / "metrics.jsonl").read_text().splitlines()
+    losses = [x["loss"] for x in map(json.loads, lines) if "loss" in x]
+    assert [i for i, loss in enumerate(losses, 1) if loss is None] == [3, 9]
+    for x in tensors(package / "spoilt" / "model.safetensors").values():
+        assert x.isfinite().all()
+
+
+def test_too_many_bad_steps_end_it_with_good_weights(package: Path) -> None:
+    hook = functools.partial(support.spoil, (2, 3, 4))
+    assert support.run(package, "--work", "given-up", hook=hook) == 76
+    work = package / "given-up"
+    (path,) = (work / "checkpoints").glob("*.safetensors")
+    saved = tensors(path)
+    assert all(x.isfinite().all() for x in saved.values())
+    best = tensors(work / "model.safetensors")
+    assert all(torch.equal(x, saved[f"model.{name}"]) for name, x in best.items())
+    assert support.run(package, "--work", "given-up", "--resume") == 0
+
+
+def test_it_stops_early_and_stays_stopped(tmp_path: Path) -> None:
+    job = tiny_job(epochs=30, early_stopping=2, evaluate_every=5, save_every=40)
+    support.write_package(tmp_path, job)
+    assert support.run(tmp_path, "--work", "early") == 0
+    result = json.loads((tmp_path / "early" / "result.json").read_text())
+    scores = [e["accuracy"] for e in result["evaluations"]]
+    assert len(scores) == scores.index(max(scores)) + 3
+    assert result["step"] == 5 * len(scores) < 360
+    before = (tmp_path / "early" / "metrics.jsonl").read_text()
+    assert support.run(tmp_path, "--work", "early", "--resume") == 0
+    assert (tmp_path / "early" / "metrics.jsonl").read_text() == before
+
+
+@pytest.mark.parametrize("task", ["multi-label", "regression"])
+def test_other_tasks_train(task: str, tmp_path: Path) -> None:
+    support.write_package(tmp_path, tiny_job(task=task, epochs=4, lr=3e-3))
+    assert support.run(tmp_path) == 0
+    result = json.loads((tmp_path / "runs/tiny_job/result.json").read_text())
+    losses = [e["loss"] for e in result["evaluations"]]
+    assert losses[-1] < losses[0]
+
+
+def kill_and_resume(folder: Path, work: str, hook: support.Hook) -> None:
+    (folder / "rows").unlink(missing_ok=True)
+    assert support.run(folder, "--work", work, hook=hook) == -signal.SIGKILL
+    assert support.run(folder, "--work", work, "--resume") == 0
+    check_equals_whole(folder, work)
+    check_rows(folder / "rows")
+
+
+def test_killed_in_a_save_or_a_step(package: Path) -> None:
+    cases = {
+        "half": functools.partial(support.kill_at, "half written", 3),
+        "renamed": functools.partial(support.kill_at, "best model renamed", 1),
+        "removed": functools.partial(support.kill_at, "removed", 2),
+        "step": functools.partial(support.kill_after, 9, 0.001),
+    }
+    for name, hook in cases.items():
+        kill_and_resume(package, f"killed-{name}", hook)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", range(22))
+def test_killed_anywhere(number: int, package: Path) -> None:
+    pick = random.Random(number)
+    if number < len(support.POINTS):
+        point = support.POINTS[number]
+        nth = 1 if point == "best model renamed" else pick.randint(1, 2)
+        hook = functools.partial(support.kill_at, point, nth)
+    else:
+        steps, seconds = pick.randint(1, 20), pick.random() * 0.03
+        hook = functools.partial(support.kill_after, steps, seconds)
+    kill_and_resume(package, f"anywhere-{number}", hook)
+
+
+def test_the_job_is_a_job() -> None:
+    assert isinstance(tiny_job(), Job)
