@@ -72,19 +72,22 @@ def render_diagnostics(
     `sources` gives the text of a file by the name that places have for it. A place in a
     file that is not there is named without its line. There is no newline at the end.
     """
-    return "\n\n".join(_render(d, sources) for d in diagnostics)
+    named = {d.place.file for d in diagnostics if d.place} & set(sources)
+    lines = {file: sources[file].removeprefix("\ufeff").split("\n") for file in named}
+    return "\n\n".join(_render(d, lines) for d in diagnostics)
 
 
-def _render(diagnostic: Diagnostic, sources: Mapping[str, str]) -> str:
+def _render(diagnostic: Diagnostic, sources: Mapping[str, Sequence[str]]) -> str:
     lines = [f"{diagnostic.severity}[{diagnostic.code}]: {_shown(diagnostic.message)}"]
     label, place, gutter = _shown(diagnostic.label), diagnostic.place, 2
     if place is not None:
         gutter = len(str(place.line))
         file = _shown(place.file)
         lines.append(f"{' ' * gutter}--> {file}:{place.line}:{place.column}")
-        source = _line(sources.get(place.file), place.line)
-        if source is not None:
-            text, start, carets = _under(source, place.column, place.width)
+        source = sources.get(place.file, ())
+        if 0 < place.line <= len(source):
+            line = source[place.line - 1].removesuffix("\r")
+            text, start, carets = _under(line, place.column, place.width)
             under = f"{' ' * start}{'^' * carets} {label}".rstrip()
             lines += [
                 f"{' ' * gutter} |",
@@ -100,35 +103,26 @@ def _render(diagnostic: Diagnostic, sources: Mapping[str, str]) -> str:
     return "\n".join(lines)
 
 
-def _line(source: str | None, number: int) -> str | None:
-    """A line of a source by number, from 1, without its end; None if there is none."""
-    if source is None:
-        return None
-    lines = source.removeprefix("\ufeff").split("\n")
-    return lines[number - 1].removesuffix("\r") if 0 < number <= len(lines) else None
-
-
 _SHOWN_COLUMNS = 120  # longer lines are cut around the caret
 _COLUMNS_BEFORE = 40  # what is kept left of the caret then
 
 
 def _under(line: str, column: int, width: int) -> tuple[str, int, int]:
     """The line as shown, and where the carets start and how many: display columns."""
-    cells = [_cell(c) for c in line]
-    first = min(max(column - 1, 0), len(cells))
-    last = min(first + max(width, 1), len(cells))
-    low, high = 0, len(cells)
-    if sum(_columns(cell) for cell in cells) > _SHOWN_COLUMNS:
-        low, room = first, _COLUMNS_BEFORE
-        while low > 0 and (room := room - _columns(cells[low - 1])) >= 0:
+    first = min(max(column - 1, 0), len(line))
+    last = min(first + max(width, 1), len(line))
+    low, high = 0, len(line)
+    if len(line) > _SHOWN_COLUMNS or _columns(_shown(line)) > _SHOWN_COLUMNS:
+        low = first
+        while low > 0 and _columns(_shown(line[low - 1 : first])) <= _COLUMNS_BEFORE:
             low -= 1
         high, room = low, _SHOWN_COLUMNS
-        while high < len(cells) and (room := room - _columns(cells[high])) >= 0:
+        while high < len(line) and (room := room - _columns(_cell(line[high]))) >= 0:
             high += 1
-    before = ("..." if low else "") + "".join(cells[low:first])
-    marked = "".join(cells[first : min(last, high)])
-    after = "".join(cells[min(last, high) : high])
-    shown = before + marked + after + ("..." if high < len(cells) else "")
+    last = min(last, high)
+    before = ("..." if low else "") + _shown(line[low:first])
+    marked, after = _shown(line[first:last]), _shown(line[last:high])
+    shown = before + marked + after + ("..." if high < len(line) else "")
     return shown, _columns(before), max(_columns(marked), 1)
 
 

@@ -34,24 +34,14 @@ from transformers.models.auto.modeling_auto import (
 )
 from transformers.utils.logging import disable_progress_bar
 
-from generator.archs import find
-from generator.archs.build import Request
-from generator.ir.job import Backbone, Job, parameters
+from generator.ir.job import Job, parameters
 from generator.ir.job import Tensor as Header
-from generator.ir.plans import (
-    DataPlan,
-    ImagePlan,
-    TargetPlan,
-    Task,
-    TextPlan,
-    TrainPlan,
-)
+from generator.ir.plans import ImagePlan, Task
 from generator.ir.sources import Init, Tie
-from generator.ir.verify import verify
 from generator.runtime.interpret import evaluate_source, load, trace
+from tests.ir.samples import LABELS, job_from
 
 disable_progress_bar()  # save_pretrained's, once a model
-LABELS = ("negative", "positive")
 DTYPES = {
     torch.float64: "F64",
     torch.float32: "F32",
@@ -164,64 +154,17 @@ def job_of(
     attention_dropout: float = 0.0,
 ) -> Job:
     """The imported job of a checkpoint, verified, with plain plans around it."""
-    request = Request(
-        config=config,
-        tensors=headers(tensors),
-        task=task,
-        labels=tuple(labels),
-        head=head,  # type: ignore[arg-type]
+    return job_from(
+        config,
+        headers(tensors),
+        task,
+        labels,
+        pair=pair,
+        head=head,
+        max_tokens=max_tokens,
         dropout=dropout,
         attention_dropout=attention_dropout,
-        pair=pair,
-        max_tokens=max_tokens,
     )
-    architecture = str(config["model_type"])
-    imported = find(architecture).build(request)
-    if task == "image-classification":
-        sizes = imported.model.main.inputs[0].type.shape[2:]
-        height, width = (d.value(imported.model.sizes) for d in sizes)
-        half = (0.5, 0.5, 0.5)
-        inputs: TextPlan | ImagePlan = ImagePlan(
-            "file", (height, width), "exact", "bilinear", None, 1 / 255, half, half
-        )
-    else:
-        bound = next((d.bound for d in imported.model.dims if d.symbol == "T"), None)
-        inputs = TextPlan(
-            ("a", "b") if pair else ("text",),
-            max_tokens or bound or 512,
-            imported.pad_id,
-            imported.token_types,
-        )
-    job = Job(
-        name="tiny",
-        task=task,
-        labels=tuple(labels),
-        backbone=Backbone("a/folder", None, None, architecture),
-        model=imported.model,
-        data=DataPlan("a.csv", None, None, 0.1, 0.1, ("csv",), inputs, ("label",), ";"),
-        train=TrainPlan(
-            epochs=1,
-            batch=8,
-            batch_tokens=0,
-            lr=5e-5,
-            schedule="linear",
-            warmup=0.1,
-            weight_decay=0.01,
-            layer_decay=1.0,
-            clip=1.0,
-            accumulate=1,
-            label_smoothing=0.0,
-            class_weights="none",
-            early_stopping=0,
-            seed=0,
-            evaluate_every=0,
-            save_every=0,
-            max_bad_steps=10,
-        ),
-        target=TargetPlan("cpu", "fp32", False),
-    )
-    verify(job)
-    return job
 
 
 # ---------------------------------------------------------------------------- comparing

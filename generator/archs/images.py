@@ -76,7 +76,7 @@ HARMLESS = (
     "image_seq_length",
     "transformers_version",
     "_processor_class",
-    "do_convert_rgb",
+    "do_convert_rgb",  # done to every image
 )
 
 
@@ -105,15 +105,14 @@ def image_plan(
     crop = None
     if _flag(c, "do_center_crop", defaults.crop is not None):
         crop = _crop(c, defaults)
-    given = c.optional("rescale_factor")
-    rescale = 1 / 255 if given is None else c.positive("rescale_factor", 1 / 255)
-    if not _flag(c, "do_rescale", True):
-        rescale = 1.0
-    mean = _triple(c, "image_mean", defaults.mean)
-    std = _triple(c, "image_std", defaults.std)
-    if not _flag(c, "do_normalize", True):
-        mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
-    c.require(0.0 not in std, "image_std has a 0, by which pixels are divided")
+    rescale = 1.0
+    if _flag(c, "do_rescale", True):
+        rescale = c.positive("rescale_factor", 1 / 255)
+    mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+    if _flag(c, "do_normalize", True):
+        mean = _triple(c, "image_mean", defaults.mean)
+        std = _triple(c, "image_std", defaults.std)
+        c.require(0.0 not in std, "image_std has a 0, by which pixels are divided")
     _refuse_others(c)
     result = crop or (resize if mode == "exact" else None)
     if not c.errors and result != (height, width):
@@ -142,15 +141,15 @@ def _defaults(c: Config) -> Processor:
 
 
 def _flag(c: Config, key: str, default: bool) -> bool:
-    """transformers takes null for a key that is not there."""
-    return default if c.optional(key) is None else c.flag(key, default)
+    """As transformers takes it: null is no, a key that is not there the default."""
+    null = key in c.values and c.optional(key) is None
+    return False if null else c.flag(key, default)
 
 
 def _size(
     c: Config, defaults: Processor
 ) -> tuple[tuple[int, int], Literal["exact", "shortest"]]:
-    given = c.optional("size")
-    size = defaults.size if given is None else given
+    size = c.values.get("size", defaults.size)
     square = _flag(c, "default_to_square", defaults.square)
     match size:
         case int() if square:
@@ -169,8 +168,7 @@ def _size(
 
 
 def _crop(c: Config, defaults: Processor) -> tuple[int, int]:
-    given = c.optional("crop_size")
-    match defaults.crop if given is None else given:
+    match c.values.get("crop_size", defaults.crop):
         case int(n) if n > 0:
             return n, n
         case [int(h), int(w)] if h > 0 < w:
@@ -182,9 +180,9 @@ def _crop(c: Config, defaults: Processor) -> tuple[int, int]:
 
 
 def _resample(c: Config, default: Resample) -> Resample:
-    code = c.optional("resample")
+    code = c.values.get("resample", RESAMPLES.index(default))
     if code is None:
-        return default
+        return "bilinear"
     if type(code) is int and 0 <= code < len(RESAMPLES):
         return RESAMPLES[code]
     c.unsupported("resample", [f"{i} ({n})" for i, n in enumerate(RESAMPLES)])
@@ -193,9 +191,7 @@ def _resample(c: Config, default: Resample) -> Resample:
 
 def _triple(c: Config, key: str, default: Triple) -> Triple:
     """A number for each of red, green and blue, or one for the three."""
-    value = c.optional(key)
-    if value is None:
-        return default
+    value = c.values.get(key, default)
     three = value if isinstance(value, (list, tuple)) else (value, value, value)
     each = Config(dict(zip(("red", "green", "blue"), three)), f"{FILE}, {key}")
     c.require(

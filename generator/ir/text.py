@@ -16,7 +16,7 @@ import json
 import re
 import types
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, dataclass, fields
 from typing import Any, get_args, get_origin, get_type_hints
 
@@ -197,7 +197,7 @@ _TOKEN = re.compile(
     | (?P<floats>\[[^\]]*\])
     | (?P<const>\$[A-Za-z_]\w*)
     | (?P<place>@[\w.\-\[\]]+)
-    | (?P<number>-?\d+(?:\.\d+)?(?:e[+-]?\d+)?|-?inf|nan)(?![\w.])
+    | (?P<number>-?\d+(?:\.\d+)?(?:e[+-]?\d+)?|-inf)(?![\w.])
     | (?P<arrow>->)
     | (?P<bound><=)
     | (?P<word>[A-Za-z_][\w\-]*(?:\.[\w\-]+)*)
@@ -222,6 +222,10 @@ class _Line:
         if self.at < len(self.tokens):
             _, text, column = self.tokens[self.at]
             place = Place(self.file, self.number, column + 1, len(text))
+        elif not self.tokens:  # JSON, marked as a whole
+            column = len(self.text) - len(self.text.lstrip())
+            width = len(self.text.strip())
+            place = Place(self.file, self.number, column + 1, max(width, 1))
         else:
             place = Place(self.file, self.number, len(self.text) + 1, 1)
         return fail("G301", message, place=place, help="see docs/ir.md for the grammar")
@@ -262,6 +266,11 @@ class _Line:
         except ValueError:
             self.at -= 1
             raise self.error(f"expected a whole number, not {text}") from None
+
+    def real(self) -> int | float:
+        if self.peek()[1] in ("inf", "nan"):
+            return float(self.take("word"))
+        return _number(self.take("number"))
 
     def done(self) -> None:
         if self.at < len(self.tokens):
@@ -311,7 +320,7 @@ _PLANS: dict[str, type] = {
 def parse_job(text: str, file: str = "job.gir") -> Job:
     """The job that a text describes; GenError (G301) at what is not a job's text."""
     head: dict[str, Any] = {}
-    plans: dict[str, dict[str, Any]] = {}
+    plans: dict[str, dict[str, Any]] = {}  # values with their lines
     model: dict[str, Any] = {
         "dims": [],
         "consts": [],
@@ -334,10 +343,12 @@ def parse_job(text: str, file: str = "job.gir") -> Job:
             into = plan if line.indented else head
             if into is None or key in into:
                 raise line.error(f'"{key}" does not belong here, or stands twice')
-            parsed = _retype(parsed, Any)
-            if into is head and not _fits(parsed, tuple[str, ...]):
+            if line.indented:
+                into[key] = (parsed, line)
+                continue
+            into[key] = _retype(parsed, Any)
+            if not _fits(into[key], tuple[str, ...]):
                 raise line.error(f"{key} is a list of strings")
-            into[key] = parsed
         elif line.indented:
             if module is None:
                 raise line.error("an indented line belongs to a module or a plan")
@@ -348,51 +359,52 @@ def parse_job(text: str, file: str = "job.gir") -> Job:
             line.done()
     if last is None:
         raise fail("G301", f"{file} is empty", help="see docs/ir.md for the grammar")
-    last.at = len(last.tokens)
+    end = _Line(file, last.number, last.text, False, [("end", "", 0)], at=1)
     for needed in ("gir", "job", "level", "task", "labels", "title"):
         if needed not in head:
-            raise last.error(f'the job has no "{needed}" line')
+            raise end.error(f'the job has no "{needed}" line')
     if set(plans) - {"text", "image"} != set(_PLANS) - {"text", "image"}:
-        raise last.error(f"the job has the plans {sorted(plans)} and needs {[*_PLANS]}")
+        raise end.error(f"the job has the plans {sorted(plans)} and needs {[*_PLANS]}")
     kinds = [k for k in ("text", "image") if k in plans]
     if len(kinds) != 1:
-        raise last.error("the job needs one plan of text or image")
+        raise end.error("the job needs one plan of text or image")
     if "inputs" in plans["data"]:
-        raise last.error('"inputs" is a plan of its own, text or image')
+        raise end.error('"inputs" is a plan of its own, text or image')
     kind = kinds[0]
-    plans["data"]["inputs"] = _construct(_PLANS[kind], plans.pop(kind), last)
+    inputs = _construct(_PLANS[kind], plans.pop(kind), end)
+    plans["data"]["inputs"] = (inputs, end)
     return Job(
         name=head["job"],
         task=head["task"],
         labels=head["labels"],
-        backbone=_construct(Backbone, plans["backbone"], last),
+        backbone=_construct(Backbone, plans["backbone"], end),
         model=Model(
             title=head["title"],
             **{k: tuple(v) for k, v in model.items() if k != "modules"},
             modules=tuple(_finish(m) for m in model["modules"]),
         ),
-        data=_construct(DataPlan, plans["data"], last),
-        train=_construct(TrainPlan, plans["train"], last),
-        target=_construct(TargetPlan, plans["target"], last),
+        data=_construct(DataPlan, plans["data"], end),
+        train=_construct(TrainPlan, plans["train"], end),
+        target=_construct(TargetPlan, plans["target"], end),
         frozen=head.get("frozen", ()),
         level=head["level"],
     )
 
 
-def _construct(kind: type, values: dict[str, Any], line: _Line) -> Any:
+def _construct(kind: type, values: Mapping[str, tuple[Any, _Line]], end: _Line) -> Any:
     """A plan from JSON values; every field must be there and of its type."""
     hints = get_type_hints(kind)
     names = {f.name for f in fields(kind)}
     needed = {f.name for f in fields(kind) if f.default is MISSING}
-    if unknown := set(values) - names:
-        raise line.error(f"{kind.__name__} has no {sorted(unknown)}")
-    if missing := needed - set(values):
-        raise line.error(f"{kind.__name__} needs {sorted(missing)}")
     typed = {}
-    for name, value in values.items():
+    for name, (value, line) in values.items():
+        if name not in names:
+            raise line.error(f"{kind.__name__} has no {name}")
         typed[name] = _retype(value, hints[name])
         if not _fits(typed[name], hints[name]):
             raise line.error(f"{kind.__name__}.{name} cannot be {value!r}")
+    if missing := needed - set(values):
+        raise end.error(f"{kind.__name__} needs {sorted(missing)}")
     return kind(**typed)
 
 
@@ -469,7 +481,7 @@ def _top_line(
         case "const":
             name = line.take("word")
             line.mark("=")
-            value = _number(line.take("number"))
+            value = line.real()
             model["consts"].append(ConstDef(name, value, line.string()))
         case "tensor":
             key, dtype = line.string(), line.take("word")
@@ -615,6 +627,8 @@ def _attr(line: _Line) -> Attr:
                 return tuple(float(v) for v in text[1:-1].split(",") if text[1:-1])
             case "number":
                 return _number(text)
+            case "word" if text in ("inf", "nan"):
+                return float(text)
             case "word" if text in ("true", "false"):
                 return text == "true"
     except ValueError:
@@ -637,7 +651,7 @@ def _source(line: _Line) -> Source:
             if kind not in ("normal", "constant"):
                 line.at -= 1
                 raise line.error(f"no initialisation {kind}")
-            return Init(kind, float(line.take("number")))
+            return Init(kind, float(line.real()))
         case "cat" | "sum":
             line.mark("(")
             parts = [_source(line)]

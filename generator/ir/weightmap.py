@@ -38,7 +38,8 @@ class WeightMap:
         kept = {
             path: source
             for path, source in self.changed.items()
-            if path not in later.dropped and path not in through
+            if path not in later.dropped
+            and path not in through
             and not _consumed(path, later)
         }
         return WeightMap({**kept, **through}, (self.dropped | later.dropped) - read)

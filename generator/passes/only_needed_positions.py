@@ -156,12 +156,11 @@ class _Narrower:
             """A value at the one position."""
             if name not in narrow:
                 place = module.ops[0].place
-                base = whole[name].split(".")[0]
                 if what == FIRST:
                     narrow[name] = emitter.new("narrow", [whole[name]], "_", place)
                 else:
                     narrow[name] = emitter.new(
-                        "pick", [whole[name], whole.get(index, index)], base, place
+                        "pick", [whole[name], whole.get(index, index)], "_", place
                     )
             return narrow[name]
 
@@ -207,9 +206,7 @@ class _Narrower:
             return emitter.put(op, [one(op.args[0]), *rest])
         if op.kind == "rotate":
             rows = [
-                emitter.new(
-                    "pick_rows", [whole[t], index], whole[t].split(".")[0], op.place
-                )
+                emitter.new("pick_rows", [whole[t], index], "_", op.place)
                 for t in op.args[1:]
             ]
             return emitter.put(op, [one(op.args[0]), *rows])

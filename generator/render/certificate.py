@@ -15,6 +15,7 @@ from generator.render.text import fill, py
 
 # Names that data.py's table of imports does not have.
 BESIDE: Mapping[str, tuple[int, str]] = {
+    "ArgumentParser": (STDLIB, "from argparse"),
     "contextlib": (STDLIB, "import contextlib"),
     "os": (STDLIB, "import os"),
     "Callable": (STDLIB, "from collections.abc"),
@@ -43,22 +44,20 @@ BESIDE: Mapping[str, tuple[int, str]] = {
         )
     },
 }
-# Texts on which two tokenizers that differ are likely to differ.
+# Texts on which two tokenizers that differ are likely to differ, as Python has them.
 SAMPLES = (
-    "The quick brown fox jumps over the lazy dog.",
-    "UPPER lower MiXeD \u0130stanbul stra\u00dfe",
-    "caf\u00e9 cafe\u0301 na\u00efve",
-    "  two  spaces, a\ttab and a\nnew line\r\n",
-    "don't you're 'quoted' \"quoted\"",
-    "1234567890 3.14159 1,000,000 -5e-3",
-    "https://example.org/path?q=1&r=2#s name@example.org",
-    "\u6771\u4eac\u306f\u6674\u308c \uc548\ub155 \u041f\u0440\u0438\u0432\u0435\u0442 \u0645\u0631\u062d\u0628\u0627",
-    "\U0001f600\U0001f44d\U0001f3fd \u2764\ufe0f",
-    "zero\u200bwidth non\u00a0breaking soft\u00adhyphen \ufffd",
-    "antidisestablishmentarianism " + "x" * 120,
-    "def f(x):\n    return x ** 2  # comment",
-    "a long row of words " * 40,
-    "",
+    '"The quick brown fox jumps over the lazy dog."',
+    '"UPPER lower MiXeD \\u0130stanbul stra\\u00dfe"',
+    '"caf\\u00e9 cafe\\u0301 na\\u00efve"',
+    '"  two  spaces, a\\ttab and a\\nnew line"',
+    """"don't you're 'quoted' 10% $9.99 1,000,000 -5e-3\"""",
+    '"https://example.org/path?q=1&r=2#s name@example.org"',
+    '"\\u6771\\u4eac \\uc548\\ub155 \\u041f\\u0440\\u0438 \\u0645\\u0631\\u062d"',
+    '"\\U0001f600\\U0001f44d\\U0001f3fd \\u2764\\ufe0f zero\\u200bwidth soft\\u00adhyphen"',
+    '"def f(x):  # comment"',
+    '"a long row of words " * 40',
+    '"x" * 150',
+    '""',
 )
 ACTIVATIONS = {
     "text-classification": ".softmax(1)",
@@ -88,20 +87,16 @@ class CertificateView:
     blocks: str  # code: the list of the model's blocks
     auto: str  # code: transformers' class
     outputs: int
-    pad: int | None
     vocab: int
-    rows: int
     pixels: tuple[int, ...]
     level: float
-    samples: tuple[str | tuple[str, str], ...]
+    samples: tuple[str, ...]  # code
     example_default: str  # code
     example_args: str  # code
     inputs_type: str  # code
     inputs_note: str
     inputs_names: str  # code
-    first_row: str  # code: a row of seven without its padding
     given: str  # code: what transformers' forward takes
-    real_note: str
     serving_partial: str
     usable: str  # code
     any_target: str  # code
@@ -148,25 +143,23 @@ def certificate_view(job: Job) -> CertificateView:
             else "AutoModelForSequenceClassification"
         ),
         outputs=len(job.labels),
-        pad=None if images else text.pad_id,
         vocab=_vocabulary(job),
-        rows=2,
-        pixels=_pixels(job),
+        pixels=(2, *_pixels(job)),
         level=_level(plan) if isinstance(plan, ImagePlan) else 0.0,
-        samples=tuple(zip(SAMPLES, SAMPLES[::-1])) if pair else SAMPLES,
+        samples=(
+            tuple(f"({a}, {b})" for a, b in zip(SAMPLES, SAMPLES[::-1]))
+            if pair
+            else SAMPLES
+        ),
         example_default=f"lengths: Sequence[int] = {py(_lengths(text.max_tokens))}",
         example_args="example().to(dtype)" if images else "*example()",
         inputs_type="tuple[Tensor, ...]",
         inputs_note=f"{names}, each (B, T)",
         inputs_names=names,
-        first_row=", ".join(
-            f"{name}[:1, :7]" for name in names.split(", ") if name != "mask"
-        ),
         given=(
             '{"input_ids": ids, "attention_mask": mask.long()'
             + (', "token_type_ids": types}' if types else "}")
         ),
-        real_note="every position" if images else "at the tokens that are not padding",
         serving_partial=f"partials/certificate_serving_{'image' if images else 'text'}.j2",
         usable="all(map(str.strip, text))" if pair else "text.strip()",
         any_target=(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from generator.ir.job import Job
 from generator.ir.plans import DataPlan, Format, ImagePlan, TextPlan
@@ -89,7 +90,9 @@ class DataView:
     imports: tuple[tuple[str, ...], ...]  # code: lines by section
     files: tuple[DataFile, ...]
     fractions: tuple[Part, ...]
-    read_beside: tuple[str, ...]  # splits with a file, where others are taken from train
+    read_beside: tuple[
+        str, ...
+    ]  # splits with a file, where others are taken from train
     seed: int
     seed_of: str  # prose
     # Rows
@@ -159,6 +162,17 @@ def render(job: Job) -> str:
 
 def data_view(job: Job) -> DataView:
     """The view of a job. ValueError where its data plan contradicts itself."""
+    view = _view(job)
+    return replace(view, imports=imports(fill("partials/data_body.j2", view)))
+
+
+def names(job: Job) -> frozenset[str]:
+    """What data.py of a job defines."""
+    return defined(fill("partials/data_body.j2", _view(job)))
+
+
+def _view(job: Job) -> DataView:
+    """The view without its imports, which are read off the body that it gives."""
     plan, inputs = job.data, job.data.inputs
     images = isinstance(inputs, ImagePlan)
     text = inputs if isinstance(inputs, TextPlan) else TextPlan((), 0, 0, False)
@@ -183,7 +197,7 @@ def data_view(job: Job) -> DataView:
     regression, multi = job.task == "regression", job.task == "multi-label"
     strata = not (regression or multi)
     cuda = job.target.device == "cuda"
-    view = DataView(
+    return DataView(
         name=job.name,
         steps=(
             "read, checked, kept apart, decoded and cut into batches"
@@ -195,7 +209,9 @@ def data_view(job: Job) -> DataView:
         fractions=fractions,
         read_beside=tuple(s for s in ("valid", "test") if fractions and s in given),
         seed=job.train.seed,
-        seed_of="the split and of the order of rows" if fractions else "the order of rows",
+        seed_of=(
+            "the split and of the order of rows" if fractions else "the order of rows"
+        ),
         csv="csv" in plan.formats,
         jsonl="jsonl" in plan.formats,
         parquet="parquet" in plan.formats,
@@ -232,17 +248,21 @@ def data_view(job: Job) -> DataView:
         target_partial=(
             "partials/data_target_values.j2"
             if regression
-            else "partials/data_target_labels.j2"
-            if multi
-            else "partials/data_target_label.j2"
+            else (
+                "partials/data_target_labels.j2"
+                if multi
+                else "partials/data_target_label.j2"
+            )
         ),
         target_type="int" if strata else "list[float]",
         target_note=(
             "`target` is the label's number."
             if strata
-            else "`target` has 1.0 for each label that it has."
-            if multi
-            else "`target` is a value for each of TARGETS."
+            else (
+                "`target` has 1.0 for each label that it has."
+                if multi
+                else "`target` is a value for each of TARGETS."
+            )
         ),
         targets_note="i64 (B)" if strata else "f32 (B, K)",
         all_targets_note="i64 (rows)" if strata else "f32 (rows, K)",
@@ -278,7 +298,6 @@ def data_view(job: Job) -> DataView:
         mean=pixels.mean,
         std=pixels.std,
     )
-    return replace(view, imports=imports(fill("partials/data_body.j2", view)))
 
 
 _NO_IMAGE = ImagePlan("", None, "exact", "bilinear", None, 1.0, (0, 0, 0), (1, 1, 1))
@@ -332,28 +351,47 @@ def _inputs_type(images: bool, types: bool) -> str:
 
 def imports(
     body: str,
-    beside: Mapping[str, tuple[int, str]] | None = None,
-    defined: frozenset[str] = frozenset(),
+    beside: Mapping[str, tuple[int, str]] = MappingProxyType({}),
 ) -> tuple[tuple[str, ...], ...]:
     """Import lines for the names that a body uses, by section, in isort's order.
 
-    `beside` adds to the names of IMPORTS; those that the body defines are left out.
+    `beside` adds to IMPORTS; names that the body defines itself are left out.
     """
-    known = {**IMPORTS, **(beside or {})}
-    names = {n.id for n in ast.walk(ast.parse(body)) if isinstance(n, ast.Name)}
-    used = names - defined
+    known = {**IMPORTS, **beside}
+    found = {n.id for n in ast.walk(ast.parse(body)) if isinstance(n, ast.Name)}
+    used = found - defined(body)
     sections: tuple[dict[str, list[str]], ...] = ({}, {}, {})
     for name in sorted(used & known.keys(), key=_member_order):
         section, source = known[name]
         sections[section].setdefault(source, []).append(name)
     return tuple(
         tuple(
-            source if source.startswith("import ") else f"{source} import {', '.join(names)}"
-            for source, names in sorted(found.items(), key=lambda item: _order(item[0]))
+            (
+                source
+                if source.startswith("import ")
+                else f"{source} import {', '.join(some)}"
+            )
+            for source, some in sorted(
+                section.items(), key=lambda item: _order(item[0])
+            )
         )
-        for found in sections
-        if found
+        for section in sections
+        if section
     )
+
+
+def defined(source: str) -> frozenset[str]:
+    """Names that a module defines at its top level."""
+    found: set[str] = set()
+    for node in ast.parse(source).body:
+        match node:
+            case ast.FunctionDef(name=name) | ast.ClassDef(name=name):
+                found.add(name)
+            case ast.Assign(targets=[ast.Name(id=name)]) | ast.AnnAssign(
+                target=ast.Name(id=name)
+            ):
+                found.add(name)
+    return frozenset(found)
 
 
 def _member_order(name: str) -> tuple[int, str]:

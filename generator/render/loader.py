@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os.path
 import re
+import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -61,7 +62,7 @@ class LoaderView:
     unused: tuple[tuple[str, tuple[str, ...]], ...]  # reason, literals of keys
     few_unused: str  # a set of them where they are few, with their reason
     lines: tuple[str, ...]  # of the body that fills `state`
-    new: str  # what is newly initialised, in words
+    doc: tuple[str, ...]  # the lines of the docstring's second paragraph
     cast: bool  # the checkpoint is not in fp32
     joins: bool  # some tensors are joined
 
@@ -80,6 +81,10 @@ def loader_view(job: Job, sizes: Sizes) -> LoaderView:
             more, table = _blocks(stem, members, shapes, pairs)
             lines += more
             tables += table
+    if len(tables) == 1:  # then it needs no other name than the list's own
+        old, plain = tables[0].name, tables[0].name.removesuffix("_WHOLE")
+        tables = [replace(tables[0], name=plain)]
+        single = [line.replace(f"{old}.items()", f"{plain}.items()") for line in single]
     if paired:
         paired = ['for p in ("weight", "bias"):', *("    " + line for line in paired)]
     first = "state: dict[str, Tensor] = {}"
@@ -103,10 +108,20 @@ def loader_view(job: Job, sizes: Sizes) -> LoaderView:
         unused=() if few else unused,
         few_unused=f"{{{', '.join(unused[0][1])}}}  # {unused[0][0]}" if few else "",
         lines=tuple(lines),
-        new=" and ".join(dict.fromkeys(name.rpartition(".")[0] for name in new)),
+        doc=tuple(_doc([name.rpartition(".")[0] for name in new])),
         cast=any(t.dtype != "F32" for t in model.tensors if t.key in used),
         joins=any("join(" in line for line in lines),
     )
+
+
+def _doc(new: Sequence[str]) -> list[str]:
+    text = (
+        "Every weight there is used or named as unused, and every shape matches; "
+        "anything else is a ValueError or a RuntimeError."
+    )
+    if new:
+        text += f" New, for training to fill: {' and '.join(dict.fromkeys(new))}."
+    return textwrap.wrap(text, 84, break_long_words=False)
 
 
 def _unused(unused: Sequence[Unused]) -> Iterator[tuple[str, tuple[str, ...]]]:
@@ -203,7 +218,7 @@ def _blocks(
     if len(rows) > 2:
         at = _common([keys(e.source)[0] for e in rows])
         tail = _common_tail([e.name for e in rows] + [keys(e.source)[0] for e in rows])
-        name = stem.upper() if paired else f"{stem.upper()}_WEIGHTS"
+        name = stem.upper() if paired else f"{stem.upper()}_WHOLE"
         tables.append(TableView(name, tuple(_row(e, at, tail) for e in rows)))
         to = _text(f"{stem}.{{i}}.{{p}}")[2:].partition("{p}")[0]
         ours = f'f"{to}{{ours}}{tail}"'

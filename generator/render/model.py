@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
+import textwrap
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from generator.ir.dims import Dim
 from generator.ir.emit import parameter_types
-from generator.ir.job import Const, Instance, Job, Model, Module, Op
+from generator.ir.job import Attr, Const, Instance, Job, Model, Module, Op
 from generator.ir.plans import TextPlan
 from generator.render.code import Body
 from generator.render.loader import LoaderView, loader_view
@@ -27,6 +31,7 @@ class FieldView:
 class ClassView:
     name: str
     doc: str
+    buffers: tuple[str, ...]  # tensors that are no parameters
     init: tuple[str, ...]
     signature: str
     forward_doc: tuple[str, ...]
@@ -35,13 +40,17 @@ class ClassView:
 
 @dataclass(frozen=True)
 class RopeView:
-    """The tables of a rotary embedding, by the formula of its kind."""
+    """The tables of a rotary embedding, by the formula of its kind; all are code."""
 
     kind: str
     theta: str
-    width: str
-    rows: str
+    width: str  # of a head
+    bare_width: str  # the same as an operand
     attrs: dict[str, str]
+    scale: str  # of the tables; "" for 1
+    factors: tuple[str, ...]  # of each pair, where they have their own
+    first: str  # the pairs between which a ramp goes
+    last: str
 
 
 @dataclass(frozen=True)
@@ -54,6 +63,7 @@ class ModelView:
     classes: tuple[ClassView, ...]
     loader: LoaderView
     uses_f: bool
+    uses_math: bool
 
 
 def model_view(job: Job) -> ModelView:
@@ -73,6 +83,7 @@ def model_view(job: Job) -> ModelView:
             ClassView(
                 name=module.name,
                 doc=prose(module.doc),
+                buffers=("cos", "sin") if "rope_tables" in body.functions else (),
                 init=tuple(_init(model, module, body, sizes)),
                 signature=_signature(module, main=module is model.main),
                 forward_doc=_forward_doc(job) if module is model.main else (),
@@ -90,6 +101,7 @@ def model_view(job: Job) -> ModelView:
         classes=tuple(classes),
         loader=loader,
         uses_f=any("F." in line for c in classes for line in c.body),
+        uses_math=rope is not None and rope.kind == "llama3",
     )
 
 
@@ -121,8 +133,6 @@ def _doc(job: Job) -> list[str]:
 
 
 def _wrap(text: str, indent: int) -> list[str]:
-    import textwrap
-
     return textwrap.wrap(
         text, 88, subsequent_indent=" " * indent, break_long_words=False,
         break_on_hyphens=False,
@@ -283,17 +293,43 @@ def _rope(model: Model, sizes: Sizes) -> RopeView | None:
     if not found:
         return None
     attrs = found[0].attrs_dict
-    width = attrs["width"]
-
-    def text(value: object) -> str:
-        if isinstance(value, Const):
-            return f"c.{value.name}"
-        return py(value)
-
+    width, factors = attrs["width"], attrs.get("factors", ())
+    assert isinstance(width, Dim) and isinstance(factors, tuple)
+    text = sizes.python(width)
+    scale = attrs.get("attention_factor", 1.0)
+    first, last = _ramp(attrs, width.value(model.sizes))
     return RopeView(
         kind=str(attrs["kind"]),
-        theta=text(attrs["theta"]),
-        width=sizes.python(width),  # type: ignore[arg-type]
-        rows="c.positions",
-        attrs={k: text(v) for k, v in attrs.items() if k not in ("kind", "width")},
+        theta=py(attrs["theta"]),
+        width=text.removeprefix("(").removesuffix(")"),
+        bare_width=text,
+        attrs={
+            k: py(v)
+            for k, v in attrs.items()
+            if isinstance(v, (int, float)) and not isinstance(v, bool)
+        },
+        scale="" if scale == 1.0 else py(scale),
+        factors=tuple(py(f) for f in factors),
+        first=py(first),
+        last=py(last),
     )
+
+
+def _ramp(attrs: Mapping[str, Attr], width: int) -> tuple[float, float]:
+    """YaRN's first and last pair: those that turn beta times in the first context."""
+    if attrs["kind"] != "yarn":
+        return 0, 1
+    theta, context = attrs["theta"], attrs["original_positions"]
+    fast, slow = attrs["beta_fast"], attrs["beta_slow"]
+    assert isinstance(theta, float) and isinstance(context, int)
+    assert isinstance(fast, float) and isinstance(slow, float)
+
+    def pair(turns: float) -> float:
+        return width * math.log(context / (turns * 2 * math.pi)) / (2 * math.log(theta))
+
+    first, last = pair(fast), pair(slow)
+    if attrs.get("truncate", True):
+        first, last = math.floor(first), math.ceil(last)
+    first, last = max(first, 0), min(last, width - 1)
+    # A ramp of no length is a step; the reference makes it this long.
+    return first, last if last != first else last + 0.001

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 from dataclasses import dataclass, replace
 
 from generator.ir.job import Job
@@ -90,17 +89,5 @@ def predict_view(job: Job) -> PredictView:
         bytes="1 << 13" if images else "1 << 18",
     )
     body = fill("partials/predict_body.j2", view)
-    beside = {name: (data.OWN, "from .data") for name in _defined(data.render(job))}
-    return replace(view, imports=data.imports(body, beside, _defined(body)))
-
-
-def _defined(source: str) -> frozenset[str]:
-    """Names that a module defines at its top level."""
-    names: set[str] = set()
-    for node in ast.parse(source).body:
-        match node:
-            case ast.FunctionDef(name=name) | ast.ClassDef(name=name):
-                names.add(name)
-            case ast.Assign(targets=[ast.Name(id=name)]):
-                names.add(name)
-    return frozenset(names)
+    beside = {name: (data.OWN, "from .data") for name in data.names(job)}
+    return replace(view, imports=data.imports(body, beside))

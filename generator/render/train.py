@@ -176,7 +176,7 @@ def train_view(job: Job) -> TrainView:
         weighted=weighted,
         accumulate=plan.accumulate,
         share=(
-            f'criterion.get_buffer("weight")[{where}].sum()'
+            f'criterion.get_buffer("weight").gather(0, {where}).sum()'
             if weighted_share
             else "len(batch.rows)"
         ),

@@ -70,12 +70,12 @@ def _tables(state: State, values: Mapping[str, Any]) -> dict[str, Mapping[str, A
 
 
 def _unknown_keys(state: State, section: str, table: Mapping[str, Any]) -> None:
-    from generator.spec.suggest import suggest_key
-
     known = section_entries(section)
     for name, value in table.items():
-        if name in known or not section and (name in SECTIONS or is_table(value)):
+        if name in known or (not section and (_section(name) or is_table(value))):
             continue
+        from generator.spec.suggest import suggest_key
+
         found = suggest_key(section, name, state.given)
         state.suggested |= found.paths
         where = f"in [{section}]" if section else "at the top of the spec"
@@ -85,17 +85,21 @@ def _unknown_keys(state: State, section: str, table: Mapping[str, Any]) -> None:
 
 
 def _unknown_tables(state: State, values: Mapping[str, Any]) -> None:
-    from generator.spec.suggest import suggest_section
-
     for name, value in values.items():
-        if name in SECTIONS or name in section_entries("") or not is_table(value):
+        if _section(name) or name in section_entries("") or not is_table(value):
             continue
+        from generator.spec.suggest import suggest_section
+
         found = suggest_section(name)
         state.suggested |= found.paths
         message = f"unknown table [{quote(name)[1:-1]}]"
         state.add(
             "G004", (name,), message, label=found.label, help=found.help, at="key"
         )
+
+
+def _section(name: str) -> bool:
+    return name != "" and name in SECTIONS
 
 
 def _missing(state: State, tables: Mapping[str, Mapping[str, Any]]) -> None:

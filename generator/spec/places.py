@@ -22,6 +22,10 @@ Path = tuple[str | int, ...]
 Span = tuple[int, int]
 
 
+# What is deeper is no spec, and its paths would take time and memory of its square.
+_DEEPEST = 64
+
+
 @dataclass(frozen=True)
 class Repeat:
     """A key or header that stands a second time, and the text that this rules out."""
@@ -97,13 +101,13 @@ def _table(index: PlaceIndex, node: Node, lists: dict[Path, int]) -> None:
     """A [table] or one [[element]], and the pairs below it."""
     many = node.type == "table_array_element"
     names = _key_parts(node.children[1]) if len(node.children) > 1 else []
-    if not names or any(name is None for name, _ in names):
+    if not names:
         return
     end = next((c.end_byte for c in node.children if c.type in ("]", "]]")), None)
     header = (node.start_byte, end or names[-1][1][1])
     path: Path = ()
     for position, (name, span) in enumerate(names):
-        path += (str(name),)
+        path += (name,)
         last = position == len(names) - 1
         if path in lists and not last:
             path += (lists[path] - 1,)
@@ -133,6 +137,8 @@ def _pair(index: PlaceIndex, prefix: Path, node: Node) -> None:
                 todo.append(inner)
             continue
         index.values[path] = (node.start_byte, node.end_byte)
+        if len(path) > _DEEPEST:
+            continue
         if node.type == "array":
             items = [c for c in node.children if c.is_named and c.type != "comment"]
             todo += [((*path, i), c) for i, c in enumerate(items)]
@@ -148,13 +154,13 @@ def _key(index: PlaceIndex, prefix: Path, node: Node) -> tuple[Path, Node] | Non
     if len(children) < 3:
         return None
     names = _key_parts(children[0])
-    if not names or any(name is None for name, _ in names):
+    if not names:
         return None
     path = prefix
     for name, span in names[:-1]:
-        path += (str(name),)
+        path += (name,)
         index.keys.setdefault(path, span)
-    path += (str(names[-1][0]),)
+    path += (names[-1][0],)
     span = names[-1][1]
     if first := index.values.get(path) or index.headers.get(path):
         first = index.keys.get(path, first)
@@ -168,22 +174,24 @@ def _key(index: PlaceIndex, prefix: Path, node: Node) -> tuple[Path, Node] | Non
     return path, children[2]
 
 
-def _key_parts(node: Node) -> list[tuple[str | None, Span]]:
-    """The names of a dotted key in order, None for one that cannot be read."""
-    parts: list[tuple[str | None, Span]] = []
+def _key_parts(node: Node) -> list[tuple[str, Span]]:
+    """The names of a dotted key in order; none of a key that cannot be read."""
+    parts: list[tuple[str, Span]] = []
     todo = [node]
     while todo:
         node = todo.pop()
         span = (node.start_byte, node.end_byte)
-        text = (node.text or b"").decode(errors="replace")
         if node.type == "dotted_key":
             todo += reversed([c for c in node.children if c.is_named])
-        elif node.type == "bare_key":
-            parts.append((text, span))
-        elif node.type == "quoted_key":
-            parts.append((_unquoted(text), span))
-        else:
-            parts.append((None, span))
+            continue
+        text: str | None = (node.text or b"").decode(errors="replace")
+        if node.type == "quoted_key" and text:
+            text = _unquoted(text)
+        elif node.type != "bare_key":
+            text = None
+        if text is None or len(parts) == _DEEPEST:
+            return []
+        parts.append((text, span))
     return parts
 
 

@@ -25,15 +25,16 @@ _HEAD = """\
 Written from `generator/spec/model.py` by `python -m generator.spec`; not to be edited.
 
 A spec is a TOML file of about 20 lines. What is not marked as required has a default;
-`gen build --explain-defaults` prints a spec with all of them filled in. Editors that know
-JSON Schema complete and check it with this first line, the path as seen from the spec:
+`gen build --explain-defaults` prints a spec with all of them filled in. Editors that
+know JSON Schema complete and check it with this first line, the path as seen from the
+spec:
 
     #:schema ../docs/spec.schema.json
 
 Unknown keys, wrong types, values out of range and keys that contradict each other are
 errors, all shown at once; each has [a page](errors/README.md). Where a number is asked
-for an integer does as well. No string may hold control characters or line breaks; names,
-paths and `from` no invisible characters either.
+for, an integer does as well. No string may hold control characters or line breaks;
+names, paths and `from` no invisible characters either.
 """
 
 

@@ -5,18 +5,22 @@ from __future__ import annotations
 import importlib
 import json
 from collections.abc import Callable
+from math import prod
 from typing import Any
 
 import pytest
+import torch
 import transformers
+from transformers.activations import ACT2FN
 
 from generator import archs
 from generator.archs import find
 from generator.archs.build import ACTIVATIONS, PROBLEMS, Request
 from generator.archs.config import HARMLESS, NEUTRAL, Config
 from generator.errors import GenError
-from generator.ir.job import Tensor
+from generator.ir.job import Tensor, parameters
 from generator.ir.ops import ACTIVATIONS as OURS
+from tests.oracle import job_of
 
 MODEL_TYPES = sorted(
     model_type
@@ -91,7 +95,7 @@ def test_a_key_is_of_one_kind() -> None:
 
 def test_activations_are_the_intermediate_representations_own() -> None:
     assert set(ACTIVATIONS.values()) == set(OURS)
-    assert set(ACTIVATIONS) <= set(transformers.activations.ACT2FN)
+    assert set(ACTIVATIONS) <= set(ACT2FN)
 
 
 def test_tasks_have_transformers_names() -> None:
@@ -193,3 +197,78 @@ def test_aliases() -> None:
     assert read({"dim": 3, "hidden_size": 3}) == 3
     with pytest.raises(GenError, match="hidden_size and dim name one thing"):
         read({"dim": 3, "hidden_size": 4})
+
+
+# config.json as published, and the longest row with it.
+PUBLISHED: dict[str, tuple[str, int]] = {
+    "google-bert/bert-base-uncased": (
+        """{"architectures": ["BertForMaskedLM"], "attention_probs_dropout_prob": 0.1,
+        "gradient_checkpointing": false, "hidden_act": "gelu",
+        "hidden_dropout_prob": 0.1, "hidden_size": 768, "initializer_range": 0.02,
+        "intermediate_size": 3072, "layer_norm_eps": 1e-12,
+        "max_position_embeddings": 512, "model_type": "bert",
+        "num_attention_heads": 12, "num_hidden_layers": 12, "pad_token_id": 0,
+        "position_embedding_type": "absolute", "transformers_version": "4.6.0.dev0",
+        "type_vocab_size": 2, "use_cache": true, "vocab_size": 30522}""",
+        512,
+    ),
+    "FacebookAI/roberta-base": (
+        """{"architectures": ["RobertaForMaskedLM"],
+        "attention_probs_dropout_prob": 0.1, "bos_token_id": 0, "eos_token_id": 2,
+        "hidden_act": "gelu", "hidden_dropout_prob": 0.1, "hidden_size": 768,
+        "initializer_range": 0.02, "intermediate_size": 3072, "layer_norm_eps": 1e-05,
+        "max_position_embeddings": 514, "model_type": "roberta",
+        "num_attention_heads": 12, "num_hidden_layers": 12, "pad_token_id": 1,
+        "type_vocab_size": 1, "vocab_size": 50265}""",
+        512,
+    ),
+    "FacebookAI/xlm-roberta-base": (
+        """{"architectures": ["XLMRobertaForMaskedLM"],
+        "attention_probs_dropout_prob": 0.1, "bos_token_id": 0, "eos_token_id": 2,
+        "hidden_act": "gelu", "hidden_dropout_prob": 0.1, "hidden_size": 768,
+        "initializer_range": 0.02, "intermediate_size": 3072, "layer_norm_eps": 1e-05,
+        "max_position_embeddings": 514, "model_type": "xlm-roberta",
+        "num_attention_heads": 12, "num_hidden_layers": 12, "output_past": true,
+        "pad_token_id": 1, "position_embedding_type": "absolute",
+        "transformers_version": "4.17.0.dev0", "type_vocab_size": 1, "use_cache": true,
+        "vocab_size": 250002}""",
+        512,
+    ),
+    "distilbert/distilbert-base-uncased": (
+        """{"activation": "gelu", "architectures": ["DistilBertForMaskedLM"],
+        "attention_dropout": 0.1, "dim": 768, "dropout": 0.1, "hidden_dim": 3072,
+        "initializer_range": 0.02, "max_position_embeddings": 512,
+        "model_type": "distilbert", "n_heads": 12, "n_layers": 6, "pad_token_id": 0,
+        "qa_dropout": 0.1, "seq_classif_dropout": 0.2, "sinusoidal_pos_embds": false,
+        "tie_weights_": true, "transformers_version": "4.10.0.dev0",
+        "vocab_size": 30522}""",
+        512,
+    ),
+    "google/electra-small-discriminator": (
+        """{"architectures": ["ElectraForPreTraining"],
+        "attention_probs_dropout_prob": 0.1, "embedding_size": 128,
+        "hidden_act": "gelu", "hidden_dropout_prob": 0.1, "hidden_size": 256,
+        "initializer_range": 0.02, "intermediate_size": 1024, "layer_norm_eps": 1e-12,
+        "max_position_embeddings": 512, "model_type": "electra",
+        "num_attention_heads": 4, "num_hidden_layers": 12, "pad_token_id": 0,
+        "position_embedding_type": "absolute", "summary_activation": "gelu",
+        "summary_last_dropout": 0.1, "summary_type": "first", "summary_use_proj": true,
+        "transformers_version": "4.23.0.dev0", "type_vocab_size": 2, "use_cache": true,
+        "vocab_size": 30522}""",
+        512,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_configurations(name: str) -> None:
+    """They are taken as they are, and the job is as large as transformers' model."""
+    text, longest = PUBLISHED[name]
+    values = json.loads(text)
+    config = transformers.CONFIG_MAPPING[values["model_type"]](**values)
+    with torch.device("meta"):
+        model = transformers.AutoModelForSequenceClassification.from_config(config)
+    tensors = {k: p.detach() for k, p in model.named_parameters()}
+    job = job_of(values, tensors)
+    assert sum(prod(p.shape) for p in parameters(job)) == model.num_parameters()
+    assert next(d.bound for d in job.model.dims if d.symbol == "T") == longest

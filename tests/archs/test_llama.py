@@ -13,12 +13,13 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification
 
 from generator.archs.build import ACTIVATIONS
 from generator.archs.config import Config
 from generator.errors import GenError
 from generator.ir.job import Job, parameters
+from generator.ir.plans import TextPlan
 from generator.ir.sources import Checkpoint, Init
 from tests.oracle import assert_parity, job_of, saved, tiny, without_prefix
 
@@ -181,6 +182,18 @@ def test_every_length() -> None:
     parity(LlamaConfig(**sizes(num_hidden_layers=1)), lengths=lengths)
 
 
+@pytest.mark.parametrize("name", ROPES)
+def test_in_fp32(name: str) -> None:
+    """Against transformers as it is: nothing of it is lifted, nor its frequencies."""
+    _, card, tensors = tiny(LlamaConfig(**WIDE, **ROPES[name]))
+    fresh = LlamaConfig(**WIDE, **ROPES[name])
+    model = LlamaForSequenceClassification(fresh).eval()
+    tensors = {k: t.float() for k, t in tensors.items()}
+    model.load_state_dict(tensors)
+    job = job_of(card, tensors)
+    assert_parity(job, model, tensors=tensors, tolerance=1e-5, gradients=False)
+
+
 def test_the_backbone_alone_and_a_new_head() -> None:
     model, card, tensors = tiny(LlamaConfig(**SIZES))
     bare = without_prefix(model, tensors)
@@ -318,7 +331,8 @@ def test_dimensions_are_named_where_they_are_free(
 def test_padding_without_an_id_is_0(pad: int | None) -> None:
     _, card, tensors = tiny(LlamaConfig(**SIZES))
     job = job_of({**card, "pad_token_id": pad}, tensors)
-    assert getattr(job.data.inputs, "pad_id") == 0
+    assert isinstance(job.data.inputs, TextPlan)
+    assert job.data.inputs.pad_id == 0
 
 
 def test_attention_dropout_is_the_specs() -> None:

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
-from tests.archs.encoders import EncoderTests, Family, Shape, model_of, randomly
+from tests.archs.encoders import (
+    EncoderTests,
+    Family,
+    Shape,
+    longest_row,
+    model_of,
+    randomly,
+)
 from tests.oracle import assert_parity, call_oracle, job_of, tiny
 
 FAMILY = Family(
@@ -40,8 +49,6 @@ class TestRoberta(EncoderTests):
 
     @pytest.mark.parametrize("model_type", ["xlm-roberta", "camembert"])
     def test_relatives(self, model_type: str) -> None:
-        from dataclasses import replace
-
         family = replace(FAMILY, model_type=model_type)
         for seed in range(3):
             randomly(family, seed)
@@ -59,7 +66,7 @@ class TestRoberta(EncoderTests):
         model, card, tensors = tiny(self.family.config(pad_token_id=pad))
         job = job_of(card, tensors)
         longest = 19 - pad - 1
-        assert job.model.dims[1].bound == longest
+        assert longest_row(job) == longest
         lengths = [[longest], [longest, 3, 1], [1]]
         assert_parity(job, model, tensors=tensors, lengths=lengths)
         with pytest.raises((IndexError, RuntimeError)):

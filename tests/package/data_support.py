@@ -10,19 +10,19 @@ import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 from textwrap import dedent
 from types import ModuleType
 from typing import Any
 
 import black
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
 from generator.ir.job import Backbone, Job, Model
 from generator.ir.plans import DataPlan, ImagePlan, TargetPlan, TextPlan, TrainPlan
 from generator.render import data, predict
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
-WORDS = (
-    "a fine film dull plot the best worst of year not bad at all very long one".split()
-)
+WORDS = ("a", "fine", "dull", "film", "plot", "the", "best", "worst", "of", "year")
 SINGLE = TextPlan(columns=("text",), max_tokens=12, pad_id=3, token_types=False)
 PAIR = replace(SINGLE, columns=("first", "second"))
 TYPED = replace(PAIR, token_types=True)
@@ -161,16 +161,12 @@ def quarantined(work: Path) -> list[dict[str, Any]]:
 
 
 def some_texts(count: int, longest: int = 9) -> list[str]:
-    """Different texts of 1 to `longest` words."""
+    """Different texts of 3 to `longest` words."""
+    random = Random(count)
     made: dict[str, None] = {}
-    for i in itertools.count():
-        if len(made) == count:
-            return list(made)
-        size = i * 7 % longest + 1
-        made[
-            " ".join(WORDS[(i * 5 + j * (i + 3)) % len(WORDS)] for j in range(size))
-        ] = None
-    raise AssertionError
+    while len(made) < count:
+        made[" ".join(random.choices(WORDS, k=random.randint(3, longest)))] = None
+    return list(made)
 
 
 TEXT_MODEL = dedent('''
@@ -184,13 +180,13 @@ TEXT_MODEL = dedent('''
         def __init__(self) -> None:
             super().__init__()
             self.token = nn.Embedding(64, 16)
-            self.type = nn.Embedding(2, 16)
+            self.kind = nn.Embedding(2, 16)
             self.label = nn.Linear(16, OUTPUTS)
             nn.init.normal_(self.label.weight)
 
         def forward(self, ids: Tensor, *rest: Tensor | None) -> Tensor:
             *types, mask = rest or (None,)
-            x = self.token(ids) + sum(self.type(t) for t in types)
+            x = self.token(ids) + sum(self.kind(t) for t in types)
             if mask is None:
                 return self.label(x.mean(1))
             assert mask.dtype == torch.bool

@@ -11,7 +11,6 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
-import black
 import pytest
 import torch
 from data_support import (
@@ -24,11 +23,10 @@ from data_support import (
     make_job,
     quarantined,
     some_texts,
-    tiny_tokenizer,
     write_csv,
     write_jsonl,
-    write_package,
 )
+
 from generator.ir.job import Job
 from generator.render import data, predict
 
@@ -78,9 +76,8 @@ def all_jobs() -> list[Job]:
 # The files
 
 
-@pytest.mark.parametrize("part", range(4))
-def test_every_form_is_formatted_and_without_a_finding(tmp_path, part):
-    for job in all_jobs()[part::4]:
+def test_the_files_are_formatted_and_without_a_finding(tmp_path):
+    for job in all_jobs()[::6]:
         folder = tmp_path / job.name
         folder.mkdir()
         for name, module in (("data", data), ("predict", predict)):
@@ -89,7 +86,7 @@ def test_every_form_is_formatted_and_without_a_finding(tmp_path, part):
             assert max(map(len, source.splitlines())) <= 88, job
             (folder / f"{name}.py").write_text(source)
     check = [sys.executable, "-m", "ruff", "check", "--isolated", str(tmp_path)]
-    done = subprocess.run(check, capture_output=True, text=True)
+    done = subprocess.run(check, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
 
 
@@ -230,7 +227,7 @@ def test_rows_that_cannot_be_used_are_kept_with_the_reason(tmp_path, capsys):
         b'"of all,no\n'  # 13
         b"the end,no\n"
     )
-    (train, _, _), module = load(tmp_path, rows)
+    (train, _, _), _ = load(tmp_path, rows)
     found = quarantined(tmp_path / "work")
     assert [(row["line"], row["reason"]) for row in found] == [
         (4, "1 fields where the header has 2"),

@@ -140,9 +140,13 @@ def test_starts() -> None:
 def test_depths_that_no_rule_gives_become_a_table() -> None:
     infos = parameters(tiny_job())
     assert render_train.block_rule(infos) == ("blocks.", ("embedding.",))
-    renamed = [p.path.replace("blocks.0", "first").replace("blocks.1", "next") for p in infos]
+    renamed = [
+        p.path.replace("blocks.0", "first").replace("blocks.1", "next") for p in infos
+    ]
     odd = tuple(
-        render_train.ParameterInfo(path, p.shape, p.role, p.decay, p.depth, False, p.source)
+        render_train.ParameterInfo(
+            path, p.shape, p.role, p.decay, p.depth, False, p.source
+        )
         for path, p in zip(renamed, infos, strict=True)
     )
     assert render_train.block_rule(odd) is None
@@ -203,7 +207,9 @@ def test_schedules_are_those_of_transformers(
         reference = getattr(optimization, name)(optimizer, warm, **options)
         for step in range(steps):
             expected = reference.get_last_lr()[0]
-            assert train.learning_rate(step, steps) == pytest.approx(expected, abs=1e-15)
+            assert train.learning_rate(step, steps) == pytest.approx(
+                expected, abs=1e-15
+            )
             optimizer.step()
             reference.step()
 
@@ -297,7 +303,10 @@ def test_figures_of_labels(tmp_path: Path) -> None:
     shown = train.show(found).splitlines()
     assert [row.split() for row in shown] == [
         list(LABELS),
-        *([k, *map(str, row)] for k, row in zip(LABELS, expected.tolist(), strict=True)),
+        *(
+            [k, *map(str, row)]
+            for k, row in zip(LABELS, expected.tolist(), strict=True)
+        ),
     ]
 
 
@@ -327,27 +336,48 @@ def test_figures_of_values(tmp_path: Path) -> None:
     assert constant["pearson"] == 0
 
 
+# The form for CUDA. Where torch has no CUDA device, its autograd engine refuses tensors of
+# one, fake ones too: so the backward pass alone runs on another device.
+
+CUDA = {
+    "device": "cuda",
+    "precision": "bf16",
+    "class_weights": "balanced",
+    "label_smoothing": 0.1,
+}
+
+
+@pytest.fixture
+def autocast(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Autocast as if a device were there."""
+    module = importlib.import_module("torch.cuda.amp.common")
+    monkeypatch.setattr(module, "amp_definitely_not_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda *_: True)
+
+
+@pytest.mark.usefixtures("autocast")
 @pytest.mark.parametrize("accumulate", [1, 3])
-def test_the_cuda_form_runs_on_fake_tensors(
+def test_the_cuda_form_steps_on_fake_tensors(
     accumulate: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from torch._subclasses.fake_tensor import FakeTensorMode
 
-    # No device is there to ask what autocast could do on it.
-    module = sys.modules["torch.cuda.amp.common"]
-    monkeypatch.setattr(module, "amp_definitely_not_available", lambda: False)
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda *_: True)
-    settings = {"class_weights": "balanced", "label_smoothing": 0.1}
-    job = tiny_job(device="cuda", precision="bf16", accumulate=accumulate, **settings)
-    train = train_module(tmp_path, job)
+    train = train_module(tmp_path, tiny_job(accumulate=accumulate, **CUDA))
+    assert train.DEVICE.type == "cuda"
+    train.DEVICE = torch.device("cuda:0")  # without a number, torch asks the driver
     split = train.data.load_splits(Path(), Path()).train
     batches = list(itertools.islice(train.data.batches(split, 0), accumulate))
+    criterion = train.make_criterion(split)
     seen = []
     with FakeTensorMode(allow_non_fake_inputs=True) as fake:
-        model = train.Model().to(train.DEVICE).train()
+        model = train.Model()
+        for module in model.modules():
+            for name, p in module.named_parameters(recurse=False):
+                there = torch.empty(p.shape, device=train.DEVICE)
+                setattr(module, name, nn.Parameter(there))
+        criterion.weight = torch.empty(len(LABELS), device=train.DEVICE)
         model.classifier.register_forward_hook(lambda *x: seen.append(x[2].dtype))
         optimizer = train.make_optimizer(model)
-        criterion = train.make_criterion(split).to(train.DEVICE)
         batches = [
             type(b)(
                 tuple(x if x is None else fake.from_tensor(x) for x in b.inputs),
@@ -357,13 +387,77 @@ def test_the_cuda_form_runs_on_fake_tensors(
             )
             for b in batches
         ]
-        group = batches if accumulate > 1 else batches[0]
-        loss, bad = train.step(model, criterion, optimizer, group)
+
+        def backward(loss: torch.Tensor) -> None:
+            assert loss.device == train.DEVICE and loss.dtype == torch.float32
+            for p in model.parameters():
+                p.grad = torch.empty_like(p)
+
+        if not torch.cuda.is_available():
+            monkeypatch.setattr(torch.Tensor, "backward", backward)
+        with torch.set_grad_enabled(torch.cuda.is_available()):
+            group = batches if accumulate > 1 else batches[0]
+            loss, bad = train.step(model, criterion, optimizer, group)
         for x in (loss, bad, *train.contents(model, optimizer).values()):
-            assert x.device.type == "cuda"
-        assert loss.dtype == bad.dtype == torch.float32
+            assert x.device == train.DEVICE and x.dtype == torch.float32
     assert seen == [torch.bfloat16] * accumulate
     assert len(optimizer.state) == len(list(model.parameters()))
+
+
+@pytest.mark.usefixtures("autocast")
+@pytest.mark.parametrize("accumulate", [1, 3])
+def test_the_cuda_form_goes_backward_on_meta_tensors(
+    accumulate: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train = train_module(tmp_path, tiny_job(accumulate=accumulate, **CUDA))
+    train.DEVICE = torch.device("meta")
+    split = train.data.load_splits(Path(), Path()).train
+    batches = list(itertools.islice(train.data.batches(split, 0), accumulate))
+    model = train.Model().to(train.DEVICE)
+    criterion = train.make_criterion(split).to(train.DEVICE)
+    optimizer = train.make_optimizer(model)
+    grads = {}
+
+    def look() -> None:  # the fused kernel has no form for these tensors
+        grads.update({name: p.grad for name, p in model.named_parameters()})
+
+    monkeypatch.setattr(optimizer, "step", look)
+    train.step(model, criterion, optimizer, batches if accumulate > 1 else batches[0])
+    for name, p in model.named_parameters():
+        assert grads[name].shape == p.shape and grads[name].device == train.DEVICE
+
+
+def test_the_cuda_form_computes_what_the_other_does(
+    package: Path, tmp_path: Path
+) -> None:
+    support.write_package(tmp_path, tiny_job(device="cuda", **SAVING))
+    # The processor stands in for the device; nothing but its name differs.
+    hook = support.on_processor
+    assert support.run(tmp_path, "--work", "whole", hook=hook) == 0
+    for name in ("model.safetensors", "checkpoints/000000024.safetensors"):
+        expected, found = tensors(package / "whole" / name), tensors(
+            tmp_path / "whole" / name
+        )
+        assert expected.keys() == found.keys()
+        assert all(torch.equal(x, found[key]) for key, x in expected.items()), name
+    lines = (tmp_path / "whole" / "metrics.jsonl").read_text().splitlines()
+    logged = [x["step"] for x in map(json.loads, lines) if "step" in x]
+    assert logged == [5, 7, 10, 14, 15, 20, 21, 24]
+
+
+def test_the_cuda_form_skips_and_counts_bad_steps(tmp_path: Path) -> None:
+    support.write_package(tmp_path, tiny_job(device="cuda"))
+    hook = functools.partial(support.spoil, (3, 5), processor=True)
+    assert support.run(tmp_path, "--work", "two", hook=hook) == 0
+    result = json.loads((tmp_path / "two" / "result.json").read_text())
+    assert result["bad_steps"] == 2
+    for x in tensors(tmp_path / "two" / "model.safetensors").values():
+        assert x.isfinite().all()
+    hook = functools.partial(support.spoil, (2, 3, 4), processor=True)
+    assert support.run(tmp_path, "--work", "three", hook=hook) == 76
+    (path,) = (tmp_path / "three" / "checkpoints").glob("*.safetensors")
+    assert path.name == "000000010.safetensors"  # where the count was next read
+    assert all(x.isfinite().all() for x in tensors(path).values())
 
 
 # The run
@@ -388,13 +482,17 @@ def check_equals_whole(folder: Path, work: str) -> None:
     """Weights and moments bit for bit, figures, each metric once, each row once."""
     whole, other = folder / "whole", folder / work
     names = sorted(p.name for p in (whole / "checkpoints").glob("*.safetensors"))
-    assert sorted(p.name for p in (other / "checkpoints").glob("*.safetensors")) == names
+    assert (
+        sorted(p.name for p in (other / "checkpoints").glob("*.safetensors")) == names
+    )
     for name in ("model.safetensors", f"checkpoints/{names[-1]}"):
         expected, found = tensors(whole / name), tensors(other / name)
         assert expected.keys() == found.keys()
         for key in expected:
             assert torch.equal(expected[key], found[key]), f"{name}: {key}"
-    assert (other / "metrics.jsonl").read_text() == (whole / "metrics.jsonl").read_text()
+    assert (other / "metrics.jsonl").read_text() == (
+        whole / "metrics.jsonl"
+    ).read_text()
     results = [json.loads((w / "result.json").read_text()) for w in (whole, other)]
     for result in results:
         del result["seconds"], result["metrics_size"]

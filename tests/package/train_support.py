@@ -183,8 +183,7 @@ def train_module(folder: Path, job: Job) -> Any:
 
 _NUMBERS = itertools.count()
 
-_MODEL = dedent(
-    '''
+_MODEL = dedent('''
     """A tiny encoder, in the shape of the generated ones."""
 
     from pathlib import Path
@@ -280,11 +279,9 @@ _MODEL = dedent(
         if Path(path).exists():
             model.load_state_dict(load_file(path), strict=False)
         return model
-    '''
-)
+    ''')
 
-_DATA = dedent(
-    '''
+_DATA = dedent('''
     """Rows made up from a seed, by the interface of the generated data.py."""
 
     from collections.abc import Iterator
@@ -367,8 +364,7 @@ _DATA = dedent(
     def evaluation_batches(split: Split) -> Iterator[Batch]:
         for i in range(0, len(split), 16):
             yield collate(split, list(range(i, min(i + 16, len(split)))))
-    '''
-)
+    ''')
 
 
 # Children. They are forked from a server that has imported torch and done nothing else,
@@ -380,7 +376,10 @@ Hook = Callable[[Any], None]
 @functools.cache
 def server() -> Any:
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["torch", "safetensors.torch", "tqdm"])
+    # torch.optim imports the last of these when it is first used.
+    context.set_forkserver_preload(
+        [__name__, "torch", "safetensors.torch", "torch._dynamo"]
+    )
     return context
 
 
@@ -520,8 +519,17 @@ def at_step(steps: int, act: Callable[[], None], train: Any) -> None:
     train.step = counted
 
 
-def spoil(steps: tuple[int, ...], train: Any) -> None:
+def on_processor(train: Any) -> None:
+    """Run the form for CUDA here."""
+    import torch
+
+    train.DEVICE = torch.device("cpu")
+
+
+def spoil(steps: tuple[int, ...], train: Any, processor: bool = False) -> None:
     """Make the loss of some steps of this process not a number."""
+    if processor:
+        on_processor(train)
     forward, seen = train.Model.forward, itertools.count(1)
 
     def spoilt(self: Any, *inputs: Any) -> Any:

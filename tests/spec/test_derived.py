@@ -71,9 +71,9 @@ def codes_in(folder: Path) -> dict[str, set[str]]:
         if file.name == "codes.py":
             continue
         for node in ast.walk(ast.parse(file.read_text())):
-            if isinstance(node, ast.Constant) and isinstance(node.value, str):
-                if re.fullmatch(r"G\d{3}", node.value):
-                    found.setdefault(node.value, set()).add(file.name)
+            code = node.value if isinstance(node, ast.Constant) else None
+            if isinstance(code, str) and re.fullmatch(r"G\d{3}", code):
+                found.setdefault(code, set()).add(file.name)
     return found
 
 

@@ -17,7 +17,7 @@ def spec_of(text: str) -> Spec:
     return read_spec(text, "spec.toml").spec
 
 
-def shuffled(draw: st.DrawFn, table: dict[str, Any]) -> dict[str, Any]:
+def shuffled(draw: Any, table: dict[str, Any]) -> dict[str, Any]:
     return {name: table[name] for name in draw(st.permutations(list(table)))}
 
 

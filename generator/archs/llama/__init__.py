@@ -98,10 +98,10 @@ class Writer:
 
     def classifier(self, prefix: str, std: float) -> Module:
         b = self.builder("Classifier", "Reads the last real token.")
-        x, last = b.input("x", X), b.input("last", "i64[B]")
+        x = b.input("x", X)
         x = b.rms_norm("norm", x, f"{prefix}norm.weight")
         b.place = "task"
-        x = b.op("first", b.op("pick", x, last))
+        x = b.op("first", x)
         new = None if self.request.keeps_head("score.weight") else std
         return b.build(b.linear("label", x, "K", "score", bias=False, new=new))
 
@@ -122,9 +122,10 @@ class Writer:
             keys = f"{prefix}layers.{i}."
             x = b.call(f"blocks.{i}", block, x, cos, sin, keys=keys, depth=i + 1)
         b.place = "task"
-        last = b.op("last_index", ids, mask, out="last")
+        # transformers norms and scores all positions, and then picks: the same numbers.
+        x = b.op("pick", x, b.op("last_index", ids, mask, out="index"), out="x")
         depth = len(blocks) + 1
-        return b.build(b.call("classifier", classifier, x, last, depth=depth, out="_"))
+        return b.build(b.call("classifier", classifier, x, depth=depth, out="_"))
 
 
 def build(request: Request) -> Imported:

@@ -1,0 +1,259 @@
+"""bench.py of a package: the view of its template, and the text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from generator.cost import Flops, describe
+from generator.ir.job import Job, parameters
+from generator.ir.plans import TextPlan
+from generator.ir.sources import keys
+from generator.render import data, train
+from generator.render.data import INSTALLED, OWN, STDLIB
+from generator.render.text import fill, py
+
+# Names that data.py's table of imports does not have.
+BESIDE: Mapping[str, tuple[int, str]] = {
+    "ArgumentParser": (STDLIB, "from argparse"),
+    "Namespace": (STDLIB, "from argparse"),
+    "math": (STDLIB, "import math"),
+    "multiprocessing": (STDLIB, "import multiprocessing"),
+    "os": (STDLIB, "import os"),
+    "resource": (STDLIB, "import resource"),
+    "statistics": (STDLIB, "import statistics"),
+    "subprocess": (STDLIB, "import subprocess"),
+    "time": (STDLIB, "import time"),
+    "defaultdict": (STDLIB, "from collections"),
+    "Callable": (STDLIB, "from collections.abc"),
+    "redirect_stderr": (STDLIB, "from contextlib"),
+    "StringIO": (STDLIB, "from io"),
+    "product": (STDLIB, "from itertools"),
+    "TemporaryDirectory": (STDLIB, "from tempfile"),
+    "save_file": (INSTALLED, "from safetensors.torch"),
+    "nn": (INSTALLED, "from torch"),
+    "AdamW": (INSTALLED, "from torch.optim"),
+    "LambdaLR": (INSTALLED, "from torch.optim.lr_scheduler"),
+    "load_pretrained": (OWN, "from .model"),
+    **{
+        name: (OWN, "from .data")
+        for name in (
+            "MAX_TOKENS",
+            "PAD",
+            "Batch",
+            "Split",
+            "batch_of",
+            "epoch_order",
+            "load_splits",
+        )
+    },
+    **{
+        name: (OWN, "from .train")
+        for name in (
+            "CLASS_WEIGHTS",
+            "DEVICE",
+            "LABEL_SMOOTHING",
+            "LR",
+            "make_criterion",
+            "make_optimizer",
+            "step",
+        )
+    },
+}
+
+
+@dataclass(frozen=True)
+class BenchView:
+    """All that bench.py.j2 reads. Strings of code are marked as such."""
+
+    package: str
+    program: str
+    imports: tuple[tuple[str, ...], ...]  # code: lines by section
+    # Prose of the docstring
+    default_doc: str
+    best_doc: str
+    preparing: str
+    of_tokens: str
+    without_padding: str
+    forward_formula: str
+    backward_formula: str
+    memory_doc: str
+    batch_doc: str
+    head: str  # code: of the table
+    # What is measured
+    text: bool
+    forward: tuple[int, int, int]
+    backward: tuple[int, int, int]
+    coefficients: str  # code: a comment
+    longest: int
+    rows: int  # of a round
+    frozen: tuple[str, ...]
+    weights_help: str  # code
+    weights_else: str  # code
+    # The package's side
+    criterion: str  # code
+    step_argument: str  # code
+    model: str  # code: what a step is given
+    inputs: str  # code
+    compile: bool
+    cuda: bool
+    bf16: bool
+    device: str
+    device_name: str  # code
+    to_device: str  # code
+    cold_to_device: str  # code
+    criterion_to_device: str  # code
+    targets_to_device: str  # code
+    product_kind: str
+    product_size: int
+    product_options: str  # code
+    # transformers' side
+    auto: str  # code
+    processor: str  # code
+    processor_arguments: str  # code
+    outputs: int
+    no_dropout: bool
+    attention_dropout: float
+    names: str  # code
+    given: str  # code
+    cold_row: str  # code: what predict is given
+
+
+def render(job: Job) -> str:
+    """The source of bench.py, not yet formatted."""
+    return fill("bench.py.j2", bench_view(job))
+
+
+def bench_view(job: Job) -> BenchView:
+    recipe, cost = train.train_view(job), describe(job)
+    plan = job.data.inputs
+    text = isinstance(plan, TextPlan)
+    types = text and plan.token_types
+    cuda, bf16 = job.target.device == "cuda", job.target.precision == "bf16"
+    consts = job.model.constants
+    dropouts = [v for name, v in consts.items() if name.endswith("dropout")]
+    criterion = "make_criterion(split)" if recipe.weighted else recipe.criterion
+    processor = "AutoTokenizer" if text else "AutoImageProcessor"
+    view = BenchView(
+        package=job.name,
+        program=f"python -m {job.name}.bench",
+        imports=(),
+        default_doc=(
+            "rows in random order, and the attention dropout of the checkpoint"
+            if text
+            else "the attention dropout of the checkpoint"
+        ),
+        best_doc=", ".join(
+            ["rows grouped by length"] * text
+            + ["the attention dropout of this job"]
+            + ["bf16"] * bf16
+        ),
+        preparing="tokenising" if text else "decoding",
+        of_tokens=" of T tokens" if text else "",
+        without_padding=", padding left out," if text else "",
+        forward_formula=formula(cost.forward),
+        backward_formula=formula(cost.backward),
+        memory_doc="" if cuda else "; Python, torch and the rows count too",
+        batch_doc="longest batch" if text else "first batch",
+        head="{'tokens/s':>11}{'padding':>9}" if text else "",
+        text=text,
+        forward=_coefficients(cost.forward),
+        backward=_coefficients(cost.backward),
+        coefficients="  # FLOPs of a row: 1, T, T**2" if text else "  # FLOPs of a row",
+        longest=_longest(job),
+        rows=256,
+        frozen=frozen_keys(job),
+        weights_help=(
+            'required=True, help="the backbone: a file or a folder"'
+            if recipe.weights_required
+            else f"help={py(recipe.weights_help)}"
+        ),
+        weights_else="" if recipe.weights_required else recipe.weights,
+        criterion=criterion,
+        step_argument="[batch]" if recipe.accumulate > 1 else "batch",
+        model=recipe.forward,
+        inputs="inputs" if cuda else "batch.inputs",
+        compile=recipe.compile,
+        cuda=cuda,
+        bf16=bf16,
+        device=job.target.device,
+        device_name="torch.cuda.get_device_name()" if cuda else py("CPU"),
+        to_device=".to(DEVICE)" if cuda else "",
+        cold_to_device='.to("cuda")' if cuda else "",
+        criterion_to_device=".to(DEVICE)" if cuda and recipe.weighted else "",
+        targets_to_device=".to(DEVICE, non_blocking=True)" if cuda else "",
+        product_kind=" in bf16" if bf16 else "",
+        product_size=8192 if cuda else 2048,
+        product_options=(", device=DEVICE" if cuda else "")
+        + (", dtype=torch.bfloat16" if bf16 else ""),
+        auto=(
+            "AutoModelForSequenceClassification"
+            if text
+            else "AutoModelForImageClassification"
+        ),
+        processor=processor,
+        processor_arguments=_processor_arguments(job),
+        outputs=len(job.labels),
+        no_dropout=not any(dropouts),
+        attention_dropout=float(consts.get("attention_dropout", 0.0)),
+        names="ids, types" if types else "ids",
+        given=(
+            '{"input_ids": ids, "attention_mask": mask'
+            + (', "token_type_ids": types}' if types else "}")
+        ),
+        cold_row=_cold_row(job),
+    )
+    body = fill("partials/bench_body.j2", view)
+    return replace(view, imports=data.imports(body, BESIDE))
+
+
+def formula(flops: Flops) -> str:
+    """`296448 + 17694720 T + 7680 T**2`, without what is zero."""
+    terms = ((flops.constant, ""), (flops.per_token, " T"), (flops.per_pair, " T**2"))
+    shown = [f"{factor:,}{what}" for factor, what in terms if factor]
+    return " + ".join(shown) or "0"
+
+
+def _coefficients(flops: Flops) -> tuple[int, int, int]:
+    return flops.constant, flops.per_token, flops.per_pair
+
+
+def _longest(job: Job) -> int:
+    bounds = [d.bound for d in job.model.dims if d.symbol == "T" and d.bound]
+    return bounds[0] if bounds else 0
+
+
+def frozen_keys(job: Job) -> tuple[str, ...]:
+    """Parts of the checkpoint's keys that say which parameters are frozen.
+
+    A key up to the last dot at which every parameter under it is frozen too.
+    """
+    infos = parameters(job)
+    frozen = [k for p in infos if p.frozen for k in keys(p.source)]
+    trained = [k for p in infos if not p.frozen for k in keys(p.source)]
+    found = []
+    for key in frozen:
+        parts = key.split(".")
+        for n in range(1, len(parts) + 1):
+            prefix = ".".join(parts[:n]) + ("." if n < len(parts) else "")
+            if not any(k.startswith(prefix) for k in trained):
+                found.append(prefix)
+                break
+        else:
+            raise ValueError(f"{key} is frozen and trained")
+    return tuple(dict.fromkeys(found))
+
+
+def _processor_arguments(job: Job) -> str:
+    plan = job.data.inputs
+    if isinstance(plan, TextPlan):
+        return f"*row, truncation=True, max_length={plan.max_tokens}"
+    return "Image.open(row[0])"
+
+
+def _cold_row(job: Job) -> str:
+    plan = job.data.inputs
+    if isinstance(plan, TextPlan):
+        inside = ", ".join(f'{py(column)}: "A few words."' for column in plan.columns)
+        return "{" + inside + "}"
+    return "{" + f"{py(plan.column)}: str(split.images[0].resolve())" + "}"

@@ -1,0 +1,149 @@
+"""The algebra of weights: the shape that is foretold is the shape that comes out."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from generator.ir.job import absolute
+from generator.ir.sources import (
+    Checkpoint,
+    Concatenate,
+    Init,
+    Parameter,
+    Row,
+    Rows,
+    ShapeError,
+    Source,
+    Sum,
+    Tie,
+    Transpose,
+    keys,
+    leaves,
+    rebuild,
+    shape_of,
+    whole,
+)
+from generator.runtime.interpret import evaluate_source
+from tests.ir.strategies import sources
+
+SHAPES = {"a": (4, 3), "b": (2, 3), "c": (3, 4), "v": (3,), "w": (4, 3)}
+TENSORS = {
+    name: torch.arange(float(math.prod(shape))).reshape(shape)
+    for name, shape in SHAPES.items()
+}
+leaf = st.sampled_from(sorted(SHAPES)).flatmap(
+    lambda name: st.sampled_from([Checkpoint(name), Parameter(name), Tie(name)])
+)
+known: st.SearchStrategy[Source] = st.recursive(
+    leaf,
+    lambda inner: st.one_of(
+        st.builds(Concatenate, st.lists(inner, min_size=1, max_size=3).map(tuple)),
+        st.builds(Sum, st.lists(inner, min_size=1, max_size=3).map(tuple)),
+        st.builds(Rows, inner, st.integers(0, 3), st.integers(0, 5)),
+        st.builds(Row, inner, st.integers(0, 4)),
+        st.builds(Transpose, inner),
+    ),
+    max_leaves=5,
+)
+
+
+@given(known)
+def test_a_source_has_the_shape_that_is_foretold(source: Source):
+    try:
+        shape = shape_of(source, SHAPES, (7,))
+    except ShapeError:
+        return  # the refusals have tests of their own
+    assert tuple(evaluate_source(source, TENSORS, (7,)).shape) == shape
+
+
+def test_values():
+    a, b, v = TENSORS["a"], TENSORS["b"], TENSORS["v"]
+    ckpt = Checkpoint
+
+    def value(source: Source) -> list:
+        return evaluate_source(source, TENSORS, ()).tolist()
+
+    assert value(Concatenate((ckpt("a"), ckpt("b")))) == a.tolist() + b.tolist()
+    assert value(Sum((ckpt("a"), ckpt("w")))) == (2 * a).tolist()
+    assert value(Rows(ckpt("a"), 1, 3)) == a.tolist()[1:3]
+    assert value(Row(ckpt("a"), 2)) == a.tolist()[2]
+    assert value(Transpose(ckpt("b"))) == [list(c) for c in zip(*b.tolist())]
+    assert value(Parameter("v")) == v.tolist()
+
+
+def test_initial_values():
+    draw = torch.Generator().manual_seed(3)
+    noise = evaluate_source(Init("normal", 0.02), {}, (300, 200), draw)
+    assert noise.shape == (300, 200)
+    assert float(noise.std()) == pytest.approx(0.02, rel=0.02)
+    assert abs(float(noise.mean())) < 1e-3
+    again = torch.Generator().manual_seed(3)
+    assert torch.equal(
+        noise, evaluate_source(Init("normal", 0.02), {}, (300, 200), again)
+    )
+    assert evaluate_source(Init("constant", 0.5), {}, (2,)).tolist() == [0.5, 0.5]
+
+
+@pytest.mark.parametrize(
+    "source, message",
+    [
+        (Checkpoint("nope"), 'the checkpoint has no tensor "nope"'),
+        (Parameter("nope"), 'there is no parameter "nope"'),
+        (Tie("nope"), 'there is no parameter "nope"'),
+        (Concatenate(()), "cannot join the shapes [] along the first axis"),
+        (
+            Concatenate((Checkpoint("a"), Checkpoint("c"))),
+            "cannot join the shapes [(4, 3), (3, 4)] along the first axis",
+        ),
+        (
+            Concatenate((Row(Checkpoint("v"), 0),)),
+            "cannot join the shapes [()] along the first axis",
+        ),
+        (Rows(Checkpoint("a"), 0, 5), "rows 0:5 of a tensor of shape (4, 3)"),
+        (Rows(Checkpoint("a"), 2, 2), "rows 2:2 of a tensor of shape (4, 3)"),
+        (Rows(Checkpoint("a"), -1, 2), "rows -1:2 of a tensor of shape (4, 3)"),
+        (Row(Checkpoint("a"), 4), "row 4 of a tensor of shape (4, 3)"),
+        (Row(Row(Checkpoint("v"), 0), 0), "row 0 of a tensor of shape ()"),
+        (Transpose(Checkpoint("v")), "transpose of a tensor of shape (3,)"),
+        (
+            Sum((Checkpoint("a"), Checkpoint("c"))),
+            "cannot add tensors of shapes [(4, 3), (3, 4)]",
+        ),
+        (Sum(()), "cannot add tensors of shapes []"),
+    ],
+)
+def test_what_does_not_fit_is_said(source: Source, message: str):
+    with pytest.raises(ShapeError) as caught:
+        shape_of(source, SHAPES, (7,))
+    assert str(caught.value) == message
+
+
+def test_an_initialisation_takes_the_shape_of_its_parameter():
+    assert shape_of(Init("normal", 0.02), {}, (5, 6)) == (5, 6)
+
+
+@given(sources)
+def test_leaves_are_visited_in_order_and_rebuilt(source: Source):
+    assert rebuild(source, lambda one: one) == source
+    seen: list[Source] = []
+    rebuild(source, lambda one: seen.append(one) or one)
+    assert seen == list(leaves(source))
+    assert keys(source) == tuple(s.key for s in seen if isinstance(s, Checkpoint))
+    assert set(whole(source)) <= set(keys(source))
+
+
+def test_rows_are_not_read_whole():
+    source = Concatenate(
+        (Checkpoint("a"), Rows(Checkpoint("b"), 0, 1), Row(Checkpoint("c"), 0))
+    )
+    assert list(whole(source)) == ["a"]
+
+
+def test_a_module_prefix_goes_before_the_checkpoints_keys_alone():
+    source = Concatenate((Checkpoint("q.weight"), Tie("q.weight")))
+    assert absolute(source, "layer.3.") == Concatenate(
+        (Checkpoint("layer.3.q.weight"), Tie("q.weight"))
+    )

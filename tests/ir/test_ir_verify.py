@@ -1,0 +1,572 @@
+"""One test for each message of the verifier, on the smallest jobs that have it."""
+
+import ast
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import generator.ir.verify
+from generator.errors import GenError
+from generator.ir.dims import f32
+from generator.ir.job import Instance, Job, Op, Value
+from generator.ir.sources import Init
+from generator.ir.text import parse_job
+from generator.ir.verify import problems, verify
+
+CASES = Path(__file__).parent / "cases"
+SMALL = (CASES / "small.gir").read_text()
+DECODER = (CASES / "decoder.gir").read_text()
+IMAGE = (CASES / "image.gir").read_text()
+
+
+def edited(base: str, *changes: tuple[str, str]) -> Job:
+    for old, new in changes:
+        assert base.count(old) >= 1, old
+        base = base.replace(old, new, 1)
+    return parse_job(base)
+
+
+def found(job: Job) -> list[tuple[str, str]]:
+    return [(d.code, d.message) for d in problems(job)]
+
+
+# What is changed in small.gir, and what is then said, among perhaps other things.
+IN_SMALL: list[tuple[str, str, list[tuple[str, str]]]] = [
+    (
+        "G311",
+        "labels are at least one, and no two are the same",
+        [('"no", "yes"', '"yes", "yes"')],
+    ),
+    (
+        "G312",
+        "dimension T is defined 2 times",
+        [('dim V = 11 "vocab"', 'dim T = 11 "v"')],
+    ),
+    ("G312", "two dimensions are named width", [('"labels" ""', '"width" ""')]),
+    ("G313", "dimension V is 0, not positive", [("dim V = 11", "dim V = 0")]),
+    ("G313", "the bound of dimension V cannot hold", [("V = 11", "V = 11 <= 12")]),
+    ("G313", "the bound of dimension T cannot hold", [("<= 9", "<= 0")]),
+    ("G314", "constant eps is defined 2 times", [("const dropout", "const eps")]),
+    (
+        "G316",
+        "module Half is defined twice",
+        [("module Model", "module Half(%x: f32[B,C]) -> %x\n\nmodule Model")],
+    ),
+    (
+        "G317",
+        "Model.half is a Whole, which is not defined before it",
+        [("half = Half", "half = Whole")],
+    ),
+    (
+        "G317",
+        "Model.half is a Model, which is not defined before it",
+        [("= Half", "= Model")],
+    ),
+    ("G318", "Model.half counts none", [("depth 1", "depth 1 count 0")]),
+    ("G318", "Model.half repeats and has no number", [("depth 1", "count 2")]),
+    ("G318", "Model.half repeats and has no number", [('"half."', '"half.{i}."')]),
+    (
+        "G319",
+        "module Other is never used",
+        [("module Half", "module Other(%x: f32[B,C]) -> %x\n\nmodule Half")],
+    ),
+    (
+        "G320",
+        "Half: up.bias is defined 2 times",
+        [
+            (
+                "param up.bias",
+                "param up.bias: f32[C] bias = init constant 0.0\n  param up.bias",
+            )
+        ],
+    ),
+    (
+        "G320",
+        "Model: half is an operation and an instance",
+        [("label.weight", "half.weight")],
+    ),
+    (
+        "G321",
+        "Half: lambda cannot be a name in Python",
+        [("param norm", "param lambda")],
+    ),
+    (
+        "G321",
+        "Half: self cannot be a name in Python",
+        [("%x: f32[B,C]) -> %y", "%self: f32[B,C]) -> %y")],
+    ),
+    (
+        "G321",
+        "Half: a-b cannot be a name in Python",
+        [("param up.bias", "param a-b.bias")],
+    ),
+    ("G321", "dimension class cannot be a name in Python", [('"width"', '"class"')]),
+    (
+        "G321",
+        "dimension two words cannot be a name in Python",
+        [('"width"', '"two words"')],
+    ),
+    ("G321", "constant if cannot be a name in Python", [("const eps", "const if")]),
+    (
+        "G322",
+        "Half: %_.9 is used before it is defined",
+        [("dropout(%_.2)", "dropout(%_.9)")],
+    ),
+    (
+        "G322",
+        "Half: %y is used before it is defined",
+        [("linear up(%x)", "linear up(%y)")],
+    ),
+    ("G322", "Half: %z is returned and not defined", [("-> %y", "-> %z")]),
+    ("G322", "Model: %z is returned and not defined", [("-> %logits", "-> %z")]),
+    ("G323", "Half: %_.1 is defined twice", [("%_.2: f32", "%_.1: f32")]),
+    ("G323", "Half: %x is defined twice", [("Half(%x", "Half(%x: f32[B,C], %x")]),
+    ("G324", "Half: returns nothing", [("-> %y", "-> ")]),
+    ("G325", "Half: %z is never used", [("Half(%x", "Half(%z: f32[B,C], %x")]),
+    ("G325", "Half: %y is never used", [("-> %y", "-> %_.2")]),
+    (
+        "G326",
+        "Half: parameter old.weight is never read",
+        [
+            (
+                "  param up.bias",
+                "  param old.weight: f32[C] norm = init constant 1.0\n  param up.bias",
+            )
+        ],
+    ),
+    (
+        "G327",
+        "Model: quarter is never called",
+        [("  sub half", '  sub quarter = Half keys "q." depth 1\n  sub half')],
+    ),
+    ("G328", "Half: there is no dimension X", [("%_.1: f32[B,C]", "%_.1: f32[B,X]")]),
+    (
+        "G328",
+        "Half: there is no dimension X",
+        [("Half(%x: f32[B,C]", "Half(%x: f32[B,X]")],
+    ),
+    ("G328", "Half: there is no dimension X", [("up.bias: f32[C]", "up.bias: f32[X]")]),
+    ("G329", "Half: layer_norm eps: no constant epsilon", [("$eps", "$epsilon")]),
+    (
+        "G330",
+        "Half: dropout: attributes are not in order",
+        [("p=$dropout", "p=0.1 p=0.2")],
+    ),
+    (
+        "G330",
+        "Half: dropout: attributes are not in order",
+        [("p=$dropout", "p=0.1 a=0.2")],
+    ),
+    (
+        "G331",
+        "Half: parameter up.weight is read twice",
+        [("dropout(%_.2) p=$dropout", "linear up(%_.2)")],
+    ),
+    ("G332", "Half: drop: no operation 'drop'", [("= dropout(", "= drop(")]),
+    ("G332", "Half: linear up: takes one operand, not 2", [("up(%x)", "up(%x, %x)")]),
+    (
+        "G333",
+        "Half: linear up gives f32[B,C], not f32[B,K]",
+        [("%_.1: f32[B,C] = linear", "%_.1: f32[B,K] = linear")],
+    ),
+    (
+        "G333",
+        "Model: call half gives f32[B,C], not f32[B,K]",
+        [("%_.4: f32[B,C] = call", "%_.4: f32[B,K] = call")],
+    ),
+    (
+        "G333",
+        "Half: linear up gives f32[B,C], not f32[B,C], f32[B,C]",
+        [("%_.1: f32[B,C] = linear", "%_.1: f32[B,C], %_.5: f32[B,C] = linear")],
+    ),
+    ("G334", "Model: positions position: row 11 of 11", [("offset=2", "offset=3")]),
+    ("G335", "Model: there is no instance other", [("call half", "call other")]),
+    ("G336", "Model: repeat of half, count 1", [("call half", "repeat half")]),
+    ("G337", "Model: half takes 1 values, not 2", [("half(%_.3)", "half(%_.3, %_.3)")]),
+    (
+        "G338",
+        "Model: call half: %x is f32[B,C], not f32[B,1,C]",
+        [("call half(%_.3)", "call half(%_.2)")],
+    ),
+    (
+        "G340",
+        "the model takes ['ids', 'mask'], and the data gives ['ids', 'types', 'mask']",
+        [("token_types = false", "token_types = true")],
+    ),
+    (
+        "G340",
+        "the model takes 9 tokens, and a row may have 10",
+        [("max_tokens = 9", "max_tokens = 10")],
+    ),
+    (
+        "G340",
+        "the input mask is bool[B,B]?, and the data gives bool of 2 dimensions, "
+        "the same for all",
+        [("%mask: bool[B,T]?", "%mask: bool[B,B]?")],
+    ),
+    (
+        "G341",
+        "the model returns one value, the logits",
+        [("-> %logits", "-> %logits, %_.4")],
+    ),
+    (
+        "G341",
+        "the logits are f32[B,K] for 3 labels",
+        [('"no", "yes"', '"no", "yes", "?"')],
+    ),
+    ("G341", "the logits are f32[B,1,C] for 2 labels", [("-> %logits", "-> %_.2")]),
+    ("G341", "the logits are i64[B] for 2 labels", [("-> %logits", "-> %last")]),
+    (
+        "G350",
+        'tensor "token" is listed 2 times',
+        [('tensor "steps"', 'tensor "token"')],
+    ),
+    (
+        "G351",
+        "a parameter's shape has no size: 'T'",
+        [("position.weight: f32[V,C]", "position.weight: f32[T,C]")],
+    ),
+    (
+        "G353",
+        "position.weight: a part of it is initialised",
+        [('rows(ckpt "position", 0, 1)', "init normal 0.02")],
+    ),
+    (
+        "G353",
+        "position.weight: a part of it is tied",
+        [('rows(ckpt "position", 0, 1)', 'tie "token.weight"')],
+    ),
+    (
+        "G354",
+        'token.weight: the checkpoint has no tensor "tokens"',
+        [('= ckpt "token"', '= ckpt "tokens"')],
+    ),
+    (
+        "G355",
+        "half.up.weight is (4, 4), and its source gives (4,)",
+        [('matrix = ckpt "up.weight"', 'matrix = ckpt "up.bias"')],
+    ),
+    (
+        "G356",
+        'tensor "steps" is neither used nor named unused',
+        [('unused "steps" because "a counter"\n', "")],
+    ),
+    (
+        "G357",
+        'tensor "token" is used and named unused',
+        [('unused "steps"', 'unused "token"')],
+    ),
+    (
+        "G357",
+        'tensor "steps" is named unused twice',
+        [("unused", 'unused "steps" because "twice"\nunused')],
+    ),
+    (
+        "G358",
+        'tensor "token" is used by two parameters',
+        [("init normal 0.02", 'rows(ckpt "token", 0, 2)')],
+    ),
+    (
+        "G358",
+        'tensor "position" is used twice by position.weight',
+        [('rows(ckpt "position", 0, 1)', 'ckpt "position"')],
+    ),
+    (
+        "G359",
+        '"step" is named unused, and is not there',
+        [('unused "steps"', 'unused "step"')],
+    ),
+    ("G360", "hal is frozen, and is no part of the model", [('["half"]', '["hal"]')]),
+    (
+        "G361",
+        "label.weight: token.weight is a parameter before a pass",
+        [("init normal 0.02", 'rows(old "token.weight", 0, 2)')],
+    ),
+    (
+        "G362",
+        "label.weight is tied to label.weight, which is tied itself",
+        [("init normal 0.02", 'tie "label.weight"')],
+    ),
+    ("G363", 'token.weight: tensor "token" is of I32', [("BF16", "I32")]),
+    (
+        "G371",
+        "ha.lf cannot name a class",
+        [("module Half", "module ha.lf"), ("= Half", "= ha.lf")],
+    ),
+    (
+        "G371",
+        "class cannot name a class",
+        [("module Half", "module class"), ("= Half", "= class")],
+    ),
+]
+# The same in the two other files.
+ELSEWHERE: list[tuple[str, str, str, list[tuple[str, str]]]] = [
+    (
+        DECODER,
+        "G334",
+        "Attention: 4 heads do not share 3 key heads evenly",
+        [("dim G = 2", "dim G = 3")],
+    ),
+    (
+        DECODER,
+        "G334",
+        "Model: heads of width 5 are not pairs",
+        [("dim D = 4", "dim D = 5")],
+    ),
+    (
+        DECODER,
+        "G334",
+        "Model: 1 factors for heads of width 4",
+        [
+            (
+                'factor=8.0 high_frequency_factor=4.0 kind="llama3" '
+                "low_frequency_factor=1.0 original_positions=8 ",
+                'attention_factor=1.0 factors=[2.0] kind="longrope" ',
+            )
+        ],
+    ),
+    (
+        DECODER,
+        "G334",
+        "Attention: heads heads: T has no size",
+        [("heads=#[H,G,G]", "heads=#[T,G,G]")],
+    ),
+    (
+        DECODER,
+        "G336",
+        "Model: call of blocks.0, count 2",
+        [("repeat blocks.0", "call blocks.0")],
+    ),
+    (
+        DECODER,
+        "G338",
+        "Model: repeat blocks.0: T is both T and K",
+        [("%sin: f32[T,D] = rope", "%sin: f32[K,D] = rope")],
+    ),
+    (
+        DECODER,
+        "G338",
+        "Model: repeat blocks.0: %cos is f32[T,D], not f32[T,G]",
+        [
+            (
+                "%cos: f32[T,D], %sin: f32[T,D] = rope",
+                "%cos: f32[T,G], %sin: f32[T,D] = rope",
+            )
+        ],
+    ),
+    (
+        DECODER,
+        "G338",
+        "Model: call final: %mask is always there, and bool[B,1,1,T]? is not",
+        [("%mask: bool[B,1,1,T]?, %last", "%mask: bool[B,1,1,T], %last")],
+    ),
+    (
+        DECODER,
+        "G339",
+        "Model: blocks.0 repeats and changes its type",
+        [("%sin: f32[T,D]) -> %x.3", "%sin: f32[T,D]) -> %_.8, %_.7")],
+    ),
+    (
+        DECODER,
+        "G352",
+        "parameter blocks.1.gate.weight stands 2 times",
+        [("  sub final", '  sub blocks.1 = Block keys "b." depth 1\n  sub final')],
+    ),
+    (
+        DECODER,
+        "G354",
+        'label.weight: there is no parameter "tipe.weight"',
+        [('tie "type.weight"', 'tie "tipe.weight"')],
+    ),
+    (
+        DECODER,
+        "G355",
+        "label.weight is (2, 6), and its source gives (17, 6)",
+        [('tie "type.weight"', 'tie "embedding.weight"')],
+    ),
+    (
+        DECODER,
+        "G372",
+        "Copy and Attention are equal, and not grouped",
+        [
+            (
+                "module Block",
+                DECODER[
+                    DECODER.index("module Attention") : DECODER.index("module Block")
+                ].replace("Attention", "Copy")
+                + "module Block",
+            ),
+            ("sub attention = Attention", "sub attention = Copy"),
+        ],
+    ),
+    (
+        DECODER,
+        "G370",
+        "module Block stands twice before grouping",
+        [
+            ("level shaped", "level imported"),
+            ("  sub final", '  sub more = Block keys "m."\n  sub final'),
+        ],
+    ),
+    (IMAGE, "G334", "Model: row zero: row 1 of 1", [("index=0", "index=1")]),
+    (
+        IMAGE,
+        "G334",
+        "Model: positions position: row 7 of 7",
+        [("offset=0", "offset=1")],
+    ),
+    (
+        IMAGE,
+        "G340",
+        "the model takes pixels (6, 8), and images are (6, 9)",
+        [("resize = [6, 8]", "resize = [6, 9]")],
+    ),
+    (
+        IMAGE,
+        "G340",
+        "the model takes pixels (6, 8), and images are (5, 8)",
+        [("crop = null", "crop = [5, 8]")],
+    ),
+]
+TEXT_CASES = [(SMALL, *case) for case in IN_SMALL] + ELSEWHERE
+
+
+def of_model(change: Callable[[Job], Job]) -> Job:
+    return change(parse_job(SMALL))
+
+
+def with_main(**changes) -> Callable[[Job], Job]:
+    def change(job: Job) -> Job:
+        main = replace(job.model.main, **changes)
+        return replace(job, model=job.model.with_modules({main.name: main}))
+
+    return change
+
+
+# What no text says, since parsing refuses it.
+IN_OBJECTS: list[tuple[str, str, Callable[[Job], Job]]] = [
+    (
+        "G310",
+        "no level 'raw'; there are ('imported', 'optimised', 'shaped')",
+        lambda job: replace(job, level="raw"),  # type: ignore[arg-type]
+    ),
+    (
+        "G311",
+        "labels are at least one, and no two are the same",
+        lambda job: replace(job, labels=()),
+    ),
+    (
+        "G315",
+        "the model has no modules",
+        lambda job: replace(job, model=replace(job.model, modules=())),
+    ),
+    (
+        "G318",
+        "Model.half is at a negative depth",
+        with_main(instances=(Instance("half", "Half", "half.", depth=-2),)),
+    ),
+    (
+        "G333",
+        "Model: add  gives f32[B,K], not ",
+        lambda job: with_main(
+            ops=(*job.model.main.ops, Op("add", (), ("logits", "logits")))
+        )(job),
+    ),
+    (
+        "G341",
+        "the logits are f32[] for 2 labels",
+        lambda job: with_main(
+            ops=(*job.model.main.ops, Op("add", (Value("z", f32()),), ("logits", "z"))),
+            outputs=("z",),
+        )(job),
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    "base, code, message, changes",
+    TEXT_CASES,
+    ids=[f"{c[1]}-{c[2][:40]}" for c in TEXT_CASES],
+)
+def test_message(base: str, code: str, message: str, changes: list[tuple[str, str]]):
+    assert (code, message) in found(edited(base, *changes))
+
+
+@pytest.mark.parametrize(
+    "code, message, change", IN_OBJECTS, ids=[c[0] for c in IN_OBJECTS]
+)
+def test_message_about_what_no_text_says(code: str, message: str, change):
+    assert (code, message) in found(of_model(change))
+
+
+@pytest.mark.parametrize("base", [SMALL, DECODER, IMAGE])
+def test_the_files_are_valid(base: str):
+    assert found(parse_job(base)) == []
+
+
+def test_verify_raises_everything_that_is_wrong():
+    job = edited(SMALL, ("$eps", "$epsilon"), ('["half"]', '["hal"]'))
+    with pytest.raises(GenError) as caught:
+        verify(job, after="a-pass")
+    said = [d.message for d in caught.value.diagnostics]
+    assert said == [
+        "invalid job after a-pass: Half: layer_norm eps: no constant epsilon",
+        "invalid job after a-pass: hal is frozen, and is no part of the model",
+    ]
+    with pytest.raises(GenError, match="^invalid job: Half"):
+        verify(edited(SMALL, ("$eps", "$epsilon")))
+
+
+def test_a_size_that_nobody_knows_is_no_crash():
+    """Checks of sizes leave out what has none; others say that it has none."""
+    job = edited(SMALL, ("position.weight: f32[V,C]", "position.weight: f32[Z,C]"))
+    assert {code for code, _ in found(job)} == {"G328", "G351"}
+
+
+def test_an_initial_value_takes_any_shape():
+    job = parse_job(SMALL)
+    assert any(isinstance(p.source, Init) for p in job.model.main.parameters)
+
+
+def _messages() -> list[tuple[str, str]]:
+    """Code and message, as a pattern, of every place in verify.py that yields one."""
+    tree = ast.parse(Path(generator.ir.verify.__file__).read_text())
+    places = []
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call) or len(node.args) < 2:
+            continue
+        name = node.func.attr if isinstance(node.func, ast.Attribute) else ""
+        name = node.func.id if isinstance(node.func, ast.Name) else name
+        code = node.args[0]
+        if name not in ("error", "Diagnostic") or not isinstance(code, ast.Constant):
+            continue
+        prefix = ".+: " if name == "error" else ""
+        places.append((str(code.value), prefix + _pattern(node.args[1])))
+    return places
+
+
+def _pattern(node: ast.expr) -> str:
+    match node:
+        case ast.Constant(value=str(text)):
+            return re.escape(text)
+        case ast.JoinedStr(values=parts):
+            return "".join(_pattern(p) for p in parts)
+        case ast.FormattedValue():
+            return ".*"
+        case ast.Call(func=ast.Attribute(value=of, attr="replace")):
+            return _pattern(of).replace(r"\ ", " ?")
+    raise AssertionError(ast.dump(node))
+
+
+def test_every_message_of_the_verifier_has_a_test():
+    places = _messages()
+    assert len(places) > 55
+    said = [(code, message) for _, code, message, _ in TEXT_CASES]
+    said += [(code, message) for code, message, _ in IN_OBJECTS]
+    for code, pattern in places:
+        assert any(
+            c == code and re.fullmatch(pattern, m) for c, m in said
+        ), f"no test of {code}: {pattern}"

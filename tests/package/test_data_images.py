@@ -1,0 +1,176 @@
+"""data.py of image jobs: equal to transformers' processors, and kept apart by content."""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from data_support import IMAGE, load_package, make_job, quarantined, write_csv
+
+Image = pytest.importorskip("PIL.Image")
+TASK = "image-classification"
+
+
+def noise(width: int, height: int, seed: int = 0, mode: str = "RGB"):
+    """Noise over a gradient, so that neither blur nor shift goes unseen."""
+    random = torch.Generator().manual_seed(seed)
+    pixels = torch.randint(0, 96, (height, width, 3), generator=random)
+    pixels += torch.arange(width)[None, :, None] * 159 // width
+    raw = bytes(pixels.flatten().tolist())
+    return Image.frombytes("RGB", (width, height), raw).convert(mode)
+
+
+PLANS = {
+    "exact": replace(IMAGE, resize=(24, 18)),
+    "bilinear": replace(IMAGE, resize=(24, 24), resample="bilinear"),
+    "nearest": replace(IMAGE, resize=(30, 70), resample="nearest"),
+    "lanczos": replace(IMAGE, resize=(20, 20), resample="lanczos"),
+    "shortest": replace(IMAGE, resize=(25, 25), resize_mode="shortest", crop=(20, 20)),
+    "odd crop": replace(IMAGE, resize=(21, 21), resize_mode="shortest", crop=(20, 17)),
+    "padded": replace(IMAGE, resize=(10, 10), resize_mode="shortest", crop=(17, 14)),
+    "crop only": replace(IMAGE, resize=None, crop=(33, 40)),
+    "plain": replace(IMAGE, resize=(9, 9), mean=(0, 0, 0), std=(1, 1, 1)),
+    "no scale": replace(IMAGE, resize=(9, 9), rescale=1.0),
+}
+
+
+def processor(plan):
+    transformers = pytest.importorskip("transformers")
+    kind = transformers.models.vit.image_processing_pil_vit.ViTImageProcessorPil
+    size = {"height": 1, "width": 1}
+    if plan.resize and plan.resize_mode == "shortest":
+        size = {"shortest_edge": plan.resize[0]}
+    elif plan.resize:
+        size = dict(zip(("height", "width"), plan.resize))
+    return kind(
+        do_resize=plan.resize is not None,
+        size=size,
+        default_to_square=False,
+        resample=Image.Resampling[plan.resample.upper()],
+        do_center_crop=plan.crop is not None,
+        crop_size=dict(zip(("height", "width"), plan.crop or (1, 1))),
+        do_rescale=plan.rescale != 1,
+        rescale_factor=plan.rescale,
+        do_normalize=any(plan.mean),
+        image_mean=list(plan.mean),
+        image_std=list(plan.std),
+        do_convert_rgb=True,
+    )
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_pixels_equal_those_of_transformers(tmp_path, name):
+    plan = PLANS[name]
+    module, _ = load_package(tmp_path, make_job(plan, task=TASK))
+    theirs = processor(plan)
+    from transformers.image_utils import load_image
+
+    turned = Image.Exif()
+    turned[0x0112] = 6  # to be shown a quarter turn to the right
+    for i, (size, mode, options) in enumerate(
+        [
+            ((40, 30), "RGB", {}),
+            ((31, 47), "RGB", {"exif": turned}),
+            ((33, 33), "L", {}),
+            ((50, 21), "P", {}),
+            ((19, 19), "RGBA", {}),
+            ((15, 61), "LA", {}),
+        ]
+    ):
+        path = tmp_path / f"{i}.png"
+        noise(*size, seed=i, mode=mode).save(path, **options)
+        (own,) = module.collate([module.pixels(path)])
+        expected = theirs(load_image(str(path)), return_tensors="pt")["pixel_values"]
+        assert own.dtype == torch.float32 and own.shape == expected.shape
+        # Far below one step of the 255: only the order of float operations differs.
+        scale = plan.rescale * 255 / min(plan.std)
+        assert (own - expected).abs().max() <= 1e-5 * scale
+
+
+def test_images_that_cannot_be_used(tmp_path, capsys):
+    module, _ = load_package(tmp_path, make_job(IMAGE, task=TASK))
+    folder = tmp_path / "rows"
+    (folder / "seen").mkdir(parents=True)
+    for i in range(8):
+        noise(20, 20, i).save(folder / "seen" / f"{i}.png")
+    whole = io.BytesIO()
+    noise(200, 200).save(whole, "JPEG")
+    (folder / "cut.jpg").write_bytes(whole.getvalue()[:2000])
+    (folder / "text.png").write_text("no image")
+    (folder / "copy.png").write_bytes((folder / "seen/4.png").read_bytes())
+    rows = [
+        *((f"seen/{i}.png", ("no", "yes")[i % 2]) for i in range(4)),
+        ("cut.jpg", "no"),
+        ("text.png", "no"),
+        ("none.png", "no"),
+        ("", "no"),
+        ("seen/0.png", "perhaps"),
+        ("copy.png", "yes"),
+    ]
+    job = make_job(
+        IMAGE, task=TASK, files=("rows/train.csv", "rows/valid.csv", "rows/test.csv")
+    )
+    module, _ = load_package(tmp_path, job)
+    head = ("image", "label")
+    write_csv(folder / "train.csv", [head, *rows])
+    write_csv(folder / "valid.csv", [head, ("seen/4.png", "no"), ("seen/5.png", "yes")])
+    write_csv(folder / "test.csv", [head, ("seen/6.png", "no"), ("seen/7.png", "yes")])
+    splits = module.load_splits(tmp_path, tmp_path / "work")
+    assert [len(split) for split in splits] == [4, 2, 2]
+    reasons = {row["line"]: row["reason"] for row in quarantined(tmp_path / "work")}
+    assert reasons == {
+        6: "the image cannot be read (OSError)",
+        7: "the image cannot be read (UnidentifiedImageError)",
+        8: "the image cannot be read (FileNotFoundError)",
+        9: '"image" is empty or not a path',
+        10: "unknown label 'perhaps'",
+        11: "the image is also in valid",
+    }
+    order = torch.cat([batch.rows for batch in module.batches(splits.train, 1)])
+    assert sorted(order.tolist()) == [0, 1, 2, 3]
+    (batch,) = module.evaluation_batches(splits.valid)
+    assert batch.inputs[0].shape == (2, 3, 8, 10)
+    direct = module.collate([module.pixels(folder / f"seen/{i}.png") for i in (4, 5)])
+    assert torch.equal(batch.inputs[0], direct[0])
+    capsys.readouterr()
+
+
+def test_predictions_of_images(tmp_path, monkeypatch):
+    from safetensors.torch import save_file
+
+    _, predict = load_package(tmp_path, make_job(IMAGE, task=TASK))
+    torch.manual_seed(0)
+    save_file(predict.Model().state_dict(), tmp_path / "w.safetensors")
+    for i in range(5):
+        noise(20 + i, 20, i).save(tmp_path / f"{i}.png")
+    (tmp_path / "bad.png").write_text("no image")
+    predictor = predict.Predictor(tmp_path / "w.safetensors", batch=2)
+    paths = [tmp_path / f"{i}.png" for i in range(5)]
+    together = predictor.predict(paths)
+    alone = [predictor.predict([path])[0] for path in paths]
+    for a, b in zip(together, alone, strict=True):
+        assert a.label == b.label
+        assert a.probabilities == pytest.approx(b.probabilities, abs=1e-6)
+    names = ["0.png", "bad.png", "1.png", "none.png"]
+    write_csv(tmp_path / "rows.csv", [("image",), *((name,) for name in names)])
+    monkeypatch.chdir("/")  # paths are relative to the file
+    out = tmp_path / "out.jsonl"
+    code = predict.main(
+        ["--input", str(tmp_path / "rows.csv"), "--output", str(out)]
+        + ["--weights", str(tmp_path / "w.safetensors")]
+    )
+    answers = [json.loads(line) for line in Path(out).read_text().splitlines()]
+    assert code == 1
+    assert [("label" in row, "error" in row) for row in answers] == [
+        (True, False),
+        (False, True),
+        (True, False),
+        (False, True),
+    ]
+    assert answers[2]["probabilities"] == pytest.approx(
+        together[1].probabilities, abs=1e-6
+    )

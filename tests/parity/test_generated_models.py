@@ -1,0 +1,176 @@
+"""Every architecture through the whole compiler: equal to transformers, and readable."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from generated import assert_same, generated, source_of
+from oracle import job_of, tiny
+from transformers import (
+    BertConfig,
+    DistilBertConfig,
+    ElectraConfig,
+    ErnieConfig,
+    LlamaConfig,
+    PreTrainedConfig,
+    RobertaConfig,
+    ViTConfig,
+)
+
+ROPES: list[dict[str, Any] | None] = [
+    None,
+    {"rope_type": "linear", "factor": 2.5},
+    {"rope_type": "dynamic", "factor": 2.0},
+    {
+        "rope_type": "llama3",
+        "factor": 8.0,
+        "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 32,
+    },
+    {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32},
+]
+
+
+def encoder(kind: type[PreTrainedConfig], draw: random.Random) -> PreTrainedConfig:
+    """A random small encoder: odd widths, 1 to 5 blocks, an odd vocabulary."""
+    heads = draw.choice([1, 2, 3, 5])
+    width = heads * draw.choice([2, 6, 7])
+    activation = draw.choice(["gelu", "gelu_new", "relu", "silu", "gelu_pytorch_tanh"])
+    blocks, hidden = draw.randint(1, 5), draw.choice([5, 24, 37])
+    vocab, positions = draw.choice([41, 73, 101]), draw.choice([19, 40])
+    if kind is DistilBertConfig:
+        return DistilBertConfig(
+            vocab_size=vocab,
+            dim=width,
+            n_heads=heads,
+            n_layers=blocks,
+            hidden_dim=hidden,
+            max_position_embeddings=positions,
+            activation=draw.choice(["gelu", "relu"]),
+        )
+    more: dict[str, Any] = {}
+    if kind is ElectraConfig:
+        more["embedding_size"] = draw.choice([width, 10])
+    if kind is ErnieConfig:
+        more["use_task_id"] = draw.random() < 0.5
+    if kind is RobertaConfig:
+        more["pad_token_id"] = 1
+    return kind(
+        vocab_size=vocab,
+        hidden_size=width,
+        num_attention_heads=heads,
+        num_hidden_layers=blocks,
+        intermediate_size=hidden,
+        max_position_embeddings=positions,
+        hidden_act=activation,
+        **more,
+    )
+
+
+def vit(draw: random.Random) -> ViTConfig:
+    heads = draw.choice([1, 2, 3])
+    patch = draw.choice([4, 8])
+    return ViTConfig(
+        hidden_size=heads * draw.choice([6, 7]),
+        num_attention_heads=heads,
+        num_hidden_layers=draw.randint(1, 4),
+        intermediate_size=draw.choice([5, 30]),
+        image_size=(patch * draw.randint(1, 4), patch * draw.randint(1, 4)),
+        patch_size=patch,
+        qkv_bias=draw.random() < 0.7,
+        hidden_act=draw.choice(["gelu", "relu", "quick_gelu"]),
+    )
+
+
+def llama(draw: random.Random) -> LlamaConfig:
+    groups = draw.choice([1, 2, 3])
+    key_heads = draw.choice([1, 2])
+    heads = groups * key_heads
+    rope = draw.choice(ROPES)
+    more = {} if rope is None else {"rope_parameters": {"rope_theta": 1e4, **rope}}
+    return LlamaConfig(
+        vocab_size=draw.choice([41, 97]),
+        hidden_size=heads * draw.choice([4, 6]),
+        num_attention_heads=heads,
+        num_key_value_heads=key_heads,
+        head_dim=draw.choice([None, 8]),
+        num_hidden_layers=draw.randint(1, 4),
+        intermediate_size=draw.choice([5, 30]),
+        max_position_embeddings=64,
+        attention_bias=draw.random() < 0.4,
+        mlp_bias=draw.random() < 0.4,
+        tie_word_embeddings=draw.random() < 0.5,
+        pad_token_id=0,
+        **more,
+    )
+
+
+KINDS = {
+    "bert": lambda draw: encoder(BertConfig, draw),
+    "roberta": lambda draw: encoder(RobertaConfig, draw),
+    "distilbert": lambda draw: encoder(DistilBertConfig, draw),
+    "electra": lambda draw: encoder(ElectraConfig, draw),
+    "ernie": lambda draw: encoder(ErnieConfig, draw),
+    "vit": vit,
+    "llama": llama,
+}
+
+
+def check(kind: str, seed: int, folder: Path) -> None:
+    draw = random.Random(f"{kind}-{seed}")
+    labels = ("negative", "positive", "neutral")[: draw.choice([2, 3])]
+    theirs, card, tensors = tiny(KINDS[kind](draw), labels, seed=seed)
+    image = kind == "vit"
+    task = "image-classification" if image else "text-classification"
+    pair = kind in ("bert", "ernie", "electra") and draw.random() < 0.4
+    job = job_of(card, tensors, task, labels, pair=pair)
+    model, _ = generated(job, tensors, folder)
+    assert_same(model, job, theirs, tensors)
+    model.load_state_dict(model.state_dict(), strict=True)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_generated_model_computes_what_transformers_computes(kind, seed, tmp_path):
+    check(kind, seed, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(100, 130))
+@pytest.mark.parametrize("kind", KINDS)
+def test_random_sizes(kind, seed, tmp_path):
+    check(kind, seed, tmp_path)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_fp32_logits_are_within_1e5(kind, tmp_path):
+    theirs, card, tensors = tiny(KINDS[kind](random.Random(5)), seed=5)
+    task = "image-classification" if kind == "vit" else "text-classification"
+    job = job_of(card, tensors, task)
+    model, module = generated(job, tensors, tmp_path)
+    from oracle import batches_of, call_oracle
+
+    single = module.Model()
+    single.load_state_dict({k: v.float() for k, v in model.state_dict().items()})
+    single.eval()
+    theirs = theirs.float()
+    for batch in batches_of(job, None, 0):
+        inputs = list(batch.values())
+        with torch.no_grad():
+            want = call_oracle(theirs, batch)["logits"]
+            got = single(*(t.float() if "pixels" in batch else t for t in inputs))
+        assert torch.allclose(got, want, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_source_is_formatted_and_names_no_other_job(kind):
+    _, card, tensors = tiny(KINDS[kind](random.Random(2)))
+    task = "image-classification" if kind == "vit" else "text-classification"
+    text = source_of(job_of(card, tensors, task))
+    assert "transformers" not in text and "generator" not in text
+    assert max(len(line) for line in text.splitlines()) <= 88
