@@ -7,8 +7,9 @@ embedding, their head and the names in their checkpoints, which they pass in.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from generator.archs.build import (
@@ -91,6 +92,21 @@ class Sizes:
         )
 
 
+# BERT's, which later encoders took over: names in a block, and the sizes that
+# transformers' class has where a configuration is silent.
+KEYS = BlockKeys(
+    query="attention.self.query",
+    key="attention.self.key",
+    value="attention.self.value",
+    out="attention.output.dense",
+    attention_norm="attention.output.LayerNorm",
+    up="intermediate.dense",
+    down="output.dense",
+    ff_norm="output.LayerNorm",
+)
+DEFAULT = Sizes(vocab=30522, positions=512, blocks=12, width=768, heads=12, hidden=3072)
+
+
 @dataclass(frozen=True)
 class Settings:
     """What a configuration says of an encoder, under whatever names."""
@@ -167,11 +183,16 @@ def dims(
 
 @dataclass(frozen=True)
 class Writer:
-    """Writes the modules of one encoder; `size` is every dimension's by symbol."""
+    """Writes the modules of one encoder."""
 
     request: Request
-    size: Mapping[str, int]
+    dims: Sequence[DimDef]
     prefix: str  # of the backbone's keys
+
+    @cached_property
+    def size(self) -> dict[str, int]:
+        """The size of every dimension that has one, by its symbol."""
+        return {d.symbol: d.size for d in self.dims if d.size is not None}
 
     def norm(self, b: Builder, name: str, x: str, key: str, out: str = "_") -> str:
         gain, offset = "weight", "bias"
@@ -250,7 +271,6 @@ class Writer:
     def model(
         self,
         title: str,
-        dims: Sequence[DimDef],
         settings: Settings,
         embedding: tuple[Module, str],
         blocks: Sequence[Sequence[Module]],
@@ -276,7 +296,7 @@ class Writer:
         return finish(
             self.request,
             title,
-            dims,
+            self.dims,
             settings.consts(self.request),
             [embedding[0], *(m for block in blocks for m in block), classifier, main],
             [

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from generator.ir.dims import boolean, i64
+from generator.ir.dims import boolean, i64, number
 from generator.ir.emit import Emitter
 from generator.ir.job import Job, Model, Module, Op, Value
 from generator.ir.ops import OPS
@@ -113,6 +113,7 @@ class _Narrower:
             for op in main.ops
             if op.kind == "call"
             and asked.get(op.results[0].name) in (FIRST, PICK)
+            and op.results[0].type.shape[1] != number(1)  # it gives one already
             and self._attends(main.instance(op.name).module)
         ]
         if not blocks:

@@ -19,11 +19,9 @@ BESIDE: Mapping[str, tuple[int, str]] = {
     "contextlib": (STDLIB, "import contextlib"),
     "os": (STDLIB, "import os"),
     "Callable": (STDLIB, "from collections.abc"),
-    "Container": (STDLIB, "from collections.abc"),
     "Random": (STDLIB, "from random"),
     "TemporaryDirectory": (STDLIB, "from tempfile"),
     "SkipTest": (STDLIB, "from unittest"),
-    "safe_open": (INSTALLED, "from safetensors"),
     "load_file": (INSTALLED, "from safetensors.torch"),
     "save_file": (INSTALLED, "from safetensors.torch"),
     "nn": (INSTALLED, "from torch"),
@@ -77,6 +75,7 @@ class CertificateView:
     imports: tuple[tuple[str, ...], ...]  # code: lines by section
     new: tuple[str, ...]
     replaced: tuple[str, ...]
+    rope: bool  # the model makes tables of angles
     old_norms: bool  # the checkpoint says gamma and beta
     images: bool
     pair: bool
@@ -130,6 +129,7 @@ def certificate_view(job: Job) -> CertificateView:
         replaced=tuple(
             u.key for u in job.model.unused if new and shapes[u.key] in new_shapes
         ),
+        rope=any(op.kind == "rope_tables" for m in job.model.modules for op in m.ops),
         old_norms=any(t.key.endswith("LayerNorm.gamma") for t in job.model.tensors),
         images=images,
         pair=pair,

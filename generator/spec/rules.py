@@ -27,9 +27,9 @@ class Finding:
 class Rule:
     """`what` the string is, and the checks that a JSON Schema can express as well.
 
-    `refused` is a pattern that may be nowhere in it; `pattern` one that must be; where
-    it is not, `explain` says why. `reserved` strings match and are refused all the
-    same; `also_refused` refuses those that depend on the running Python.
+    `refused` is a pattern that may be nowhere in it; `pattern` one that must be, where
+    there is an `explain`, which says why it is not. `reserved` strings match and are
+    refused all the same; `also_refused` refuses those that depend on the Python.
     """
 
     what: str
@@ -61,9 +61,7 @@ def check_string(rule: Rule, text: str) -> Finding | None:
         )
     if bad := re.search(rule.refused, text):
         return _bad_character(rule, bad.group())
-    if rule.pattern and not re.search(rule.pattern, text):
-        if rule.explain is None:
-            return Finding("G016", f"is not {rule.what}")
+    if rule.explain and not re.search(rule.pattern, text):
         return rule.explain(text)
     if text in rule.reserved or (rule.also_refused and rule.also_refused(text)):
         return _reserved_name(text)

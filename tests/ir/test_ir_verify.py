@@ -399,7 +399,7 @@ ELSEWHERE: list[tuple[str, str, str, list[tuple[str, str]]]] = [
                 ].replace("Attention", "Copy")
                 + "module Block",
             ),
-            ("sub attention = Attention", "sub attention = Copy"),
+            ("  sub attention", '  sub copy = Copy keys ""\n  sub attention'),
         ],
     ),
     (

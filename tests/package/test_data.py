@@ -341,7 +341,7 @@ def test_parquet(tmp_path):
     import pyarrow.parquet as pq
 
     texts = some_texts(3000)
-    raw = [t.encode() for t in texts]
+    raw: list[bytes | None] = [t.encode() for t in texts]
     raw[5], raw[1030], raw[2999] = None, b"caf\xe9", b" "
     strings = pa.array(raw, pa.binary()).view(pa.string())
     labels = pa.array([i % 2 for i in range(3000)], pa.int8())
@@ -637,10 +637,8 @@ def test_the_movie_snippets(tmp_path):
     from tokenizers import Tokenizer
 
     own = Tokenizer.from_file(str(Path(source).parent / "model/tokenizer.json"))
-    files = tuple(f"{split}.csv" for split in ("train", "valid", "test"))
     job = make_job(
         replace(SINGLE, max_tokens=128, pad_id=0),
-        files=files,
         labels=("negative", "positive"),
         train={"batch": 32},
     )

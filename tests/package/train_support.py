@@ -25,6 +25,7 @@ from typing import Any
 
 import black
 import pytest
+
 from generator.ir.dims import f32
 from generator.ir.job import Backbone, Instance, Job, Model, Module, ParameterDef
 from generator.ir.plans import DataPlan, ImagePlan, TargetPlan, TextPlan, TrainPlan

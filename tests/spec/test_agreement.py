@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import tomllib
+from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -13,6 +15,7 @@ from spec_strategies import broken_specs, quick, valid_specs, write_toml
 from generator.errors import GenError
 from generator.spec import json_schema, read_spec
 
+SPECS = sorted((Path(__file__).resolve().parents[2] / "specs").glob("*.toml"))
 SCHEMA = json_schema()
 VALIDATOR = jsonschema.Draft7Validator(SCHEMA)
 
@@ -191,3 +194,10 @@ def test_the_reader_alone_refuses(path: str, value: Any, code: str) -> None:
     assert error is not None and [d.code for d in error.diagnostics] == [code]
     assert beyond_the_schema(error)
     assert VALIDATOR.is_valid(values)
+
+
+@pytest.mark.parametrize("file", SPECS, ids=lambda f: f.name)
+def test_the_specs_here_pass_both(file: Path) -> None:
+    text = file.read_text()
+    assert read_spec(text, file.name).spec.name == file.stem
+    VALIDATOR.validate(tomllib.loads(text))

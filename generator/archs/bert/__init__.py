@@ -12,27 +12,13 @@ from generator.ir.job import DimDef, Module
 
 MODEL_TYPES = ("bert",)
 TASKS = post_norm.TASKS
-KEYS = post_norm.BlockKeys(
-    query="attention.self.query",
-    key="attention.self.key",
-    value="attention.self.value",
-    out="attention.output.dense",
-    attention_norm="attention.output.LayerNorm",
-    up="intermediate.dense",
-    down="output.dense",
-    ff_norm="output.LayerNorm",
-)
-# Where a configuration is silent, transformers' class says this.
-DEFAULT = post_norm.Sizes(
-    vocab=30522, positions=512, blocks=12, width=768, heads=12, hidden=3072
-)
 
 
 def build(request: Request) -> Imported:
     """The classifier on a BERT checkpoint. GenError where one of the two does not fit."""
     request.check_task(TASKS, "BERT encoder")
     c = Config(request.config)
-    settings = post_norm.read(c, request, DEFAULT)
+    settings = post_norm.read(c, request, post_norm.DEFAULT)
     sizes = settings.sizes
     types = post_norm.segments(c, request)
     pad = c.token("pad_token_id", 0, sizes.vocab)
@@ -42,15 +28,13 @@ def build(request: Request) -> Imported:
     dims = post_norm.dims(
         sizes, len(request.labels), sizes.positions, [DimDef("Y", types, "token_types")]
     )
-    size = {d.symbol: d.size for d in dims if d.size is not None}
-    writer = post_norm.Writer(request, size, prefix)
+    writer = post_norm.Writer(request, dims, prefix)
     head = post_norm.Head(f"{prefix}pooler.dense", "classifier", "tanh", pooler=True)
     model = writer.model(
         "BERT encoder",
-        dims,
         settings,
         embedding=(_embedding(writer, request.pair), f"{prefix}embeddings."),
-        blocks=[writer.block(i, KEYS, settings) for i in range(sizes.blocks)],
+        blocks=[writer.block(i, post_norm.KEYS, settings) for i in range(sizes.blocks)],
         block_keys=prefix + "encoder.layer.{i}.",
         classifier=writer.classifier(head, settings),
         unused=[(r"cls\..*", "the heads of pretraining")],

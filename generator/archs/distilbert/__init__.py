@@ -36,12 +36,10 @@ def build(request: Request) -> Imported:
 
     prefix = request.prefix("embeddings.word_embeddings.weight", ("", "distilbert."))
     dims = post_norm.dims(sizes, len(request.labels), sizes.positions)
-    size = {d.symbol: d.size for d in dims if d.size is not None}
-    writer = post_norm.Writer(request, size, prefix)
+    writer = post_norm.Writer(request, dims, prefix)
     head = post_norm.Head("pre_classifier", "classifier", "relu")
     model = writer.model(
         "DistilBERT encoder",
-        dims,
         settings,
         embedding=(_embedding(writer), f"{prefix}embeddings."),
         blocks=[

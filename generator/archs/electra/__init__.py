@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 from generator.archs import post_norm
-from generator.archs.bert import DEFAULT, KEYS
 from generator.archs.build import Builder, Imported, Request
 from generator.archs.config import Config
 from generator.ir.job import DimDef, Module
@@ -23,7 +22,7 @@ def build(request: Request) -> Imported:
     request.check_task(TASKS, "ELECTRA encoder")
     c = Config(request.config)
     settings = post_norm.read(
-        c, request, replace(DEFAULT, width=256, heads=4, hidden=1024)
+        c, request, replace(post_norm.DEFAULT, width=256, heads=4, hidden=1024)
     )
     sizes = settings.sizes
     narrow = c.size("embedding_size", 128)
@@ -43,17 +42,15 @@ def build(request: Request) -> Imported:
     if projected:
         tables.append(DimDef("E", narrow, "embedding", doc="embedding width"))
     dims = post_norm.dims(sizes, len(request.labels), sizes.positions, tables)
-    size = {d.symbol: d.size for d in dims if d.size is not None}
-    writer = post_norm.Writer(request, size, prefix)
+    writer = post_norm.Writer(request, dims, prefix)
     head = post_norm.Head(
         "classifier.dense", "classifier.out_proj", "gelu", drop_input=True
     )
     model = writer.model(
         "ELECTRA encoder",
-        dims,
         settings,
         embedding=(_embedding(writer, request.pair, projected), prefix),
-        blocks=[writer.block(i, KEYS, settings) for i in range(sizes.blocks)],
+        blocks=[writer.block(i, post_norm.KEYS, settings) for i in range(sizes.blocks)],
         block_keys=prefix + "encoder.layer.{i}.",
         classifier=writer.classifier(head, settings),
         unused=[

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 
 from generator.archs import post_norm
-from generator.archs.bert import DEFAULT, KEYS
 from generator.archs.build import Builder, Imported, Request
 from generator.archs.config import Config
 from generator.ir.job import DimDef, Module
@@ -22,7 +21,7 @@ def build(request: Request) -> Imported:
     """The classifier on an ERNIE checkpoint. GenError where one of the two does not fit."""
     request.check_task(TASKS, "ERNIE encoder")
     c = Config(request.config)
-    settings = post_norm.read(c, request, DEFAULT)
+    settings = post_norm.read(c, request, post_norm.DEFAULT)
     sizes = settings.sizes
     types = post_norm.segments(c, request)
     tasks = c.size("task_type_vocab_size", 3)
@@ -35,18 +34,16 @@ def build(request: Request) -> Imported:
     if has_tasks:
         tables.append(DimDef("Z", tasks, "task_types"))
     dims = post_norm.dims(sizes, len(request.labels), sizes.positions, tables)
-    size = {d.symbol: d.size for d in dims if d.size is not None}
-    writer = post_norm.Writer(request, size, prefix)
+    writer = post_norm.Writer(request, dims, prefix)
     head = post_norm.Head(f"{prefix}pooler.dense", "classifier", "tanh", pooler=True)
     model = writer.model(
         "ERNIE encoder",
-        dims,
         settings,
         embedding=(
             _embedding(writer, request.pair, has_tasks),
             f"{prefix}embeddings.",
         ),
-        blocks=[writer.block(i, KEYS, settings) for i in range(sizes.blocks)],
+        blocks=[writer.block(i, post_norm.KEYS, settings) for i in range(sizes.blocks)],
         block_keys=prefix + "encoder.layer.{i}.",
         classifier=writer.classifier(head, settings),
         unused=[

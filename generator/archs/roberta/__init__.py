@@ -12,7 +12,6 @@ import re
 from dataclasses import replace
 
 from generator.archs import post_norm
-from generator.archs.bert import DEFAULT, KEYS
 from generator.archs.build import Builder, Imported, Request
 from generator.archs.config import Config
 from generator.ir.job import DimDef, Module
@@ -34,7 +33,9 @@ def build(request: Request) -> Imported:
     request.check_task(TASKS, title)
     c = Config(request.config)
     settings = post_norm.read(
-        c, request, replace(DEFAULT, vocab=VOCAB.get(kind, DEFAULT.vocab))
+        c,
+        request,
+        replace(post_norm.DEFAULT, vocab=VOCAB.get(kind, post_norm.DEFAULT.vocab)),
     )
     sizes = settings.sizes
     types = c.size("type_vocab_size", 2)
@@ -56,17 +57,15 @@ def build(request: Request) -> Imported:
         sizes.positions - offset,
         [DimDef("Y", types, "token_types")],
     )
-    size = {d.symbol: d.size for d in dims if d.size is not None}
-    writer = post_norm.Writer(request, size, prefix)
+    writer = post_norm.Writer(request, dims, prefix)
     head = post_norm.Head(
         "classifier.dense", "classifier.out_proj", "tanh", drop_input=True
     )
     model = writer.model(
         title,
-        dims,
         settings,
         embedding=(_embedding(writer, offset), f"{prefix}embeddings."),
-        blocks=[writer.block(i, KEYS, settings) for i in range(sizes.blocks)],
+        blocks=[writer.block(i, post_norm.KEYS, settings) for i in range(sizes.blocks)],
         block_keys=prefix + "encoder.layer.{i}.",
         classifier=writer.classifier(head, settings),
         unused=[

@@ -1,0 +1,199 @@
+"""What every command that runs a package does first: build it, and find its weights."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from generator.compile import digest
+from generator.errors import Diagnostic, GenError, fail, render_diagnostics
+from generator.facts import Facts
+from generator.ir.dims import Type
+from generator.ir.plans import TextPlan
+from generator.runtime import build as building
+from generator.runtime.checkpoint import LocalCheckpoint, resolve
+from generator.runtime.gather import facts_match
+from generator.runtime.programs import Programs, installed
+from generator.runtime.weights import SINGLE, find_weights, weights_path
+from generator.spec import SpecFile
+
+TORCH_DTYPES = {"i64": "int64", "f32": "float32", "bool": "bool"}
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A built package with the weights that it starts from."""
+
+    spec_file: SpecFile
+    built: building.Built
+    checkpoint: LocalCheckpoint
+    weights: Path  # the file, or the folder with an index
+    root: Path  # where the spec's data paths start
+    work: Path
+    programs: Programs
+
+    @property
+    def plan(self) -> building.Plan:
+        return self.built.plan
+
+    @property
+    def facts(self) -> Facts:
+        return self.plan.facts
+
+    @property
+    def name(self) -> str:
+        return self.spec_file.spec.name
+
+    def reference(self) -> Path:
+        """The backbone's folder under the names that transformers looks for."""
+        local = self.checkpoint
+        weights = find_weights(local)
+        if weights.index is not None or weights.files[0] == SINGLE:
+            return local.folder
+        folder = self.work / "backbone"
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in local.names():
+            link = folder / (SINGLE if name == weights.files[0] else name)
+            link.unlink(missing_ok=True)
+            os.symlink((local.folder / name).resolve(), link)
+        return folder
+
+    def key(self) -> str:
+        """A digest of what a run depends on: the package's code and the weights."""
+        parts = {
+            one.path: digest((self.plan.folder / one.path).read_bytes())
+            for one in self.plan.compiled.drafts
+            if one.path not in ("README.md", "spec.toml")
+        }
+        weights = {f.name: f.sha256 for f in self.facts.card.files}
+        return digest(json.dumps([parts, weights], sort_keys=True).encode())
+
+
+def prepare(args: argparse.Namespace) -> Ready:
+    """Build as `gen build` does, find the weights, and see that the facts are of them.
+
+    GenError where a file was edited by hand, the weights are not at hand, or they are
+    not those that the package was built for.
+    """
+    need("torch", "safetensors", "tqdm")
+    spec_file = building.load_spec(args.spec)
+    facts = building.facts_for(spec_file)
+    building.writable(args.out / spec_file.spec.name)
+    plan = building.plan(spec_file, facts, args.out)
+    built = building.build(plan)
+    inputs = plan.compiled.job.data.inputs
+    if isinstance(inputs, TextPlan) and facts.tokenizer is None:
+        raise fail(
+            "G501",
+            f"the package {plan.folder} has no tokenizer.json, and cannot read text",
+            help=f"gen facts {args.spec} --complete fetches it; then run this again",
+        )
+    checkpoint, weights = find(spec_file, facts)
+    work = args.work or Path("runs") / spec_file.spec.name
+    _apart(work, plan.folder)
+    return Ready(
+        spec_file,
+        built,
+        checkpoint,
+        weights,
+        args.root or Path(spec_file.file).parent,
+        work,
+        Programs(args.out, spec_file.spec.name, args.quiet),
+    )
+
+
+def find(spec_file: SpecFile, facts: Facts) -> tuple[LocalCheckpoint, Path]:
+    """The backbone on this machine, fetched at the facts' commit, and its weights."""
+    source = resolve(
+        spec_file.spec.backbone.source,
+        Path(spec_file.file).resolve().parent,
+        commit=facts.card.revision,
+        place=spec_file.place("backbone.from"),
+    )
+    local = source.fetched()
+    found = facts_match(facts, local)
+    if any(d.severity == "error" for d in found):
+        raise GenError(found)
+    warn(found)
+    return local, weights_path(local)
+
+
+def warn(found: Sequence[Diagnostic]) -> None:
+    """Say what is no error."""
+    if found:
+        sys.stderr.write(render_diagnostics(found, {}) + "\n")
+
+
+def need(*modules: str) -> None:
+    """GenError where a package that running needs is not installed."""
+    absent = [m for m in modules if not installed(m)]
+    if absent:
+        raise fail(
+            "G502",
+            f"{', '.join(absent)} is needed for this, and is not installed here",
+            help='pip install "gen-compiler[run]"',
+        )
+
+
+def probe(ready: Ready) -> dict[str, Any] | None:
+    """What probe.py counts; None where it fails, which is said on standard error."""
+    job = ready.plan.compiled.job
+    plan = job.data.inputs
+    sizes = {
+        **job.model.sizes,
+        "B": 1,
+        "T": plan.max_tokens if isinstance(plan, TextPlan) else 1,
+    }
+    inputs = [
+        _input(value.type, sizes)
+        for value in job.model.main.inputs
+        if not value.type.optional
+    ]
+    ended = ready.programs.python(
+        Path(__file__).with_name("probe.py"),
+        ready.name,
+        json.dumps(inputs),
+        json.dumps(job.frozen),
+        output="keep",
+    )
+    try:
+        return None if ended.code else json.loads(ended.output)
+    except ValueError:
+        return None
+
+
+def _input(kind: Type, sizes: dict[str, int]) -> tuple[str, list[int]]:
+    return TORCH_DTYPES[kind.dtype], [d.value(sizes) for d in kind.shape]
+
+
+def device_at_hand(ready: Ready, found: dict[str, Any] | None) -> None:
+    """GenError where the job is for a device that this machine lacks."""
+    if found is None:
+        raise fail(
+            "G503",
+            f"the package {ready.plan.folder} cannot be imported here, or its model not "
+            "be made; what Python says stands above",
+            help='pip install "gen-compiler[run]" brings what packages import',
+        )
+    if ready.spec_file.spec.target.device == "cuda" and not found["cuda"]:
+        raise fail(
+            "G504",
+            "the job is for CUDA, and torch sees no such device here",
+            place=ready.spec_file.place("target.device"),
+            help='run it where there is one, or say device = "cpu"',
+        )
+
+
+def _apart(work: Path, package: Path) -> None:
+    if work.resolve().is_relative_to(package.resolve()):
+        raise fail(
+            "G505",
+            f"the work folder {work} lies in the generated package",
+            help="choose a --work outside; a package holds its source alone",
+        )
