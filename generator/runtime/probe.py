@@ -2,7 +2,7 @@
 
 Run as a program, `python probe.py PACKAGE INPUTS FROZEN`, where PACKAGE can be imported;
 it imports nothing of this compiler. INPUTS is JSON: dtype and shape of each input of
-`forward`; FROZEN is JSON: names of modules that do not train. The answer is a JSON object
+`forward`; FROZEN is JSON: what does not train. The answer is a JSON object
 on standard output.
 
 The model is run on the meta device, which has shapes and no numbers: its matrix products
@@ -31,8 +31,9 @@ def main(
     with torch.device("meta"):
         model = Model()
         given = [torch.empty(shape, dtype=getattr(torch, d)) for d, shape in inputs]
-    for name in frozen:
-        model.get_submodule(name).requires_grad_(False)
+    for name, parameter in model.named_parameters():
+        if any(name == f or name.startswith(f + ".") for f in frozen):
+            parameter.requires_grad_(False)
     with FlopCounterMode(display=False) as forward:
         logits = model.eval()(*given)
     with FlopCounterMode(display=False) as backward:

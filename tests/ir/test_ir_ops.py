@@ -134,6 +134,7 @@ BAD = [
     ("add", ["f32[T,C]", X], {}, {}, "the larger operand comes first"),
     ("add", ["f32[B,1,C]", X], {}, {}, "cannot broadcast"),
     ("add", [X, "i64[C]"], {}, {}, "takes f32"),
+    ("multiply", [X, "f32[F]"], {}, {}, "cannot broadcast f32[F] to f32[B,T,C]"),
     ("dropout", [X], {}, {}, "needs p="),
     ("dropout", [X], {}, {"p": "0.1"}, "p is a number"),
     ("activation", [X], {}, {"kind": "mish"}, "no activation 'mish'"),

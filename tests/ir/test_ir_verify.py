@@ -20,6 +20,11 @@ CASES = Path(__file__).parent / "cases"
 SMALL = (CASES / "small.gir").read_text()
 DECODER = (CASES / "decoder.gir").read_text()
 IMAGE = (CASES / "image.gir").read_text()
+LLAMA3 = re.search("factor=8.0 .*(?=theta)", DECODER)[0]  # type: ignore[index]
+MASK_SAID = (
+    "the input mask is bool[B,B]?, and the data gives bool of 2 dimensions, "
+    "the same for all"
+)
 
 
 def edited(base: str, *changes: tuple[str, str]) -> Job:
@@ -203,8 +208,7 @@ IN_SMALL: list[tuple[str, str, list[tuple[str, str]]]] = [
     ),
     (
         "G340",
-        "the input mask is bool[B,B]?, and the data gives bool of 2 dimensions, "
-        "the same for all",
+        MASK_SAID,
         [("%mask: bool[B,T]?", "%mask: bool[B,B]?")],
     ),
     (
@@ -322,8 +326,7 @@ ELSEWHERE: list[tuple[str, str, str, list[tuple[str, str]]]] = [
         "Model: 1 factors for heads of width 4",
         [
             (
-                'factor=8.0 high_frequency_factor=4.0 kind="llama3" '
-                "low_frequency_factor=1.0 original_positions=8 ",
+                LLAMA3,
                 'attention_factor=1.0 factors=[2.0] kind="longrope" ',
             )
         ],

@@ -1,0 +1,188 @@
+"""All figures of a run as one JSON object: what `--json` prints and the report shows."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from generator.compile import LOCK
+from generator.cost import describe
+from generator.facts import Facts
+from generator.ir.job import Job
+from generator.runtime import build as building
+from generator.runtime.files import hash_file
+from generator.runtime.ready import Ready
+
+PARTS = 10  # of a run, for its mean losses
+PACKAGES = (
+    "torch",
+    "safetensors",
+    "tokenizers",
+    "transformers",
+    "numpy",
+    "tqdm",
+    "pyarrow",
+    "pillow",
+)
+
+
+def job_figures(plan: building.Plan) -> dict[str, Any]:
+    """What is known when a job is built."""
+    job = plan.compiled.job
+    cost, before = describe(job), describe(plan.compiled.imported)
+    return {
+        "name": job.name,
+        "task": job.task,
+        "labels": list(job.labels),
+        "model": job.model.title,
+        "spec": plan.spec_file.file,
+        "package": str(plan.folder),
+        "backbone": _backbone(job, plan.facts),
+        "notes": list(plan.compiled.notes),
+        "predicted": {
+            "rows": cost.rows,
+            "tokens": cost.tokens,
+            "parameters": cost.parameters,
+            "trained": cost.trained,
+            "forward_flops": cost.forward(cost.tokens),
+            "backward_flops": cost.backward(cost.tokens),
+            "forward_flops_before_passes": before.forward(before.tokens),
+            "train_bytes": cost.train_bytes,
+            "predict_bytes": cost.predict_bytes,
+        },
+    }
+
+
+def _backbone(job: Job, facts: Facts) -> dict[str, Any]:
+    card = facts.card
+    return {
+        "source": card.source,
+        "revision": card.revision,
+        "licence": card.licence,
+        "verified": card.verified,
+        "architecture": job.backbone.architecture,
+    }
+
+
+def training_figures(work: Path) -> dict[str, Any]:
+    """What training wrote: `training`, `valid`, `test`, and rows that were not used."""
+    result = json.loads((work / "result.json").read_text())
+    steps = list(read_steps(work))
+    seconds = result["seconds"]
+    training: dict[str, Any] = {
+        "steps": result["step"],
+        "epochs": result["epoch"],
+        "examples": result["examples"],
+        "seconds": seconds,
+        "examples_per_s": result["examples"] / seconds if seconds else 0.0,
+        "bad_steps": result["bad_steps"],
+        "loss": parts_of(steps),
+        "evaluations": result["evaluations"],
+    }
+    if result["epoch"] and not result["batch"]:
+        training["rows"] = result["examples"] // result["epoch"]
+    if "tokens" in result:
+        training["tokens"] = result["tokens"]
+        training["tokens_per_s"] = result["tokens"] / seconds if seconds else 0.0
+    return {
+        "training": training,
+        "valid": result["valid"],
+        "test": result["test"],
+        "not_used": dict(not_used(work)),
+    }
+
+
+def read_steps(work: Path) -> Iterator[tuple[int, float]]:
+    """Step and loss of every step whose loss was finite."""
+    for line in (work / "metrics.jsonl").read_text().splitlines():
+        entry = json.loads(line)
+        if entry.get("loss") is not None:
+            yield entry["step"], entry["loss"]
+
+
+def parts_of(steps: Sequence[tuple[int, float]]) -> list[dict[str, float]]:
+    """Mean losses of PARTS parts of a run, each with its first and its last step."""
+    if not steps:
+        return []
+    count = min(PARTS, len(steps))
+    edges = [round(i * len(steps) / count) for i in range(count + 1)]
+    found = []
+    for start, end in pairwise(edges):
+        part = steps[start:end]
+        mean = sum(loss for _, loss in part) / len(part)
+        found.append({"from": part[0][0], "to": part[-1][0], "loss": mean})
+    return found
+
+
+def not_used(work: Path) -> list[tuple[str, int]]:
+    """Why rows were put aside, and how many for each reason."""
+    path = work / "quarantine.jsonl"
+    if not path.is_file():
+        return []
+    lines = path.read_text().splitlines()
+    return Counter(json.loads(line)["reason"] for line in lines).most_common()
+
+
+def environment(probe: Mapping[str, Any]) -> dict[str, Any]:
+    """Versions and the machine."""
+    versions = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    versions["torch"] = probe.get("torch", versions.get("torch", ""))
+    return {
+        "versions": versions,
+        "system": f"{platform.system()} {platform.release()}",
+        "processor": processor(),
+        "cores": cores(),
+        "threads": probe.get("threads"),
+        "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "gpu": probe.get("device") or None,
+    }
+
+
+def processor() -> str:
+    """The processor's model, as the system names it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    for line in lines:
+        key, _, value = line.partition(":")
+        if key.strip() in ("model name", "Model") and value.strip():
+            return value.strip()
+    return platform.machine()
+
+
+def cores() -> int:
+    """Those that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def hashes(ready: Ready) -> dict[str, str]:
+    """SHA-256 of what went in and of what came out."""
+    found = {
+        f"backbone {f.name}": f.sha256
+        for f in ready.facts.card.files
+        if f.name.endswith(".safetensors") and f.sha256
+    }
+    paths = {
+        "spec": Path(ready.spec_file.file),
+        "gen.lock": ready.plan.folder / LOCK,
+        "trained model.safetensors": ready.work / "model.safetensors",
+    }
+    for name, path in paths.items():
+        if path.is_file():
+            found[name] = hash_file(path, str(path))
+    return found

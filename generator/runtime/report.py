@@ -1,0 +1,149 @@
+"""The report of a run: one HTML file that needs nothing beside it, and its Markdown.
+
+Both are made of the same tables, and the tables of the same figures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from generator.render.text import environment as templates
+from generator.render.text import markdown
+from generator.runtime import figures as all_figures
+from generator.runtime import tables
+from generator.runtime.files import write_if_changed
+from generator.runtime.tables import Table
+
+
+@dataclass(frozen=True)
+class Section:
+    title: str
+    words: str = ""
+    plots: tuple[tuple[str, str], ...] = ()  # SVG, and what it shows
+    tables: tuple[Table, ...] = ()
+
+
+@dataclass(frozen=True)
+class Fact:
+    """A figure of the headline."""
+
+    name: str
+    value: str
+
+
+@dataclass(frozen=True)
+class Page:
+    """All that the templates read."""
+
+    name: str
+    words: str
+    facts: tuple[Fact, ...]
+    sections: tuple[Section, ...]
+
+
+def write(figures: Mapping[str, Any], work: Path) -> dict[str, str]:
+    """report.html and report.md in the work folder; their paths."""
+    page = make(figures, work)
+    environment = templates()
+    html = environment.overlay(autoescape=True).get_template("report.html.j2")
+    text = environment.get_template("report.md.j2")
+    files = {
+        "html": (work / "report.html", html.render(page=page)),
+        "markdown": (work / "report.md", text.render(page=page, cell=cell)),
+    }
+    for path, content in files.values():
+        write_if_changed(path, content.encode())
+    return {name: str(path) for name, (path, _) in files.items()}
+
+
+def cell(value: str) -> str:
+    """A cell of a Markdown table."""
+    return markdown(value) or " "
+
+
+def make(figures: Mapping[str, Any], work: Path) -> Page:
+    """The page, section by section. The step losses are read from the work folder."""
+    from generator.runtime.plots import curves
+
+    test = figures["test"]
+    steps = list(all_figures.read_steps(work))
+    sections = [
+        Section("Result", tables=_there(tables.scores(figures), tables.by_label(figures))),
+        Section(
+            "Training",
+            plots=tuple(curves(steps, figures)),
+            tables=_there(
+                tables.training(figures),
+                tables.evaluations(figures),
+                tables.losses(figures),
+                tables.not_used(figures),
+            ),
+        ),
+        Section(
+            "Certificate",
+            certificate_words(figures["certificate"]),
+            tables=_there(tables.certificate(figures["certificate"])),
+        ),
+    ]
+    if figures["bench"] is not None:
+        words = tables.bench_words(figures["bench"])
+        sections.append(Section("Speed", words, (), tuple(tables.bench(figures["bench"]))))
+    sections += [
+        Section("Predicted and measured", tables=(tables.predicted(figures),)),
+        Section(
+            "Where it comes from",
+            tables=_there(
+                tables.job(figures),
+                tables.environment(figures),
+                tables.durations(figures),
+                tables.hashes(figures),
+            ),
+        ),
+    ]
+    return Page(
+        figures["name"],
+        f"{figures['model']} for {figures['task']}, from {figures['backbone']['source']}.",
+        tuple(headline(figures, test)),
+        tuple(sections),
+    )
+
+
+def headline(figures: Mapping[str, Any], test: Mapping[str, Any]) -> list[Fact]:
+    """The few figures that a reader looks for first."""
+    score = tables.score_name(test)
+    found = [
+        Fact(f"test {tables.called(score).lower()}", f"{test[score]:.4f}"),
+        Fact("trained in", tables.seconds(figures["training"]["seconds"])),
+        Fact("certificate", verdict(figures["certificate"])),
+    ]
+    bench = figures["bench"] or {}
+    for name, f in bench.get("train", {}).items():
+        if "ours_is_faster" in f:
+            faster = f"{f['ours_is_faster']['median']:.2f} times"
+            found.append(Fact(f"training, against {name}", faster))
+    return found
+
+
+def verdict(checks: list[dict[str, Any]]) -> str:
+    """In a word or two."""
+    failed = sum(not c["holds"] for c in checks)
+    ran = sum(c["measured"] is not None for c in checks)
+    return f"{failed} of {len(checks)} fail" if failed else f"{ran} checks hold"
+
+
+def certificate_words(checks: list[dict[str, Any]]) -> str:
+    skipped = sum(c["holds"] and c["measured"] is None for c in checks)
+    words = (
+        "The package against the implementation that its backbone comes from, and "
+        "against itself. Differences are relative to the norm of what is compared."
+    )
+    if skipped:
+        words += f" {skipped} of {len(checks)} were skipped; the note says why."
+    return words
+
+
+def _there(*found: Table | None) -> tuple[Table, ...]:
+    return tuple(t for t in found if t is not None and t.rows)

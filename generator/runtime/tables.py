@@ -1,0 +1,330 @@
+"""The tables of a report, from its figures: the same for terminal, HTML and Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+KINDS = {
+    "train": "Training steps",
+    "predict": "Prediction",
+    "one row": "Prediction, one row at a time",
+}
+SPECIAL = {"macro_f1": "Macro F1", "micro_f1": "Micro F1", "mse": "Mean squared error"}
+SPECIAL |= {"mae": "Mean absolute error", "pearson": "Pearson's r"}
+
+
+WORDS = ("note", "holds")  # heads of columns that hold words
+
+
+@dataclass(frozen=True)
+class Cell:
+    value: str
+    kind: str  # "text" or "number"
+    heat: str | None  # how much of the colour of the page is behind it
+
+
+@dataclass(frozen=True)
+class Row:
+    cells: tuple[Cell, ...]
+    bad: bool
+
+
+@dataclass(frozen=True)
+class Table:
+    """Finished cells. The first `words` columns hold words, the others numbers."""
+
+    title: str
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    words: int = 1
+    note: str = ""
+    heat: tuple[tuple[float, ...], ...] = ()  # 0 to 1 for each cell after the first
+    bad: frozenset[int] = frozenset()  # rows that tell of a check that does not hold
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """"text" or "number" for each column."""
+        return tuple(
+            "text" if i < self.words or name in WORDS else "number"
+            for i, name in enumerate(self.head)
+        )
+
+    @property
+    def heads(self) -> tuple[tuple[str, str], ...]:
+        return tuple(zip(self.head, self.kinds, strict=True))
+
+    @property
+    def has_head(self) -> bool:
+        return any(self.head)
+
+    @property
+    def cells(self) -> tuple[Row, ...]:
+        found = []
+        for n, row in enumerate(self.rows):
+            heat = [None, *(f"{0.6 * h:.2f}" for h in self.heat[n])] if self.heat else ()
+            cells = tuple(
+                Cell(value, kind, heat[i] if heat else None)
+                for i, (value, kind) in enumerate(zip(row, self.kinds, strict=True))
+            )
+            found.append(Row(cells, n in self.bad))
+        return tuple(found)
+
+
+
+# ---------------------------------------------------------------------------- figures
+
+
+def count(value: float) -> str:
+    return f"{value:,.0f}"
+
+
+def share(value: float) -> str:
+    return f"{value:.1%}"
+
+
+def mib(value: float) -> str:
+    return f"{value / 2**20:,.0f} MiB"
+
+
+def seconds(value: float) -> str:
+    if value < 10:
+        return f"{value:.2f} s"
+    if value < 120:
+        return f"{value:.1f} s"
+    return f"{value // 60:.0f} min {value % 60:.0f} s"
+
+
+def spread(figures: Mapping[str, float], form: str = ",.1f", scale: float = 1.0) -> str:
+    """The median, and the quartiles in brackets."""
+    low, median, high = (figures[k] * scale for k in ("low", "median", "high"))
+    return f"{median:{form}} [{low:{form}}, {high:{form}}]"
+
+
+def called(name: str) -> str:
+    """A figure's name in words."""
+    return SPECIAL.get(name, name.replace("_", " ").capitalize())
+
+
+# ----------------------------------------------------------------------------- results
+
+
+def score_name(test: Mapping[str, Any]) -> str:
+    """The figure that sums up a test."""
+    return next(n for n in ("accuracy", "micro_f1", "pearson", "loss") if n in test)
+
+
+def scores(figures: Mapping[str, Any]) -> Table:
+    """Every single figure of the best validation and of the test."""
+    valid, test = figures["valid"], figures["test"]
+    names = [n for n, v in test.items() if isinstance(v, float)]
+    rows = [(called(n), f"{valid[n]:.4f}", f"{test[n]:.4f}") for n in names]
+    if "confusion" in test:
+        total = [sum(map(sum, part["confusion"])) for part in (valid, test)]
+        rows.append(("Rows", count(total[0]), count(total[1])))
+    note = f"The weights are those of step {valid['step']}, the best on the validation rows."
+    return Table("Scores", ("", "validation", "test"), tuple(rows), note=note)
+
+
+def by_label(figures: Mapping[str, Any]) -> Table | None:
+    """The confusion matrix, or F1 by label; None where there is neither."""
+    test, labels = figures["test"], figures["labels"]
+    if "confusion" in test:
+        matrix: Sequence[Sequence[int]] = test["confusion"]
+        rows = tuple(
+            (label, *map(count, row)) for label, row in zip(labels, matrix, strict=True)
+        )
+        heat = tuple(tuple(n / max(1, sum(row)) for n in row) for row in matrix)
+        note = "A row is a true label, a column a predicted one."
+        head = ("true", *labels)
+        return Table("Confusion matrix of the test rows", head, rows, 1, note, heat)
+    if "f1" in test:
+        rows = tuple((label, f"{value:.4f}") for label, value in test["f1"].items())
+        return Table("F1 of each label, test rows", ("label", "F1"), rows)
+    return None
+
+
+def training(figures: Mapping[str, Any]) -> Table:
+    found = figures["training"]
+    rows = [
+        ("Steps", count(found["steps"])),
+        ("Epochs", count(found["epochs"])),
+        ("Examples", count(found["examples"])),
+    ]
+    if "rows" in found:
+        rows.append(("Rows an epoch", count(found["rows"])))
+    rows.append(("Examples/s", f"{found['examples_per_s']:,.1f}"))
+    if "tokens" in found:
+        rows.append(("Tokens", count(found["tokens"])))
+        rows.append(("Tokens/s", count(found["tokens_per_s"])))
+    rows += [
+        ("Time in steps", seconds(found["seconds"])),
+        ("Steps left out, not finite", count(found["bad_steps"])),
+    ]
+    return Table("Training", ("", ""), tuple(rows))
+
+
+def losses(figures: Mapping[str, Any]) -> Table:
+    """The curve of the training loss, in parts."""
+    rows = tuple(
+        (f"{p['from']} to {p['to']}", f"{p['loss']:.4f}")
+        for p in figures["training"]["loss"]
+    )
+    return Table("Training loss", ("steps", "mean"), rows)
+
+
+def evaluations(figures: Mapping[str, Any]) -> Table:
+    """The validation figures over the run."""
+    found = figures["training"]["evaluations"]
+    names = [n for n, v in found[0].items() if isinstance(v, float)] if found else []
+    rows = tuple(
+        (str(one["step"]), *(f"{one[name]:.4f}" for name in names)) for one in found
+    )
+    return Table("Validation", ("step", *map(called, names)), rows)
+
+
+def not_used(figures: Mapping[str, Any]) -> Table:
+    rows = tuple((reason, count(n)) for reason, n in figures["not_used"].items())
+    note = "They lie in quarantine.jsonl of the work folder, each with its line."
+    return Table("Rows that were not used", ("reason", "rows"), rows, note=note)
+
+
+def certificate(found: Sequence[Mapping[str, Any]]) -> Table:
+    rows = []
+    for check in found:
+        measured = check["measured"]
+        ran = measured is not None
+        verdict = ("yes" if ran else "skipped") if check["holds"] else "NO"
+        value = f"{measured:.1e}" if ran else ""
+        bound = f"{check['bound']:.0e}" if ran else ""
+        rows.append((check["name"], value, bound, verdict, check["note"]))
+    head = ("check", "measured", "at most", "holds", "note")
+    bad = frozenset(i for i, check in enumerate(found) if not check["holds"])
+    return Table("Certificate", head, tuple(rows), bad=bad)
+
+
+def bench(found: Mapping[str, Any]) -> list[Table]:
+    """What bench.py measured: a table a kind of work, and the cold starts."""
+    tables = []
+    for kind, title in KINDS.items():
+        if kind not in found:
+            continue
+        contenders = found[kind]
+        tokens = any("tokens_per_s" in f for f in contenders.values())
+        against = any("ours_is_faster" in f for f in contenders.values())
+        head = ["", "examples/s"]
+        head += ["tokens/s", "padding"] * tokens
+        head += ["of the floor", "peak memory"] + ["ours is faster"] * against
+        rows = []
+        for name, f in contenders.items():
+            row = [name, spread(f["examples_per_s"])]
+            if tokens:
+                row += [spread(f["tokens_per_s"], ",.0f"), share(f["padding"])]
+            row.append(spread(f["of_floor"], ".0%"))
+            row.append(mib(f["peak_bytes"]) if f["peak_bytes"] else "")
+            if against:
+                faster = f.get("ours_is_faster")
+                row.append(spread(faster, ".2f") if faster else "")
+            rows.append(tuple(row))
+        tables.append(Table(title, tuple(head), tuple(rows)))
+    if "cold_start_s" in found:
+        rows = [(n, spread(s, ".2f")) for n, s in found["cold_start_s"].items()]
+        if "cold_start_of_theirs" in found:
+            rows.append(("ours over theirs", spread(found["cold_start_of_theirs"], ".2f")))
+        head = ("process start to first prediction", "s")
+        tables.append(Table("Cold start", head, tuple(rows)))
+    return tables
+
+
+def bench_words(found: Mapping[str, Any]) -> str:
+    """How the tables of the bench were measured."""
+    rate = spread(found["product_flops_per_s"], scale=1e-9)
+    return (
+        f"{found['rounds']} rounds of {count(found['rows'])} rows, in turn, on "
+        f"{found['device']} with {found['threads']} threads. Medians, with the quartiles "
+        f"in brackets. A large matrix product reaches {rate} GFLOP/s; the floor is the "
+        "time that the matrix products alone take at that rate."
+    )
+
+
+def predicted(figures: Mapping[str, Any]) -> Table:
+    """What the build foretold beside what was counted and measured."""
+    told, counted = figures["predicted"], figures.get("counted") or {}
+    measured = figures.get("bench") or {}
+
+    def flops(name: str) -> tuple[str, str]:
+        there = counted.get(name)
+        return count(told[name]), "" if there is None else count(there)
+
+    def memory(kind: str) -> tuple[str, str]:
+        ours = measured.get(kind, {}).get(figures["name"], {}).get("peak_bytes")
+        return mib(told[f"{kind}_bytes"]), mib(ours) if ours else ""
+
+    there = counted.get("parameters")
+    rows = [
+        ("Parameters", count(told["parameters"]), count(there) if there else ""),
+        ("FLOPs of a row, forward", *flops("forward_flops")),
+        ("FLOPs of a row, backward", *flops("backward_flops")),
+        ("Peak memory, training", *memory("train")),
+        ("Peak memory, prediction", *memory("predict")),
+    ]
+    note = (
+        f"Foretold for rows of {count(told['tokens'])} tokens in batches of "
+        f"{count(told['rows'])}, FLOPs for matrix products alone and counted by torch. "
+        "Memory is measured on the longest batch of the data, for the whole process"
+    )
+    if "libraries_bytes" in counted:
+        libraries = mib(counted["libraries_bytes"])
+        note += f": Python with torch takes {libraries} of it before there is a model"
+    return Table(
+        "Predicted and measured",
+        ("", "predicted", "measured"),
+        tuple(rows),
+        note=note + ".",
+    )
+
+
+# -------------------------------------------------------------------------- provenance
+
+
+def job(figures: Mapping[str, Any]) -> Table:
+    backbone = figures["backbone"]
+    rows = [
+        ("Task", figures["task"]),
+        ("Labels", ", ".join(figures["labels"])),
+        ("Model", figures["model"]),
+        ("Backbone", backbone["source"]),
+        ("Revision", backbone["revision"] or "none: not from a hub"),
+        ("Its licence", backbone["licence"] or "not stated"),
+        ("Parameters", count(figures["predicted"]["parameters"])),
+        ("of them trained", count(figures["predicted"]["trained"])),
+        ("Spec", figures["spec"]),
+        ("Package", figures["package"]),
+    ]
+    return Table("Job", ("", ""), tuple(rows), words=2)
+
+
+def environment(figures: Mapping[str, Any]) -> Table:
+    found = figures["environment"]
+    rows = [
+        ("Processor", found["processor"]),
+        ("Cores", str(found["cores"])),
+        ("Threads of torch", str(found["threads"])),
+        ("Memory", mib(found["memory_bytes"])),
+        ("System", found["system"]),
+    ]
+    if found["gpu"]:
+        rows.insert(0, ("GPU", found["gpu"]))
+    rows += found["versions"].items()
+    return Table("Machine and versions", ("", ""), tuple(rows), words=2)
+
+
+def durations(figures: Mapping[str, Any]) -> Table:
+    rows = tuple((name, seconds(value)) for name, value in figures["seconds"].items())
+    return Table("Durations", ("stage", "time"), rows)
+
+
+def hashes(figures: Mapping[str, Any]) -> Table:
+    rows = tuple(figures["hashes"].items())
+    return Table("SHA-256", ("file", "hash"), rows, words=2)

@@ -1,0 +1,37 @@
+"""Tables on the terminal, by rich."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from generator.runtime.tables import Table
+
+
+def show(tables: Iterable[Table]) -> None:
+    """Print tables to standard output; where that is no terminal, without colours."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    console = Console(soft_wrap=False)
+    if not console.is_terminal:
+        console = Console(width=120)
+    for table in tables:
+        if not table.rows:
+            continue
+        shown = RichTable(
+            title=Text(table.title, style="bold"),
+            title_justify="left",
+            box=box.SIMPLE_HEAD,
+            show_header=table.has_head,
+            caption=Text(table.note, style="dim") if table.note else None,
+            caption_justify="left",
+        )
+        for name, kind in table.heads:
+            justify = "left" if kind == "text" else "right"
+            shown.add_column(Text(name), justify=justify)
+        for n, row in enumerate(table.rows):
+            style = "bold red" if n in table.bad else None
+            shown.add_row(*map(Text, row), style=style)
+        console.print(shown)

@@ -1,0 +1,256 @@
+"""test_model.py of packages: it holds where they are right, and not where they are wrong."""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import (
+    BertConfig,
+    DistilBertConfig,
+    ElectraConfig,
+    ErnieConfig,
+    LlamaConfig,
+    RobertaConfig,
+    ViTConfig,
+)
+
+from whole_support import Whole, whole
+
+ENCODER: dict[str, Any] = {
+    "vocab_size": 53,
+    "hidden_size": 24,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 3,
+    "intermediate_size": 37,
+    "max_position_embeddings": 21,
+}
+DISTILLED: dict[str, Any] = {
+    "vocab_size": 53,
+    "dim": 24,
+    "n_layers": 2,
+    "n_heads": 3,
+    "hidden_dim": 37,
+    "max_position_embeddings": 21,
+}
+DECODER: dict[str, Any] = {
+    **ENCODER,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "pad_token_id": 0,
+}
+VISION: dict[str, Any] = {
+    "hidden_size": 24,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 3,
+    "intermediate_size": 37,
+    "image_size": (12, 8),
+    "patch_size": 4,
+}
+CASES: dict[str, tuple[type, dict[str, Any], dict[str, Any]]] = {
+    "bert": (BertConfig, ENCODER, {}),
+    "bert, bare": (BertConfig, ENCODER, {"bare": True}),
+    "bert, another head": (BertConfig, ENCODER, {"head": "new"}),
+    "bert, pairs": (BertConfig, ENCODER, {"pair": True}),
+    "bert, labels": (
+        BertConfig,
+        ENCODER,
+        {"task": "multi-label", "labels": ("a", "b", "c"), "bare": True},
+    ),
+    "bert, a number": (
+        BertConfig,
+        ENCODER,
+        {"task": "regression", "labels": ("x",), "bare": True},
+    ),
+    "roberta": (RobertaConfig, ENCODER, {"bare": True}),
+    "distilbert": (DistilBertConfig, DISTILLED, {}),
+    "electra": (ElectraConfig, {**ENCODER, "embedding_size": 16}, {"bare": True}),
+    "ernie": (ErnieConfig, ENCODER, {}),
+    "llama": (LlamaConfig, DECODER, {"bare": True}),
+    "vit": (
+        ViTConfig,
+        VISION,
+        {"task": "image-classification", "labels": ("a", "b", "c"), "bare": True},
+    ),
+}
+COMPARED = {
+    "stored logits, fp64",
+    "stored logits, fp32",
+    "blocks, fp64",
+    "logits, fp64",
+    "gradients, fp64",
+    "logits, fp32",
+    "errors of blocks in fp32, in transformers' own",
+}
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def make(case: str, folder: Path, **more: Any) -> Whole:
+    config, sizes, options = CASES[case]
+    return whole(folder, config(**sizes), **{**options, **more})
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_certificate_holds(case: str, tmp_path: Path) -> None:
+    made = make(case, tmp_path)
+    module = made.module("test_model")
+    module.write_reference(made.weights)
+    found = module.certificate(made.weights)
+    assert [r for r in found if not r.holds] == []
+    assert [r for r in found if r.measured is None] == []
+    assert {r.name for r in found} > COMPARED
+
+
+# What is done to a package, and the checks that must say so.
+FAULTS: dict[str, tuple[str, str, str, set[str]]] = {
+    "activation": (
+        "model",
+        "F.gelu(",
+        "F.relu(",
+        {"blocks, fp64", "logits, fp64", "stored logits, fp64", "gradients, fp64"},
+    ),
+    "epsilon": ("model", "1e-12", "1e-7", {"blocks, fp64", "logits, fp64"}),
+    "mask": (
+        "model",
+        "attn_mask=mask",
+        "attn_mask=None",
+        {"with or without padding", "blocks, fp64"},
+    ),
+    "positions": (
+        "model",
+        "self.position.weight[:",
+        "self.position.weight[1:][:",
+        {"blocks, fp64", "stored logits, fp32"},
+    ),
+    "head": ("model", "torch.tanh(", "torch.sin(", {"logits, fp64"}),
+    "gradient": (
+        "model",
+        "x = self.embedding(ids)",
+        "x = self.embedding(ids).detach()",
+        {"gradients, fp64"},
+    ),
+    "query for key": (
+        "model",
+        '"attention.self.query",\n        "attention.self.key",',
+        '"attention.self.key",\n        "attention.self.query",',
+        {"blocks, fp64", "gradients, fp64"},
+    ),
+    "serving": ("predict", "softmax(1)", "sigmoid()", {"training and serving"}),
+    "tokens": (
+        "data",
+        "MAX_TOKENS = 21",
+        "MAX_TOKENS = 20",
+        {"texts tokenised otherwise"},
+    ),
+    "padding": (
+        "data",
+        "masked_fill(~mask, PAD)",
+        "masked_fill(~mask, 1)",
+        set(),  # what is masked may be anything
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_faults_show(fault: str, tmp_path: Path) -> None:
+    file, old, new, expected = FAULTS[fault]
+    made = make("bert", tmp_path)
+    made.module("test_model").write_reference(made.weights)  # transformers' alone
+    made.edit(file, old, new)
+    found = made.module("test_model").certificate(made.weights)
+    wrong = {r.name for r in found if not r.holds}
+    assert expected <= wrong
+    assert bool(expected) == bool(wrong)
+
+
+def test_names_the_first_block_that_differs(tmp_path: Path) -> None:
+    made = make("bert", tmp_path)
+    made.module("test_model").write_reference(made.weights)
+    made.edit(
+        "model",
+        "return self.ff_norm(x + self.dropout(self.ff(x)))\n\n\nclass Classifier",
+        "return self.ff_norm(x - self.dropout(self.ff(x)))\n\n\nclass Classifier",
+    )
+    found = {r.name: r for r in made.module("test_model").certificate(made.weights)}
+    assert found["blocks, fp64"].note == "block 1 is the first that differs"
+    assert found["stored logits, fp64"].note == "block 1 is the first that differs"
+
+
+def test_without_transformers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = make("bert", tmp_path)
+    made.module("test_model").write_reference(made.weights)
+    module = made.module("test_model")
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    module.theirs.cache_clear()
+    found = {r.name: r for r in module.certificate(made.weights)}
+    assert all(r.holds for r in found.values())
+    assert found["stored logits, fp64"].measured is not None
+    assert found["as transformers"].note == "transformers is not installed"
+
+
+def test_without_weights(tmp_path: Path) -> None:
+    module = make("bert", tmp_path).module("test_model")
+    found = {r.name: r for r in module.certificate(None)}
+    assert found["with or without padding"].holds
+    assert found["as stored"].measured is None
+    assert module.VARIABLE in found["as stored"].note
+
+
+def test_as_a_stranger_runs_it(tmp_path: Path) -> None:
+    made = make("bert", tmp_path)
+    made.module("test_model").write_reference(made.weights)
+    file = made.package / "test_model.py"
+    variable = f"{made.job.name.upper()}_WEIGHTS"
+
+    def pytest_run(**more: str) -> str:
+        return subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "pytest",
+                "-rs",
+                "-p",
+                "no:cacheprovider",
+                str(file),
+            ],
+            cwd=tmp_path,
+            env={**os.environ, "OMP_NUM_THREADS": "1", **more},
+            capture_output=True,
+            text=True,
+        ).stdout
+
+    assert "4 passed" in pytest_run(**{variable: str(made.weights)})
+    without = pytest_run(**{variable: ""})
+    assert "1 passed, 3 skipped" in without
+    assert f"no weights: {variable}" in without
+
+
+def test_imports_what_a_package_may(tmp_path: Path) -> None:
+    """At the top, the standard library, torch and safetensors; transformers in functions."""
+    for case in ("bert", "vit"):
+        made = make(case, tmp_path / case)
+        tree = ast.parse((made.package / "test_model.py").read_text())
+        names = {
+            alias.name.split(".")[0]
+            for node in tree.body
+            if isinstance(node, ast.Import)
+            for alias in node.names
+        } | {
+            (node.module or "").split(".")[0]
+            for node in tree.body
+            if isinstance(node, ast.ImportFrom) and not node.level
+        }
+        assert names - sys.stdlib_module_names <= {"torch", "safetensors", "PIL"}
