@@ -88,7 +88,9 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("spec", type=Path, metavar="SPEC")
     _out(run)
     run.add_argument("--work", type=Path, help="default: runs/<name>")
-    run.add_argument("--root", type=Path, help="where data paths start; the spec's folder")
+    run.add_argument(
+        "--root", type=Path, help="where data paths start; the spec's folder"
+    )
     run.add_argument("--resume", action="store_true", help="go on with a stopped run")
     run.add_argument("--fresh", action="store_true", help="start over, dropping a run")
     run.add_argument(
@@ -108,7 +110,9 @@ def parser() -> argparse.ArgumentParser:
         sub.add_argument("--root", type=Path, help="where data paths start")
         _long(sub)
 
-    vendor = command("vendor", run_vendor, "copy a job's package into another repository")
+    vendor = command(
+        "vendor", run_vendor, "copy a job's package into another repository"
+    )
     vendor.add_argument("spec", type=Path, metavar="SPEC")
     vendor.add_argument("dest", type=Path, metavar="DEST")
     _long(vendor)
@@ -121,7 +125,9 @@ def parser() -> argparse.ArgumentParser:
     dump = command("dump", run_dump, "print a job's IR")
     dump.add_argument("spec", type=Path, metavar="SPEC")
     dump.add_argument("--after", metavar="PASS", help="after this pass")
-    dump.add_argument("--after-all", action="store_true", help="after every pass in turn")
+    dump.add_argument(
+        "--after-all", action="store_true", help="after every pass in turn"
+    )
 
     opt = command("opt", run_opt, "run passes on IR text")
     opt.add_argument("file", help="a .gir file, or - for standard input")
@@ -321,13 +327,13 @@ def run_run(args: argparse.Namespace) -> int:
 
 
 def run_certify(args: argparse.Namespace) -> int:
-    from generator.runtime.run import certify
+    from generator.runtime.certify import certify
 
     return certify(args)
 
 
 def run_bench(args: argparse.Namespace) -> int:
-    from generator.runtime.run import bench
+    from generator.runtime.measure import bench
 
     return bench(args)
 
@@ -428,7 +434,9 @@ def run_list(args: argparse.Namespace) -> int:
 
         for name in archs.names():
             module = archs.module(name)
-            print(f"{name:12} {', '.join(module.MODEL_TYPES):36} {', '.join(module.TASKS)}")
+            print(
+                f"{name:12} {', '.join(module.MODEL_TYPES):36} {', '.join(module.TASKS)}"
+            )
     elif args.what == "passes":
         from generator.passes import PASSES
 

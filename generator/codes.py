@@ -548,8 +548,259 @@ in F32, F16 or BF16.
     ),
 }
 
+
 # The IR, its text form and its verifier, G300-G399. -----------------------------------
-IR: dict[str, Code] = {}
+def _invalid(title: str, text: str) -> Code:
+    """A message of the verifier, which no spec can cause."""
+    return Code(
+        title,
+        f"""
+{text.strip()}
+
+The verifier says this of a job between two passes, or of a `.gir` file. A spec cannot
+cause it. After a pass that is named it is a fault of that pass: report it with what
+`gen dump --after-all SPEC` prints. In a file that was written by hand, mend it there.
+`docs/ir.md` has the grammar and the operations.
+""",
+    )
+
+
+IR: dict[str, Code] = {
+    "G301": Code(
+        "The text is not a job",
+        """
+A `.gir` file breaks the grammar at the place shown, or lacks a line or a plan that every
+job has. `docs/ir.md` has the grammar and an example; `gen dump SPEC` prints one.
+""",
+    ),
+    "G302": Code(
+        "The file of a job cannot be read",
+        """
+It is not there, may not be read, or is not UTF-8. `gen opt` and `gen render` take the
+text that `gen dump` prints, from a file or, as `-`, from standard input.
+""",
+    ),
+    "G305": Code(
+        "There is no pass of this name",
+        """
+The help names those that there are; `gen list passes` says what each does.
+""",
+    ),
+    "G306": Code(
+        "A pass does not take a job of this level",
+        """
+Passes that change what is computed come before the one that groups equal modules. Give
+them in the order of `gen list passes`, or start from an earlier dump.
+""",
+    ),
+    "G307": Code(
+        "Only a shaped job is rendered",
+        """
+Equal modules have to be one before they become classes. Run the passes first:
+`gen opt job.gir | gen render -`.
+""",
+    ),
+    "G310": _invalid(
+        "The job is of no known level", "A job is imported, optimised or shaped."
+    ),
+    "G311": _invalid(
+        "The labels are no labels", "There is at least one, and no two are the same."
+    ),
+    "G312": _invalid(
+        "A dimension is defined twice",
+        "Two dimensions have one symbol, or one name in the model's configuration.",
+    ),
+    "G313": _invalid(
+        "A dimension has an impossible size",
+        "A size is at least 1. A bound is for a dimension that varies from batch to "
+        "batch\nand has no size, and is at least 1.",
+    ),
+    "G314": _invalid("A constant is defined twice", "Two constants have one name."),
+    "G315": _invalid(
+        "The model has no modules",
+        "The last module is the model: there is at least one.",
+    ),
+    "G316": _invalid("A module is defined twice", "Two modules have one name."),
+    "G317": _invalid(
+        "A module is used before it is defined",
+        "An instance names a module that stands after it, or nowhere. Modules stand in "
+        "the\norder of their use, so that none can contain itself.",
+    ),
+    "G318": _invalid(
+        "An instance cannot be counted",
+        "It counts less than one; or it stands for several in a row, or has `{i}` in its "
+        "keys,\nand its name does not end in a number (`blocks.0`); or its depth is "
+        "below 0.",
+    ),
+    "G319": _invalid(
+        "A module is never used", "No instance is of it, and it is not the last."
+    ),
+    "G320": _invalid(
+        "A name stands twice in a module",
+        "Two parameters or instances have one name, or an operation with parameters and "
+        "an\ninstance would be one attribute.",
+    ),
+    "G321": _invalid(
+        "A name cannot be a name in Python",
+        "Values, parameters, instances, dimensions and constants become names in the "
+        "source:\nplain letters, digits and underscores, no keyword, and not `self`.",
+    ),
+    "G322": _invalid(
+        "A value is not defined where it is used",
+        "An operation reads a value that no input and no operation before it gives, or a "
+        "module\nreturns one.",
+    ),
+    "G323": _invalid(
+        "A value is defined twice",
+        "Every value has a name of its own. What stands behind a dot tells `x.2` from `x`.",
+    ),
+    "G324": _invalid("A module returns nothing", "A module gives at least one value."),
+    "G325": _invalid(
+        "A value is never used",
+        "Nothing reads it and the module does not return it: the operation that gives it "
+        "is\nthere for nothing.",
+    ),
+    "G326": _invalid(
+        "A parameter is never read",
+        "No operation of the module has the parameter's name.",
+    ),
+    "G327": _invalid(
+        "An instance is never called", "No operation of the module calls it."
+    ),
+    "G328": _invalid(
+        "A type names an unknown dimension",
+        "The types of values and parameters are made of the model's dimensions.",
+    ),
+    "G329": _invalid(
+        "An attribute names an unknown constant",
+        "`$name` is for a constant of the model.",
+    ),
+    "G330": _invalid(
+        "Attributes are not in order",
+        "They are sorted by name, and each stands once, so that a job has one text.",
+    ),
+    "G331": _invalid(
+        "A parameter is read twice",
+        "Two operations of a module have one name. An instance that is called twice may "
+        "share\nits parameters; two operations may not.",
+    ),
+    "G332": _invalid(
+        "An operation does not fit",
+        "Its operands, its parameters or its attributes are not what it takes. The "
+        "message\nsays which.",
+    ),
+    "G333": _invalid(
+        "A result has another type than is stated",
+        "The type of a result follows from the operands. The message gives both.",
+    ),
+    "G334": _invalid(
+        "A size does not allow the operation",
+        "The types fit, and the sizes of the dimensions do not: a row behind the end of "
+        "a\ntable (also for the longest row of tokens), heads that do not share key "
+        "heads evenly,\nan odd width to rotate, or a dimension in an attribute that has "
+        "no size.",
+    ),
+    "G335": _invalid(
+        "A call is of no instance", "The module has no instance of the name called."
+    ),
+    "G336": _invalid(
+        "A call and a count do not agree",
+        "`repeat` is for an instance that stands for several, `call` for a single one.",
+    ),
+    "G337": _invalid(
+        "A call has too few or too many operands",
+        "It gives one value for each input of the module.",
+    ),
+    "G338": _invalid(
+        "An operand of a call has the wrong type",
+        "It is not what the module's input says, or dimensions that vary would be two "
+        "things\nat once, or a value that may be missing stands where one has to be.",
+    ),
+    "G339": _invalid(
+        "A repeated module changes the type",
+        "What one gives is the first operand of the next, so they are of one type.",
+    ),
+    "G340": _invalid(
+        "The model does not take what the data gives",
+        "Texts give `ids`, perhaps `types`, and `mask`; images give `pixels`. Their "
+        "types,\nthe longest row and the size of the images agree with the model's "
+        "inputs.",
+    ),
+    "G341": _invalid(
+        "The model does not return the logits",
+        "It returns one value of type `f32[B,K]`, with as many columns as there are "
+        "labels.",
+    ),
+    "G350": _invalid(
+        "A tensor of the checkpoint is listed twice", "Each key stands once."
+    ),
+    "G351": _invalid(
+        "A parameter's shape has no size",
+        "A dimension in it varies from batch to batch, or is unknown.",
+    ),
+    "G352": _invalid(
+        "Two parameters of the model have one path",
+        "Instances that stand for several overlap with others.",
+    ),
+    "G353": _invalid(
+        "A part of a parameter is initialised or tied",
+        "A parameter is new as a whole, tied as a whole, or made of tensors of the "
+        "checkpoint.",
+    ),
+    "G354": _invalid(
+        "A parameter's source does not fit together",
+        "A tensor is not there, or the shapes cannot be joined, cut or added.",
+    ),
+    "G355": _invalid(
+        "A parameter's source has another shape",
+        "What the source gives is not of the parameter's shape.",
+    ),
+    "G356": _invalid(
+        "A tensor is neither used nor named unused",
+        "Every tensor of the checkpoint is accounted for: a parameter reads it, or an "
+        "`unused`\nline says why none does.",
+    ),
+    "G357": _invalid(
+        "A tensor is named unused wrongly",
+        "A parameter reads it, or it is named twice.",
+    ),
+    "G358": _invalid(
+        "A tensor is used twice",
+        "Two parameters read it, or one reads all of it twice. A parameter that shares "
+        "its\nvalue with another is tied to it.",
+    ),
+    "G359": _invalid(
+        "An unused tensor is not there", "The checkpoint has no tensor of that key."
+    ),
+    "G360": _invalid(
+        "What is frozen is no part of the model",
+        "A path under `frozen` names a module or a parameter of the state dict.",
+    ),
+    "G361": _invalid(
+        "A source names a parameter before a pass",
+        "`old` is for the weight map of a pass, and no parameter of a job comes from one.",
+    ),
+    "G362": _invalid(
+        "A parameter is tied to a tied one",
+        "A tie names the parameter that has the value.",
+    ),
+    "G363": _invalid(
+        "A parameter is read from a tensor of integers",
+        "Parameters are made of tensors in F64, F32, F16 or BF16.",
+    ),
+    "G370": _invalid(
+        "A module stands twice before grouping",
+        "Until equal modules are grouped, every instance has a module of its own.",
+    ),
+    "G371": _invalid(
+        "A module's name cannot name a class",
+        "Modules become classes: plain letters, digits and underscores, and no keyword.",
+    ),
+    "G372": _invalid(
+        "Two modules are equal and not grouped",
+        "In a shaped job they are one, which is used twice.",
+    ),
+}
 
 # Build, check, seals and vendoring, G400-G499. ----------------------------------------
 BUILD: dict[str, Code] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -19,6 +20,7 @@ BESIDE: Mapping[str, tuple[int, str]] = {
     "Namespace": (STDLIB, "from argparse"),
     "math": (STDLIB, "import math"),
     "multiprocessing": (STDLIB, "import multiprocessing"),
+    "shutil": (STDLIB, "import shutil"),
     "os": (STDLIB, "import os"),
     "resource": (STDLIB, "import resource"),
     "statistics": (STDLIB, "import statistics"),
@@ -26,7 +28,6 @@ BESIDE: Mapping[str, tuple[int, str]] = {
     "time": (STDLIB, "import time"),
     "defaultdict": (STDLIB, "from collections"),
     "Callable": (STDLIB, "from collections.abc"),
-    "redirect_stderr": (STDLIB, "from contextlib"),
     "StringIO": (STDLIB, "from io"),
     "product": (STDLIB, "from itertools"),
     "TemporaryDirectory": (STDLIB, "from tempfile"),
@@ -35,16 +36,20 @@ BESIDE: Mapping[str, tuple[int, str]] = {
     "AdamW": (INSTALLED, "from torch.optim"),
     "LambdaLR": (INSTALLED, "from torch.optim.lr_scheduler"),
     "load_pretrained": (OWN, "from .model"),
+    "Predictor": (OWN, "from .predict"),
     **{
         name: (OWN, "from .data")
         for name in (
             "MAX_TOKENS",
             "PAD",
-            "Batch",
+            "Quarantine",
+            "Row",
             "Split",
             "batch_of",
             "epoch_order",
-            "load_splits",
+            "read",
+            "split_of",
+            "tokenizer",
         )
     },
     **{
@@ -70,11 +75,9 @@ class BenchView:
     program: str
     imports: tuple[tuple[str, ...], ...]  # code: lines by section
     # Prose of the docstring
-    default_doc: str
-    best_doc: str
-    preparing: str
+    about: str
     of_tokens: str
-    without_padding: str
+    floor: str
     forward_formula: str
     backward_formula: str
     memory_doc: str
@@ -94,7 +97,6 @@ class BenchView:
     criterion: str  # code
     step_argument: str  # code
     model: str  # code: what a step is given
-    inputs: str  # code
     compile: bool
     cuda: bool
     bf16: bool
@@ -109,13 +111,21 @@ class BenchView:
     product_options: str  # code
     # transformers' side
     auto: str  # code
-    processor: str  # code
+    imported: str  # code: transformers' classes
     processor_arguments: str  # code
     outputs: int
     no_dropout: bool
     attention_dropout: float
-    names: str  # code
-    given: str  # code
+    types: bool
+    pair: bool
+    features: str  # code: what transformers pads
+    texts: str  # code
+    texts_given: str  # code
+    types_asked: str  # code
+    field: str  # code: of a Row
+    text_type: str  # code
+    joined: str  # code: the texts of some rows as one
+    strategy: str  # code
     cold_row: str  # code: what predict is given
 
 
@@ -129,28 +139,23 @@ def bench_view(job: Job) -> BenchView:
     plan = job.data.inputs
     text = isinstance(plan, TextPlan)
     types = text and plan.token_types
+    pair = text and len(plan.columns) == 2
     cuda, bf16 = job.target.device == "cuda", job.target.precision == "bf16"
     consts = job.model.constants
     dropouts = [v for name, v in consts.items() if name.endswith("dropout")]
     criterion = "make_criterion(split)" if recipe.weighted else recipe.criterion
-    processor = "AutoTokenizer" if text else "AutoImageProcessor"
+    auto = (
+        "AutoModelForSequenceClassification"
+        if text
+        else "AutoModelForImageClassification"
+    )
     view = BenchView(
         package=job.name,
         program=f"python -m {job.name}.bench",
         imports=(),
-        default_doc=(
-            "rows in random order, and the attention dropout of the checkpoint"
-            if text
-            else "the attention dropout of the checkpoint"
-        ),
-        best_doc=", ".join(
-            ["rows grouped by length"] * text
-            + ["the attention dropout of this job"]
-            + ["bf16"] * bf16
-        ),
-        preparing="tokenising" if text else "decoding",
+        about=_about(text, bf16),
         of_tokens=" of T tokens" if text else "",
-        without_padding=", padding left out," if text else "",
+        floor=_floor(text),
         forward_formula=formula(cost.forward),
         backward_formula=formula(cost.backward),
         memory_doc="" if cuda else "; Python, torch and the rows count too",
@@ -170,9 +175,12 @@ def bench_view(job: Job) -> BenchView:
         ),
         weights_else="" if recipe.weights_required else recipe.weights,
         criterion=criterion,
-        step_argument="[batch]" if recipe.accumulate > 1 else "batch",
+        step_argument=(
+            "[batch_of(split, some)]"
+            if recipe.accumulate > 1
+            else "batch_of(split, some)"
+        ),
         model=recipe.forward,
-        inputs="inputs" if cuda else "batch.inputs",
         compile=recipe.compile,
         cuda=cuda,
         bf16=bf16,
@@ -186,25 +194,70 @@ def bench_view(job: Job) -> BenchView:
         product_size=8192 if cuda else 2048,
         product_options=(", device=DEVICE" if cuda else "")
         + (", dtype=torch.bfloat16" if bf16 else ""),
-        auto=(
-            "AutoModelForSequenceClassification"
-            if text
-            else "AutoModelForImageClassification"
-        ),
-        processor=processor,
+        auto=auto,
+        imported=f"AutoConfig, {auto}" + ", AutoTokenizer" * text,
         processor_arguments=_processor_arguments(job),
         outputs=len(job.labels),
         no_dropout=not any(dropouts),
         attention_dropout=float(consts.get("attention_dropout", 0.0)),
-        names="ids, types" if types else "ids",
-        given=(
-            '{"input_ids": ids, "attention_mask": mask'
-            + (', "token_type_ids": types}' if types else "}")
+        types=types,
+        pair=pair,
+        features=(
+            '{"input_ids": [ids[i] for i in some]'
+            + (', "token_type_ids": [kinds[i] for i in some]}' if types else "}")
         ),
+        texts=(
+            "map(list, zip(*(rows[i].text for i in some)))"
+            if pair
+            else "[rows[i].text for i in some]"
+        ),
+        types_asked=', "return_token_type_ids": True' if types else "",
+        texts_given="*texts" if pair else "texts",
+        field="text" if text else "image",
+        text_type="tuple[str, str]" if pair else "str",
+        joined=(
+            '(" ".join(a for a, _ in some), " ".join(b for _, b in some))'
+            if pair
+            else '" ".join(some)'
+        ),
+        strategy=', strategy="longest_first"' if pair else "",
         cold_row=_cold_row(job),
     )
     body = fill("partials/bench_body.j2", view)
     return replace(view, imports=data.imports(body, BESIDE))
+
+
+def _about(text: bool, bf16: bool) -> str:
+    unasked = ["rows in random order"] * text
+    unasked += ["the attention dropout of the checkpoint"] + ["fp32"] * bf16
+    best = ["rows grouped by length"] * text
+    best += ["the attention dropout of this job"] + ["bf16"] * bf16
+    return _paragraph(
+        "Every round takes some batches of an epoch"
+        + (", short and long ones alike," if text else "")
+        + " and gives their rows to each contender in turn. `transformers, defaults` is "
+        f"what its Trainer does unasked: {' and '.join(unasked)}. `transformers, best` "
+        f"has {' and '.join(best)}. All have the fused AdamW, clipping, a schedule, the "
+        "same other dropout, as many rows in a batch and as many threads. "
+        + (
+            "Training starts from token ids, prediction from texts."
+            if text
+            else "Images are decoded in all of it."
+        )
+    )
+
+
+def _floor(text: bool) -> str:
+    return _paragraph(
+        "The floor is the time that they take"
+        + (", without padding," if text else "")
+        + " at the rate of a large product, which is measured between the rounds. Medians "
+        "are printed, with the quartiles in brackets."
+    )
+
+
+def _paragraph(words: str) -> str:
+    return textwrap.fill(words, 88, break_on_hyphens=False)
 
 
 def formula(flops: Flops) -> str:
@@ -256,4 +309,4 @@ def _cold_row(job: Job) -> str:
     if isinstance(plan, TextPlan):
         inside = ", ".join(f'{py(column)}: "A few words."' for column in plan.columns)
         return "{" + inside + "}"
-    return "{" + f"{py(plan.column)}: str(split.images[0].resolve())" + "}"
+    return "{" + f"{py(plan.column)}: str(Path(rows[0].image).resolve())" + "}"

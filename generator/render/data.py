@@ -90,9 +90,7 @@ class DataView:
     imports: tuple[tuple[str, ...], ...]  # code: lines by section
     files: tuple[DataFile, ...]
     fractions: tuple[Part, ...]
-    read_beside: tuple[
-        str, ...
-    ]  # splits with a file, where others are taken from train
+    read_beside: tuple[str, ...]  # files besides the one that is split
     seed: int
     seed_of: str  # prose
     # Rows

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -34,7 +35,7 @@ def bench(args: argparse.Namespace) -> int:
         print(json.dumps({"name": ready.name, **found}, indent=1))
     elif not args.quiet:
         print(tables.bench_words(found))
-        terminal.show(tables.bench(found))
+        terminal.show(tables.bench(found, narrow=True))
     return 0
 
 
@@ -48,8 +49,6 @@ def measure(ready: Ready, options: list[str], quiet: bool = False) -> dict[str, 
         if quiet:
             arguments.append("--quiet")
         ended = ready.programs.module("bench", *arguments, *options, output="drop")
-        if ended.stopped:
-            raise KeyboardInterrupt
         if ended.code or not path.is_file():
             raise fail(
                 "G512",
@@ -59,7 +58,7 @@ def measure(ready: Ready, options: list[str], quiet: bool = False) -> dict[str, 
         return json.loads(path.read_bytes())
 
 
-def short(ready: Ready, training: dict[str, Any]) -> list[str]:
+def short(ready: Ready, training: Mapping[str, Any]) -> list[str]:
     """Options for a bench of about a minute, by how fast this job trained here."""
     plan = ready.plan.compiled.job.train
     each = training["seconds"] / max(1, training["examples"])

@@ -12,7 +12,10 @@ from generator.runtime.tables import called, score_name
 # Stand-ins in matplotlib's output for the page's own colours, and what they become.
 INK, FAINT, FIRST, SECOND = "#010203", "#040506", "#070809", "#0a0b0c"
 VARIABLES = {INK: "--ink", FAINT: "--line", FIRST: "--first", SECOND: "--second"}
-SIZE = (4.6, 2.8)  # inches of 72 points: as wide as a phone shows without shrinking much
+SIZE = (
+    4.6,
+    2.8,
+)  # inches of 72 points: as wide as a phone shows without shrinking much
 
 
 def curves(
@@ -49,7 +52,9 @@ def _score(
 ) -> tuple[str, str]:
     figure, axes = _axes(name)
     axes.plot(at, values, color=SECOND, marker="o", markersize=4, label="validation")
-    axes.axhline(test, color=FIRST, linewidth=1, linestyle="--", label="test, at the end")
+    axes.axhline(
+        test, color=FIRST, linewidth=1, linestyle="--", label="test, at the end"
+    )
     axes.set_xlim(left=0)
     axes.legend(frameon=False, labelcolor=INK)
     return _svg(figure, "score"), f"{name} on the validation rows over the steps."

@@ -18,9 +18,7 @@ import resource
 import sys
 
 
-def main(
-    package: str, inputs: list[tuple[str, list[int]]], frozen: list[str]
-) -> None:
+def main(package: str, inputs: list[tuple[str, list[int]]], frozen: list[str]) -> None:
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 

@@ -29,8 +29,7 @@ class Ended:
 
     code: int  # as a shell gives it: 128 and the number for a signal
     output: str  # its standard output, where that was kept
-    said: str  # the end of its standard error, where that was kept quiet
-    stopped: int  # the signal that this process was sent meanwhile; 0 if none
+    stopped: bool  # whether a signal came meanwhile
 
 
 @dataclass(frozen=True)
@@ -42,13 +41,24 @@ class Programs:
     quiet: bool = False  # what a program says is shown only if it fails
 
     def module(
-        self, module: str, *arguments: str | Path, output: Output = "pass"
+        self,
+        module: str,
+        *arguments: str | Path,
+        output: Output = "pass",
+        saves: bool = False,
     ) -> Ended:
         """`python -m name.module arguments`."""
-        return self.python("-m", f"{self.name}.{module}", *arguments, output=output)
+        named = ("-m", f"{self.name}.{module}")
+        return self.python(*named, *arguments, output=output, saves=saves)
 
-    def python(self, *arguments: str | Path, output: Output = "pass") -> Ended:
-        """Python with these arguments, where the package can be imported."""
+    def python(
+        self, *arguments: str | Path, output: Output = "pass", saves: bool = False
+    ) -> Ended:
+        """Python with these arguments, where the package can be imported.
+
+        KeyboardInterrupt once it has ended where a signal came meanwhile, unless it
+        `saves`: then its exit code says what became of that.
+        """
         command = [sys.executable, *map(str, arguments)]
         environment = self.environment(os.environ)
         with _errors(self.quiet) as errors:
@@ -68,15 +78,12 @@ class Programs:
             if errors is not None:
                 errors.seek(0)
                 said = errors.read().decode(errors="replace")[-TAIL:]
+        if signals and not saves:
+            raise KeyboardInterrupt
         code = child.returncode
         if code and said:
             sys.stderr.write(said)
-        return Ended(
-            code if code >= 0 else 128 - code,
-            kept or "",
-            said,
-            signals[0] if signals else 0,
-        )
+        return Ended(code if code >= 0 else 128 - code, kept or "", bool(signals))
 
     def environment(self, outer: Mapping[str, str]) -> dict[str, str]:
         """Variables of the process: the package is found, and nothing of the folder
@@ -87,6 +94,7 @@ class Programs:
             "PYTHONPATH": os.pathsep.join(p for p in path if p),
             "PYTHONSAFEPATH": "1",
             "HF_HUB_OFFLINE": "1",
+            "HF_HUB_DISABLE_PROGRESS_BARS": "1",  # those of loading a small file
         }
 
 

@@ -71,7 +71,9 @@ def make(figures: Mapping[str, Any], work: Path) -> Page:
     test = figures["test"]
     steps = list(all_figures.read_steps(work))
     sections = [
-        Section("Result", tables=_there(tables.scores(figures), tables.by_label(figures))),
+        Section(
+            "Result", tables=_there(tables.scores(figures), tables.by_label(figures))
+        ),
         Section(
             "Training",
             plots=tuple(curves(steps, figures)),
@@ -90,7 +92,9 @@ def make(figures: Mapping[str, Any], work: Path) -> Page:
     ]
     if figures["bench"] is not None:
         words = tables.bench_words(figures["bench"])
-        sections.append(Section("Speed", words, (), tuple(tables.bench(figures["bench"]))))
+        sections.append(
+            Section("Speed", words, (), tuple(tables.bench(figures["bench"])))
+        )
     sections += [
         Section("Predicted and measured", tables=(tables.predicted(figures),)),
         Section(

@@ -45,7 +45,7 @@ class Table:
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """"text" or "number" for each column."""
+        """ "text" or "number" for each column."""
         return tuple(
             "text" if i < self.words or name in WORDS else "number"
             for i, name in enumerate(self.head)
@@ -63,14 +63,15 @@ class Table:
     def cells(self) -> tuple[Row, ...]:
         found = []
         for n, row in enumerate(self.rows):
-            heat = [None, *(f"{0.6 * h:.2f}" for h in self.heat[n])] if self.heat else ()
+            heat = (
+                [None, *(f"{0.6 * h:.2f}" for h in self.heat[n])] if self.heat else ()
+            )
             cells = tuple(
                 Cell(value, kind, heat[i] if heat else None)
                 for i, (value, kind) in enumerate(zip(row, self.kinds, strict=True))
             )
             found.append(Row(cells, n in self.bad))
         return tuple(found)
-
 
 
 # ---------------------------------------------------------------------------- figures
@@ -85,7 +86,7 @@ def share(value: float) -> str:
 
 
 def mib(value: float) -> str:
-    return f"{value / 2**20:,.0f} MiB"
+    return f"{value / 2**20:,.{0 if value >= 10 * 2**20 else 2}f} MiB"
 
 
 def seconds(value: float) -> str:
@@ -204,24 +205,31 @@ def certificate(found: Sequence[Mapping[str, Any]]) -> Table:
     return Table("Certificate", head, tuple(rows), bad=bad)
 
 
-def bench(found: Mapping[str, Any]) -> list[Table]:
-    """What bench.py measured: a table a kind of work, and the cold starts."""
+def rate(figures: Mapping[str, float]) -> str:
+    return spread(figures, ",.0f" if figures["median"] >= 1000 else ",.1f")
+
+
+def bench(found: Mapping[str, Any], *, narrow: bool = False) -> list[Table]:
+    """What bench.py measured: a table a kind of work, and the cold starts.
+
+    `narrow` leaves out columns, so that a terminal shows the rest on a line.
+    """
     tables = []
     for kind, title in KINDS.items():
         if kind not in found:
             continue
         contenders = found[kind]
-        tokens = any("tokens_per_s" in f for f in contenders.values())
+        tokens = any("tokens_per_s" in f for f in contenders.values()) and not narrow
         against = any("ours_is_faster" in f for f in contenders.values())
         head = ["", "examples/s"]
         head += ["tokens/s", "padding"] * tokens
         head += ["of the floor", "peak memory"] + ["ours is faster"] * against
         rows = []
         for name, f in contenders.items():
-            row = [name, spread(f["examples_per_s"])]
+            row = [name, rate(f["examples_per_s"])]
             if tokens:
-                row += [spread(f["tokens_per_s"], ",.0f"), share(f["padding"])]
-            row.append(spread(f["of_floor"], ".0%"))
+                row += [rate(f["tokens_per_s"]), share(f["padding"])]
+            row.append(f"{f['of_floor']['median']:.0%}")
             row.append(mib(f["peak_bytes"]) if f["peak_bytes"] else "")
             if against:
                 faster = f.get("ours_is_faster")
@@ -231,7 +239,9 @@ def bench(found: Mapping[str, Any]) -> list[Table]:
     if "cold_start_s" in found:
         rows = [(n, spread(s, ".2f")) for n, s in found["cold_start_s"].items()]
         if "cold_start_of_theirs" in found:
-            rows.append(("ours over theirs", spread(found["cold_start_of_theirs"], ".2f")))
+            rows.append(
+                ("ours over theirs", spread(found["cold_start_of_theirs"], ".2f"))
+            )
         head = ("process start to first prediction", "s")
         tables.append(Table("Cold start", head, tuple(rows)))
     return tables

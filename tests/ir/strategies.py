@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from hypothesis import strategies as st
 
 from generator.ir.dims import DTYPES, Dim, Type, dim, number
@@ -39,7 +41,7 @@ texts = st.text(st.characters(codec=None), max_size=12) | st.sampled_from(
 )
 floats = st.floats(allow_nan=False)
 NAMES = ("B", "T", "C", "H", "D", "N", "inf", "e1", "x_2")
-symbols = st.sampled_from(NAMES)
+symbols: st.SearchStrategy[str] = st.sampled_from(NAMES)
 # Values, modules and operations; some look like numbers and words of the language.
 words = st.sampled_from(
     ["q", "x", "inf", "nan", "count", "depth", "tensor", "B_1", "f32", "labels", "gir"]
@@ -55,7 +57,7 @@ terms = st.tuples(
 )
 
 
-def _sum(parts: list[tuple[tuple[str, ...], int]]) -> Dim:
+def _sum(parts: Sequence[tuple[tuple[str, ...], int]]) -> Dim:
     total = Dim(())
     for names, n in parts:
         term = number(n)

@@ -4,6 +4,7 @@ against transformers, and what it makes of a job beside its operations."""
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,10 +14,10 @@ from transformers import BertConfig, LlamaConfig
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
-import generator.runtime.interpret as interpret
 from generator.ir.job import Job, parameters
 from generator.ir.ops import ACTIVATIONS, OPS, ROPE_KINDS
 from generator.ir.text import parse_job
+from generator.runtime import interpret
 from generator.runtime.interpret import OPERATIONS, load, run, trace
 from tests.ir.samples import bert_config, bert_headers, job_from
 from tests.oracle import assert_parity, job_of, lifted, saved, tiny, without_prefix
@@ -45,9 +46,9 @@ def tensors_of(job: Job) -> dict[str, Tensor]:
     }
 
 
-def evaluate(kind: str, *operands: Tensor | None, params=None, **attrs):
+def evaluate(op: str, /, *operands: Tensor | None, params=None, **attrs) -> Any:
     here = interpret._Here(params or {}, attrs, F64, torch.device("cpu"))
-    results = OPERATIONS[kind](here, *operands)
+    results = OPERATIONS[op](here, *operands)
     return results[0] if len(results) == 1 else results
 
 
@@ -272,7 +273,9 @@ def test_rotation_turns_pairs():
     close(turned.norm(dim=-1), x[0, 0].norm(dim=-1))
     close((turned[3] * turned[5]).sum(), (turned[6] * turned[8]).sum())
     # Pair (i, i + D/2) as a complex number, times e^(i angle).
-    angles = torch.arange(9, dtype=F64)[:, None] * 100.0 ** (-torch.arange(4) / 4)
+    angles = torch.arange(9, dtype=F64)[:, None] * 100.0 ** (
+        -torch.arange(4, dtype=F64) / 4
+    )
     z = torch.complex(x[0, 0, :, :4], x[0, 0, :, 4:]) * torch.polar(
         torch.ones_like(angles), angles
     )

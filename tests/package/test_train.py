@@ -26,7 +26,7 @@ from safetensors import safe_open
 from torch import nn
 from train_support import LABELS, formatted, tiny_job, train_module
 
-from generator.ir.job import DECAYED, Job, parameters
+from generator.ir.job import DECAYED, parameters
 from generator.render import train as render_train
 
 SAVING: dict[str, Any] = {"save_every": 5, "evaluate_every": 7}  # of 24 steps
@@ -77,15 +77,22 @@ def test_every_combination_is_clean_source(tmp_path: Path) -> None:
         ast.parse(source)
         assert black.format_str(source, mode=black.Mode()) == source
         assert "{{" not in source and "{%" not in source
-        support.write_package(tmp_path, tiny_job(**settings), f"package_{number}")
-    files = sorted(map(str, tmp_path.glob("*/train.py")))
-    ruff = [sys.executable, "-m", "ruff", "check", "--isolated", "--no-cache", *files]
-    done = subprocess.run(ruff, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+        (tmp_path / f"train_{number}.py").write_text(source)
+    check(tmp_path, "ruff", "check", "--isolated", "--no-cache")
+
+
+def test_every_combination_has_sound_types(tmp_path: Path) -> None:
     if not importlib.util.find_spec("pyright"):
         pytest.skip("pyright is not installed")
-    pyright = [sys.executable, "-m", "pyright", "--pythonpath", sys.executable, *files]
-    done = subprocess.run(pyright, capture_output=True, text=True, check=False)
+    for number, settings in enumerate(variants(12, seed=2)):
+        support.write_package(tmp_path, tiny_job(**settings), f"package_{number}")
+    check(tmp_path, "pyright", "--pythonpath", sys.executable)
+
+
+def check(folder: Path, tool: str, *options: str) -> None:
+    files = sorted(map(str, folder.glob("**/train*.py")))
+    command = [sys.executable, "-m", tool, *options, *files]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -680,6 +687,15 @@ def test_other_tasks_train(task: str, tmp_path: Path) -> None:
     assert losses[-1] < losses[0]
 
 
+def test_a_full_disk_costs_no_checkpoint(package: Path) -> None:
+    hook = functools.partial(support.full_disk_at, 7)
+    assert support.run(package, "--work", "full", hook=hook) == 1
+    (path,) = (package / "full" / "checkpoints").glob("*.safetensors")
+    assert path.name == "000000005.safetensors"
+    assert support.run(package, "--work", "full", "--resume") == 0
+    check_equals_whole(package, "full")
+
+
 def kill_and_resume(folder: Path, work: str, hook: support.Hook) -> None:
     (folder / "rows").unlink(missing_ok=True)
     assert support.run(folder, "--work", work, hook=hook) == -signal.SIGKILL
@@ -713,5 +729,33 @@ def test_killed_anywhere(number: int, package: Path) -> None:
     kill_and_resume(package, f"anywhere-{number}", hook)
 
 
-def test_the_job_is_a_job() -> None:
-    assert isinstance(tiny_job(), Job)
+@pytest.mark.parametrize("recipe", [{}, {"batch": 0, "batch_tokens": 64}])
+def test_a_whole_package_resumes_as_it_was(
+    recipe: dict[str, int], tmp_path: Path
+) -> None:
+    """With the data.py and the model.py that are generated too."""
+    from data_support import some_texts, write_csv
+    from transformers import BertConfig
+    from whole_support import whole
+
+    config = BertConfig(
+        vocab_size=14,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=48,
+        max_position_embeddings=16,
+    )
+    made = whole(tmp_path, config, recipe={"epochs": 2, "save_every": 4, **recipe})
+    for name, count in (("train", 60), ("valid", 20), ("test", 20)):
+        texts = some_texts(count)
+        labels = ["yes" if "a" in text else "no" for text in texts]
+        rows = zip([f"{name} {t}" for t in texts], labels, strict=True)
+        write_csv(tmp_path / f"{name}.csv", [("text", "label"), *rows])
+    weights = ("--weights", str(made.weights / "model.safetensors"))
+    run = functools.partial(support.run, tmp_path, *weights, name=made.job.name)
+    assert run("--work", "whole") == 0, (tmp_path / "log").read_text()
+    hook = functools.partial(support.kill_after, 7, 0.0)
+    assert run("--work", "killed", hook=hook) == -signal.SIGKILL
+    assert run("--work", "killed", "--resume") == 0, (tmp_path / "log").read_text()
+    check_equals_whole(tmp_path, "killed")

@@ -384,22 +384,22 @@ def server() -> Any:
     return context
 
 
-def start(folder: Path, *argv: str, hook: Hook | None = None) -> Any:
+def start(folder: Path, *argv: str, hook: Hook | None = None, name: str = NAME) -> Any:
     """train.py in a process of its own; what it says goes to `folder`/log."""
-    process = server().Process(target=_child, args=(str(folder), argv, hook))
+    process = server().Process(target=_child, args=(str(folder), name, argv, hook))
     process.start()
     return process
 
 
-def run(folder: Path, *argv: str, hook: Hook | None = None) -> int:
+def run(folder: Path, *argv: str, hook: Hook | None = None, name: str = NAME) -> int:
     """The exit code of train.py; the negative of a signal's number, if it was killed."""
-    process = start(folder, *argv, hook=hook)
+    process = start(folder, *argv, hook=hook, name=name)
     process.join(120)
     assert process.exitcode is not None, "train.py hangs"
     return process.exitcode
 
 
-def _child(folder: str, argv: tuple[str, ...], hook: Hook | None) -> None:
+def _child(folder: str, name: str, argv: tuple[str, ...], hook: Hook | None) -> None:
     import torch
 
     torch.set_num_threads(1)
@@ -408,7 +408,7 @@ def _child(folder: str, argv: tuple[str, ...], hook: Hook | None) -> None:
     os.dup2(log, 1)
     os.dup2(log, 2)
     sys.path.insert(0, folder)
-    train = importlib.import_module(f"{NAME}.train")
+    train = importlib.import_module(f"{name}.train")
     record_rows(train)
     if hook:
         hook(train)
@@ -506,6 +506,16 @@ def signal_at(steps: int, number: int, train: Any) -> None:
 
 def sleep_at(steps: int, train: Any) -> None:
     at_step(steps, lambda: time.sleep(60), train)
+
+
+def full_disk_at(steps: int, train: Any) -> None:
+    """No file can grow beyond what a checkpoint needs, from a step on."""
+    import resource
+
+    def full() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
+
+    at_step(steps, full, train)
 
 
 def at_step(steps: int, act: Callable[[], None], train: Any) -> None:

@@ -35,7 +35,7 @@ RENDERERS = {
     "bench": bench,
     "test_model": certificate,
 }
-WORDS = "a fine dull film plot the best worst of year".split()
+WORDS = ["a", "fine", "dull", "film", "plot", "the", "best", "worst", "of", "year"]
 _numbers = itertools.count()
 
 
@@ -73,9 +73,14 @@ def whole(
     compile: bool = False,
     recipe: Mapping[str, Any] | None = None,
     frozen: tuple[str, ...] = (),
+    tidy: Sequence[str] = (),
     **request: Any,
 ) -> Whole:
-    """Everything of a job; `bare` has the checkpoint be of the backbone alone."""
+    """Everything of a job; `bare` has the checkpoint be of the backbone alone.
+
+    `tidy` names the files that are formatted as `gen build` formats them, which takes
+    longer than all the rest.
+    """
     oracle, card, tensors = tiny(config, labels)
     tensors = {k: t.float() for k, t in saved(oracle)[1].items()}
     if bare:
@@ -94,7 +99,7 @@ def whole(
         job,
         name=f"whole_{next(_numbers)}",
         data=plan,
-        train=replace(job.train, batch=4, **(recipe or {})),
+        train=replace(job.train, **{"batch": 4, **(recipe or {})}),
         target=TargetPlan(device, precision, compile),
         frozen=frozen,
     )
@@ -103,7 +108,7 @@ def whole(
     weights.mkdir(parents=True)
     save_file(tensors, weights / "model.safetensors", {"format": "pt"})
     (weights / "config.json").write_text(json.dumps(card))
-    package = write(folder, job)
+    package = write(folder, job, tidy)
     inputs = job.data.inputs
     if isinstance(inputs, TextPlan):
         words = tokenizer(inputs.pad_id)
@@ -118,13 +123,16 @@ def whole(
     return Whole(job, package, weights)
 
 
-def write(folder: Path, job: Job) -> Path:
-    """The sources of a package, formatted, in a folder that can be imported from."""
+def write(folder: Path, job: Job, tidy: Sequence[str] = ()) -> Path:
+    """The sources of a package, in a folder that can be imported from."""
     package = folder / job.name
     package.mkdir()
     (package / "__init__.py").touch()
     for name, renderer in RENDERERS.items():
-        (package / f"{name}.py").write_text(formatted(renderer.render(job)))
+        source = renderer.render(job)
+        (package / f"{name}.py").write_text(
+            formatted(source) if name in tidy else source
+        )
     if str(folder) not in sys.path:
         sys.path.append(str(folder))
     return package

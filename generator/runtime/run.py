@@ -1,0 +1,297 @@
+"""`gen run`: build, train, test, certify, bench and report a job.
+
+Each stage is a program of the package, run as a user would. What it writes lies in the
+work folder; nothing but `--record` changes the facts or the package.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from generator.errors import Diagnostic, GenError, fail, render_diagnostics
+from generator.runtime import build as building
+from generator.runtime import certify, figures, measure, report, tables, terminal
+from generator.runtime.files import write_if_changed
+from generator.runtime.programs import Ended, shown
+from generator.runtime.ready import Ready, device_at_hand, need, prepare, probe
+from generator.runtime.state import Stages
+
+RESULT, CERTIFICATE, BENCH, RUN = (
+    "result.json",
+    "certificate.json",
+    "bench.json",
+    "run.json",
+)
+STOPPED, GAVE_UP = 75, 76  # exit codes of train.py
+
+
+def run(args: argparse.Namespace) -> int:
+    """The command. 0; 1 where a check fails or a stage does; or train.py's own code."""
+    if args.resume and args.fresh:
+        raise fail(
+            "G506",
+            "--resume goes on with a run and --fresh drops it: both cannot be meant",
+            help="choose one of the two",
+        )
+    need("matplotlib", "rich")
+    told = Told(args)
+    ready = prepare(args)
+    stages = Stages(ready.work, ready.key(), args.resume)
+    found: dict[str, Any] = figures.job_figures(ready.plan)
+    told.stage(f"{ready.plan.folder}: {_built(ready)}")
+    with stages.timed("count"):
+        counted = probe(ready)
+        device_at_hand(ready, counted)
+
+    ended = train(ready, stages, args, told)
+    if ended is not None and ended.code:
+        return not_trained(ready, ended, args)
+    found |= figures.training_figures(ready.work)
+
+    found["certificate"] = certificate(ready, stages, told)
+    benched, bench_failed = None, False
+    if not args.no_bench:
+        benched, bench_failed = bench(ready, stages, found["training"], args, told)
+    found["bench"] = benched
+    found["counted"] = counted
+    found["environment"] = figures.environment(counted or {})
+    found["seconds"] = stages.seconds
+
+    holds = certify.holds(found["certificate"])
+    found["recorded"] = []
+    if args.record:
+        found["recorded"] = record(ready, found, args.out, holds and not bench_failed)
+    found["hashes"] = figures.hashes(ready)
+    found["report"] = report.write(found, ready.work)
+    data = json.dumps(found, indent=1).encode() + b"\n"
+    write_if_changed(ready.work / RUN, data)
+    if args.json:
+        sys.stdout.write(data.decode())
+    elif not args.quiet:
+        summary(found)
+    return 0 if holds and not bench_failed else 1
+
+
+class Told:
+    """Says on standard error which stage begins; nothing where that is not wanted."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self.silent = args.quiet or args.json
+
+    def stage(self, words: str) -> None:
+        if not self.silent:
+            print(words, file=sys.stderr, flush=True)
+
+
+def _built(ready: Ready) -> str:
+    written = len(ready.built.written)
+    return f"{written} files written" if written else "current"
+
+
+# ----------------------------------------------------------------------------- stages
+
+
+def train(
+    ready: Ready, stages: Stages, args: argparse.Namespace, told: Told
+) -> Ended | None:
+    """Train and test by train.py, which decides what becomes of an earlier run there.
+
+    None where the run was finished already. Its standard output is left out: what it
+    says at the end stands in result.json.
+    """
+    if stages.finished("train", ready.work / RESULT):
+        told.stage("train: finished before")
+        return None
+    told.stage("train")
+    flags = [
+        f"--{name}" for name in ("resume", "fresh", "quiet") if getattr(args, name)
+    ]
+    with stages.timed("train"):
+        ended = ready.programs.module(
+            "train",
+            *("--root", ready.root, "--work", ready.work, "--weights", ready.weights),
+            *flags,
+            output="drop",
+            saves=True,
+        )
+    if not ended.code:
+        stages.finish("train")
+    return ended
+
+
+def not_trained(ready: Ready, ended: Ended, args: argparse.Namespace) -> int:
+    """Say why there is no trained model, and what to do; train.py's exit code."""
+    again = [a for a in _command(args) if a not in ("--resume", "--fresh")]
+    code = ended.code
+    if code == STOPPED:
+        what = Diagnostic(
+            "G507",
+            f"training was stopped, and everything that it needs to go on is in "
+            f"{ready.work}",
+            help=f"go on with: {shown([*again, '--resume'])}",
+        )
+    elif code == GAVE_UP:
+        what = Diagnostic(
+            "G508",
+            "training gave up: too many steps whose loss or gradient is not finite",
+            help=f"{ready.work / 'metrics.jsonl'} has the losses; a lower lr, or a longer "
+            "warmup, in the spec may mend it. The last good weights are kept",
+        )
+    elif ended.stopped:
+        raise KeyboardInterrupt
+    else:
+        what = Diagnostic(
+            "G509",
+            f"train.py ended with exit code {code}; what it said stands above",
+            help=f"an earlier run in {ready.work} is gone on with by --resume, and put "
+            "aside by --fresh",
+        )
+    sys.stderr.write(render_diagnostics([what], {}) + "\n")
+    if args.json:
+        answer = {"name": ready.name, "stage": "train", "exit": code}
+        print(json.dumps(answer | {"code": what.code, "message": what.message}))
+    return code
+
+
+def _command(args: argparse.Namespace) -> list[str]:
+    """The command line that these arguments came from."""
+    parts = ["gen", "run", str(args.spec)]
+    if args.out != Path("generated"):
+        parts += ["--out", str(args.out)]
+    for name in ("work", "root"):
+        if getattr(args, name) is not None:
+            parts += [f"--{name}", str(getattr(args, name))]
+    flags = ("resume", "fresh", "record", "no_bench", "quiet", "json")
+    parts += [f"--{n.replace('_', '-')}" for n in flags if getattr(args, n)]
+    return parts
+
+
+def certificate(ready: Ready, stages: Stages, told: Told) -> list[dict[str, Any]]:
+    """The checks; one that ends without an answer is a check that does not hold."""
+    path = ready.work / CERTIFICATE
+    if stages.finished("certificate", path):
+        told.stage("certificate: finished before")
+        return json.loads(path.read_bytes())
+    told.stage("certificate")
+    with stages.timed("certificate"):
+        try:
+            found = certify.checks(ready)
+        except GenError as error:
+            sys.stderr.write(render_diagnostics(error.diagnostics, {}) + "\n")
+            return certify.failed_to_run(error)
+    write_if_changed(path, json.dumps(found, indent=1).encode() + b"\n")
+    if certify.holds(found):
+        stages.finish("certificate")
+    return found
+
+
+def bench(
+    ready: Ready,
+    stages: Stages,
+    training: Mapping[str, Any],
+    args: argparse.Namespace,
+    told: Told,
+) -> tuple[dict[str, Any] | None, bool]:
+    """A short bench, and whether it failed."""
+    path = ready.work / BENCH
+    if stages.finished("bench", path):
+        told.stage("bench: finished before")
+        return json.loads(path.read_bytes()), False
+    told.stage("bench")
+    with stages.timed("bench"):
+        try:
+            options = measure.short(ready, training)
+            found = measure.measure(ready, options, quiet=args.quiet)
+        except GenError as error:
+            sys.stderr.write(render_diagnostics(error.diagnostics, {}) + "\n")
+            return None, True
+    write_if_changed(path, json.dumps(found, indent=1).encode() + b"\n")
+    stages.finish("bench")
+    return found, False
+
+
+# --------------------------------------------------------------------------- recording
+
+
+def record(ready: Ready, found: Mapping[str, Any], out: Path, sound: bool) -> list[str]:
+    """Make figures part of the facts, and build the model card that shows them.
+
+    The files that were written; none, with a warning, where a stage failed.
+    """
+    if not sound:
+        warning = Diagnostic(
+            "G513",
+            "nothing is recorded, because the certificate or the bench failed",
+            help="mend that, and run again with --resume --record",
+            severity="warning",
+        )
+        sys.stderr.write(render_diagnostics([warning], {}) + "\n")
+        return []
+    facts = replace(ready.facts, measured=recorded(found))
+    certify.store(ready, facts)
+    plan = building.plan(ready.spec_file, facts, out)
+    return list(building.build(plan).written)
+
+
+def recorded(found: Mapping[str, Any]) -> dict[str, Any]:
+    """The figures for the model card: names and numbers, one a line."""
+    test, training, machine = found["test"], found["training"], found["environment"]
+    values: dict[str, Any] = {
+        f"Test {tables.called(name).lower()}": value
+        for name, value in test.items()
+        if isinstance(value, float)
+    }
+    values["Training examples/s"] = training["examples_per_s"]
+    values["Training steps"] = training["steps"]
+    values["Certificate"] = report.verdict(found["certificate"])
+    threads = machine["threads"]
+    values["Measured on"] = (
+        f"{machine['gpu'] or machine['processor']}, {threads} threads, "
+        f"torch {machine['versions']['torch']}"
+    )
+    for kind, contenders in (found["bench"] or {}).items():
+        if kind not in tables.KINDS:
+            continue
+        title = tables.KINDS[kind]
+        for name, f in contenders.items():
+            if "ours_is_faster" in f:
+                values[f"{title}, times as fast as {name}"] = f["ours_is_faster"][
+                    "median"
+                ]
+            else:
+                values[f"{title}, examples/s"] = f["examples_per_s"]["median"]
+                values[f"{title}, of the floor"] = f["of_floor"]["median"]
+    return {
+        name: value
+        for name, value in values.items()
+        if not isinstance(value, float) or math.isfinite(value)
+    }
+
+
+# ----------------------------------------------------------------------------- summary
+
+
+def summary(found: Mapping[str, Any]) -> None:
+    """What a run prints at its end."""
+    shown_tables: list[tables.Table | None] = [
+        tables.scores(found),
+        tables.by_label(found),
+        tables.certificate(found["certificate"]),
+    ]
+    if found["bench"] is not None:
+        shown_tables += tables.bench(found["bench"], narrow=True)
+    shown_tables.append(tables.predicted(found))
+    terminal.show(t for t in shown_tables if t is not None)
+    score = tables.score_name(found["test"])
+    print(f"Test {tables.called(score).lower()}: {found['test'][score]:.4f}")
+    print(f"Certificate: {report.verdict(found['certificate'])}")
+    for path in found["recorded"]:
+        print(f"Recorded: {path}")
+    print(f"Report: {found['report']['html']}, {found['report']['markdown']}")
