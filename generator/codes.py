@@ -546,6 +546,36 @@ quantised checkpoint, whose numbers mean nothing without their scales. Take the 
 in F32, F16 or BF16.
 """,
     ),
+    "G220": Code(
+        "The facts are those of another backbone",
+        """
+The facts beside the spec were gathered from another checkpoint than `from` of
+`[backbone]` names now: the spec was changed after them. The command in the message
+gathers those of this one.
+""",
+    ),
+    "G221": Code(
+        "max_tokens is more than the backbone reads",
+        """
+The backbone has a vector for so many positions and no more. The message gives the
+largest `max_tokens`, special tokens included. RoBERTa and its relatives lose as many
+positions as the id of their padding token and one; their bound is 512 where config.json
+says 514.
+""",
+    ),
+    "G222": Code(
+        "A part to freeze is not in the model",
+        """
+`freeze` of `[train]` names modules of the generated model, such as `embedding` or
+`blocks.0`, not the checkpoint's own names. The message lists those at the top.
+""",
+    ),
+    "G223": Code(
+        "Nothing is left to train",
+        """
+`freeze` of `[train]` covers every part of the model. Leave at least the classifier out.
+""",
+    ),
 }
 
 

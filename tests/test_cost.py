@@ -184,7 +184,7 @@ def test_memory_has_its_parts() -> None:
 
 def test_attention_dropout_keeps_the_weights() -> None:
     plain, _ = bert()
-    model, card, tensors = tiny(BertConfig(**ENCODER))
+    _, card, tensors = tiny(BertConfig(**ENCODER))
     dropped = job_of(card, tensors, attention_dropout=0.1)
     more = describe(dropped, 64, 1).saved_bytes - describe(plain, 64, 1).saved_bytes
     assert more > 3 * 3 * 64 * 64 * 4  # heads, blocks, pairs

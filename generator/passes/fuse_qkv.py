@@ -1,8 +1,8 @@
 """Linears that read the same value and make heads become one, with fewer, larger products.
 
-    %_: f32[B,T,H*D] = linear q(%x)    and k, v      becomes
-    %_: f32[B,T,3*H*D] = linear qkv(%x)
-    %q, %k, %v = heads(%_) heads=#[H,H,H] width=#D
+%_: f32[B,T,H*D] = linear q(%x)    and k, v      becomes
+%_: f32[B,T,3*H*D] = linear qkv(%x)
+%q, %k, %v = heads(%_) heads=#[H,H,H] width=#D
 """
 
 from __future__ import annotations
@@ -85,7 +85,11 @@ def _fuse(module: Module, group: Group) -> Module:
                 parts[0].place,
             )
         )
-    old = {f"{linear.name}.{p.name.rpartition('.')[2]}" for linear in linears for p in fused}
+    old = {
+        f"{linear.name}.{p.name.rpartition('.')[2]}"
+        for linear in linears
+        for p in fused
+    }
     first = next(i for i, p in enumerate(module.parameters) if p.name in old)
     kept = [p for p in module.parameters if p.name not in old]
     parameters = (*kept[:first], *fused, *kept[first:])

@@ -1,7 +1,7 @@
 """Modules that are equal become one class, and calls in a row become a loop.
 
-    sub blocks.0 = Block0 keys "encoder.layer.0."    and 1, 2      becomes
-    sub blocks.0 = Block keys "encoder.layer.{i}." count 3
+sub blocks.0 = Block0 keys "encoder.layer.0."    and 1, 2      becomes
+sub blocks.0 = Block keys "encoder.layer.{i}." count 3
 """
 
 from __future__ import annotations

@@ -52,7 +52,9 @@ def demands(model: Model, module: Module, outputs: str) -> dict[str, str]:
     for op in reversed(module.ops):
         wanted = {asked.get(r.name, FULL) for r in op.results}
         what = wanted.pop() if len(wanted) == 1 else FULL
-        for name, ask_for in zip(op.args, _of_args(model, module, op, what), strict=True):
+        for name, ask_for in zip(
+            op.args, _of_args(model, module, op, what), strict=True
+        ):
             ask(name, ask_for)
     return asked
 
@@ -168,12 +170,16 @@ class _Narrower:
         for op in _hoisted(module.ops, index) if main else module.ops:
             is_narrow = asked.get(op.results[0].name) == what and what != FULL
             if op.kind in ("narrow", "pick") and op.args[0] in narrow:
-                narrow[op.results[0].name] = whole[op.results[0].name] = narrow[op.args[0]]
+                narrow[op.results[0].name] = whole[op.results[0].name] = narrow[
+                    op.args[0]
+                ]
                 continue
             if op.kind == "first" and op.args[0] in narrow:
                 names = emitter.put(op, [narrow[op.args[0]]])
             elif op.kind == "call":
-                names = self._call(emitter, op, is_narrow, what, one, whole, narrow, index)
+                names = self._call(
+                    emitter, op, is_narrow, what, one, whole, narrow, index
+                )
             elif is_narrow and can_narrow(before, op, what):
                 names = self._narrowed(emitter, op, what, one, whole, index)
             else:
@@ -200,9 +206,7 @@ class _Narrower:
             rest = [whole[a] for a in op.args[1:]]
             if what == PICK and op.attrs_dict["causal"]:
                 # What lies before the last real token are the real tokens.
-                attrs = tuple(
-                    (k, False if k == "causal" else v) for k, v in op.attrs
-                )
+                attrs = tuple((k, False if k == "causal" else v) for k, v in op.attrs)
                 op, rest = replace(op, attrs=attrs), [*rest, KEYS]
             return emitter.put(op, [one(op.args[0]), *rest])
         if op.kind == "rotate":
@@ -258,5 +262,3 @@ def _hoisted(ops: tuple[Op, ...], index: str) -> list[Op]:
     """The operations with the one that finds the index first: it reads inputs alone."""
     finder = [op for op in ops if op.results[0].name == index]
     return finder + [op for op in ops if op not in finder]
-
-

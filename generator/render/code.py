@@ -62,7 +62,9 @@ class Body:
                 continue
             self._op(ops[at])
             at += 1
-        self.lines.append("return " + ", ".join(self._use(o) for o in self.module.outputs))
+        self.lines.append(
+            "return " + ", ".join(self._use(o) for o in self.module.outputs)
+        )
         return self.lines
 
     def _op(self, op: Op) -> None:
@@ -83,7 +85,7 @@ class Body:
         inline = result.base == "_" and self.uses[result.name] == 1
         for arg in op.args:
             self._used(arg)
-        if inline and not op.kind == "repeat":
+        if inline and op.kind != "repeat":
             self.pending[result.name] = (parts, op)
         else:
             self._assign(result.name, parts, result.type)
@@ -235,13 +237,17 @@ class Body:
         assert isinstance(count, Dim)
         if len(counts) == 1:
             heads = self._self(count, "heads")
-            return Parts(f"{x}.unflatten(-1, ({heads}, -1)).transpose(1, 2)", comment=True)
+            return Parts(
+                f"{x}.unflatten(-1, ({heads}, -1)).transpose(1, 2)", comment=True
+            )
         joined = re.sub(r"\W.*", "", x.removeprefix("self.")) or "heads"
         if len(set(counts)) == 1:
             heads = self._self(count, "heads")
             B, _, T, D = op.results[0].type.shape
             kind = Type("f32", (B, T, number(len(counts)), count, D))
-            self._line(f"{joined} = {x}.unflatten(-1, ({len(counts)}, {heads}, -1))", kind)
+            self._line(
+                f"{joined} = {x}.unflatten(-1, ({len(counts)}, {heads}, -1))", kind
+            )
             return f"{joined}.permute(2, 0, 3, 1, 4)"
         total = Dim(())
         for n in counts:
@@ -276,7 +282,9 @@ class Body:
 
     def _key_mask(self, op: Op) -> Parts:
         mask = self._use(op.args[0])
-        return Parts(f"None if {mask} is None else {mask}[:, None, None, :]", binary=True)
+        return Parts(
+            f"None if {mask} is None else {mask}[:, None, None, :]", binary=True
+        )
 
     def _first(self, op: Op) -> Parts:
         return Parts(f"{self._use(op.args[0], tight=True)}[:, 0]", comment=True)
@@ -315,7 +323,9 @@ class Body:
 
     def _rotate(self, op: Op) -> Parts:
         self.functions.add("rotate")
-        return Parts(f"rotate({', '.join(self._use(a) for a in op.args)})", comment=True)
+        return Parts(
+            f"rotate({', '.join(self._use(a) for a in op.args)})", comment=True
+        )
 
     # ------------------------------------------------------------------------ calls
 
@@ -330,7 +340,9 @@ class Body:
             if arg in self.pending:
                 self._settle(arg)
         stem = first.name.rpartition(".")[0]
-        total = sum(i.count for i in self.module.instances if i.name.startswith(stem + "."))
+        total = sum(
+            i.count for i in self.module.instances if i.name.startswith(stem + ".")
+        )
         start = int(first.name.rpartition(".")[2])
         stop = start + sum(self.module.instance(op.name).count for op in ops)
         one = stem.removesuffix("s") if stem.endswith("s") else f"each_{stem}"
@@ -360,7 +372,10 @@ def loop_at(module: Module, ops: list[Op], at: int) -> int:
     for op in ops[at:]:
         if op.kind not in ("call", "repeat") or op.name != f"{stem}.{following}":
             break
-        if n and (op.args[1:] != first.args[1:] or op.args[0] != ops[at + n - 1].results[0].name):
+        if n and (
+            op.args[1:] != first.args[1:]
+            or op.args[0] != ops[at + n - 1].results[0].name
+        ):
             break
         following += module.instance(op.name).count
         n += 1
@@ -382,5 +397,3 @@ def attribute(module: Module, name: str) -> str:
         return name
     total = sum(i.count for i in module.instances if i.name.startswith(stem + "."))
     return f"{stem}[{-1 if int(last) == total - 1 else last}]"
-
-

@@ -148,21 +148,21 @@ def _entries(model: Model, sizes: Sizes) -> tuple[list[Entry], dict[str, Members
             )
         for instance in module.instances:
             inner = model.by_name[instance.module]
-            for name, keys, _ in instance.each():
-                yield from walk(inner, f"{ours}{name}.", theirs + keys)
+            for name, at, _ in instance.each():
+                yield from walk(inner, f"{ours}{name}.", theirs + at)
 
     main = model.main
     plain += walk(replace(main, instances=()), "", "")
     for instance in main.instances:
         inner = model.by_name[instance.module]
-        for name, keys, _ in instance.each():
+        for name, at, _ in instance.each():
             stem, _, number = name.rpartition(".")
             if number.isdigit():
-                pattern = re.sub(rf"(?<!\d){number}(?!\d)", "{i}", keys, count=1)
+                pattern = re.sub(rf"(?<!\d){number}(?!\d)", "{i}", at, count=1)
                 members = lists.setdefault(stem, {})
                 members[int(number)] = list(walk(inner, "", pattern))
             else:
-                plain += walk(inner, f"{name}.", keys)
+                plain += walk(inner, f"{name}.", at)
     return plain, lists
 
 

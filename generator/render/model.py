@@ -16,7 +16,21 @@ from generator.render.loader import LoaderView, loader_view
 from generator.render.sizes import Sizes
 from generator.render.text import fill, prose, py
 
-NUMBERS = "zero one two three four five six seven eight nine ten eleven twelve".split()
+NUMBERS = [
+    "zero",
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "ten",
+    "eleven",
+    "twelve",
+]
 
 
 @dataclass(frozen=True)
@@ -134,12 +148,17 @@ def _doc(job: Job) -> list[str]:
 
 def _wrap(text: str, indent: int) -> list[str]:
     return textwrap.wrap(
-        text, 88, subsequent_indent=" " * indent, break_long_words=False,
+        text,
+        88,
+        subsequent_indent=" " * indent,
+        break_long_words=False,
         break_on_hyphens=False,
     )
 
 
-def _fields(model: Model, sizes: Sizes, consts: set[str], rope: bool) -> list[FieldView]:
+def _fields(
+    model: Model, sizes: Sizes, consts: set[str], rope: bool
+) -> list[FieldView]:
     fields = []
     derived = {d.symbol for d in model.dims if d.size is not None and not d.name}
     for d in model.dims:
@@ -180,8 +199,12 @@ def _forward_doc(job: Job) -> tuple[str, ...]:
         return ("Logits (B, K) of images (B, 3, height, width).",)
     lines = ["Logits (B, K) of token ids (B, T), padded on the right.", ""]
     if plan.token_types:
-        lines.append("`types` (B, T) is 0 on the first text of a row and 1 on the second.")
-    lines.append("`mask` (B, T) is true on real tokens; None says that every token is real.")
+        lines.append(
+            "`types` (B, T) is 0 on the first text of a row and 1 on the second."
+        )
+    lines.append(
+        "`mask` (B, T) is true on real tokens; None says that every token is real."
+    )
     return tuple(lines)
 
 
@@ -259,9 +282,7 @@ def _instances(model: Model, module: Module, name: str, sizes: Sizes) -> list[st
     return [f"self.{name} = {module.instance(name).module}(c)"]
 
 
-def _list(
-    model: Model, name: str, members: list[Instance], sizes: Sizes
-) -> list[str]:
+def _list(model: Model, name: str, members: list[Instance], sizes: Sizes) -> list[str]:
     """A ModuleList of members in a row; one class after another."""
     runs: list[tuple[str, int]] = []
     for i in members:
@@ -279,7 +300,9 @@ def _list(
             left = total - n
             count = f"c.{sizes.named['L']}" + (f" - {left}" if left else "")
         if at == 0:
-            inside = f"{module}(c) for _ in range({count})" if n > 1 else f"[{module}(c)]"
+            inside = (
+                f"{module}(c) for _ in range({count})" if n > 1 else f"[{module}(c)]"
+            )
             lines.append(f"self.{name} = nn.ModuleList({inside})")
         elif n == 1:
             lines.append(f"self.{name}.append({module}(c))")

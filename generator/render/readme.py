@@ -70,10 +70,14 @@ def _facts(job: Job) -> list[RowView]:
     tokens = inputs.max_tokens if isinstance(inputs, TextPlan) else None
     cost = describe(job, tokens)
     infos = parameters(job)
-    new = sorted({i.path.rpartition(".")[0] for i in infos if isinstance(i.source, Init)})
+    new = sorted(
+        {i.path.rpartition(".")[0] for i in infos if isinstance(i.source, Init)}
+    )
     rows = [
         RowView("Backbone", markdown(job.backbone.source)),
-        RowView("Licence of the backbone", markdown(job.backbone.licence or "not stated")),
+        RowView(
+            "Licence of the backbone", markdown(job.backbone.licence or "not stated")
+        ),
         RowView("Parameters", f"{cost.parameters:,}"),
         RowView("of them trained", f"{cost.trained:,}"),
         RowView(

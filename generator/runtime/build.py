@@ -127,8 +127,7 @@ def plan(spec_file: SpecFile, facts: Facts, out: Path) -> Plan:
             current = one.path in seals
             states.append(FileState(one.path, "current" if current else "stale"))
     expected = {one.path for one in compiled.drafts} | {LOCK}
-    for path in _left_over(folder, expected, known):
-        states.append(path)
+    states.extend(_left_over(folder, expected, known))
     plan = Plan(spec_file, compiled, facts, folder, tuple(states), seals)
     return plan if old is not None or not folder.exists() else _without_lock(plan)
 

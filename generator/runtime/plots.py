@@ -89,7 +89,7 @@ def _svg(figure: Any, salt: str) -> str:
     """An <svg> element for a page: no prologue, no metadata, no addresses."""
     import matplotlib
 
-    settings = {"svg.fonttype": "none", "svg.hashsalt": salt}
+    settings: dict[Any, Any] = {"svg.fonttype": "none", "svg.hashsalt": salt}
     with matplotlib.rc_context(settings), io.StringIO() as file:
         figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
         text = file.getvalue()

@@ -10,6 +10,7 @@ import argparse
 import json
 import math
 import sys
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -41,9 +42,10 @@ def run(args: argparse.Namespace) -> int:
             help="choose one of the two",
         )
     need("matplotlib", "rich")
-    told = Told(args)
+    told, start = Told(args), time.perf_counter()
     ready = prepare(args)
     stages = Stages(ready.work, ready.key(), args.resume)
+    stages.seconds["build"] = time.perf_counter() - start
     found: dict[str, Any] = figures.job_figures(ready.plan)
     told.stage(f"{ready.plan.folder}: {_built(ready)}")
     with stages.timed("count"):

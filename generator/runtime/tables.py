@@ -331,8 +331,10 @@ def environment(figures: Mapping[str, Any]) -> Table:
 
 
 def durations(figures: Mapping[str, Any]) -> Table:
-    rows = tuple((name, seconds(value)) for name, value in figures["seconds"].items())
-    return Table("Durations", ("stage", "time"), rows)
+    found = figures["seconds"]
+    rows = [(name, seconds(value)) for name, value in found.items()]
+    rows.append(("together", seconds(sum(found.values()))))
+    return Table("Durations", ("stage", "time"), tuple(rows))
 
 
 def hashes(figures: Mapping[str, Any]) -> Table:

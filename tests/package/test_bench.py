@@ -10,7 +10,7 @@ import sys
 from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 import torch
@@ -234,7 +234,7 @@ class Here:
     def __init__(self, *args: Any, **options: Any) -> None:
         pass
 
-    def __enter__(self) -> Here:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *args: object) -> None:

@@ -118,7 +118,8 @@ def whole(
         ).save_pretrained(weights)
     else:
         assert inputs.resize
-        size = dict(zip(("height", "width"), inputs.resize))
+        height, width = inputs.resize
+        size = {"height": height, "width": width}
         ViTImageProcessorPil(size=size).save_pretrained(weights)
     return Whole(job, package, weights)
 

@@ -117,7 +117,7 @@ def assert_same(
         seen: dict[str, Tensor] = {}
         hooks = [
             block.register_forward_hook(
-                lambda _m, _a, out, name=f"blocks.{i}": seen.__setitem__(name, out)
+                lambda _m, _a, out, name=f"blocks.{i}", to=seen: to.update({name: out})
             )
             for i, block in enumerate(model.blocks)
         ]

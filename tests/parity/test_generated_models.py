@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from generated import assert_same, generated, source_of
 from oracle import job_of, tiny
 from transformers import (
     BertConfig,
@@ -20,6 +19,8 @@ from transformers import (
     RobertaConfig,
     ViTConfig,
 )
+
+from generated import assert_same, generated, source_of
 
 ROPES: list[dict[str, Any] | None] = [
     None,

@@ -108,7 +108,9 @@ def mapped(weights: WeightMap, after: Job, old: dict[str, Tensor]) -> dict[str, 
     }
 
 
-def assert_preserves(before: Job, after: Job, weights: WeightMap, seed: int = 0) -> None:
+def assert_preserves(
+    before: Job, after: Job, weights: WeightMap, seed: int = 0
+) -> None:
     """Function, gradient and trajectory, in fp64, through the weight map."""
     old = load(before, random_tensors(before, seed))
     new = mapped(weights, after, old)
@@ -126,7 +128,10 @@ def assert_preserves(before: Job, after: Job, weights: WeightMap, seed: int = 0)
             for x in (a, b)
         ]
         for batch in batches[:3]:
-            for job, state, optimizer in ((before, a, optimizers[0]), (after, b, optimizers[1])):
+            for job, state, optimizer in (
+                (before, a, optimizers[0]),
+                (after, b, optimizers[1]),
+            ):
                 optimizer.zero_grad()
                 interpret(job, state, batch).pow(2).sum().backward()
             grads = {
@@ -247,9 +252,11 @@ def other_token(job: Job) -> Job:
             # The residual is that of the attention's result, not of the input.
             attention = next(o for o in ops if o.kind == "call")
             ops = tuple(
-                replace(o, args=(attention.results[0].name, o.args[1]))
-                if o.kind == "add" and o.args[0] == narrow[0].results[0].name
-                else o
+                (
+                    replace(o, args=(attention.results[0].name, o.args[1]))
+                    if o.kind == "add" and o.args[0] == narrow[0].results[0].name
+                    else o
+                )
                 for o in ops
                 if o is not narrow[0]
             )
@@ -265,7 +272,8 @@ def other_keys(job: Job) -> Job:
         for i in main.instances
     )
     return replace(
-        job, model=job.model.with_modules({main.name: replace(main, instances=instances)})
+        job,
+        model=job.model.with_modules({main.name: replace(main, instances=instances)}),
     )
 
 
@@ -301,7 +309,9 @@ def test_unknown_passes_and_wrong_levels_are_errors():
 
 
 def test_weight_maps_compose():
-    a = WeightMap({"ab": Concatenate((Parameter("a"), Parameter("b")))}, frozenset("ab"))
+    a = WeightMap(
+        {"ab": Concatenate((Parameter("a"), Parameter("b")))}, frozenset("ab")
+    )
     b = WeightMap({"top": Rows(Parameter("ab"), 0, 2)}, frozenset({"ab"}))
     both = a.then(b)
     assert both.source("top") == Rows(
