@@ -11,10 +11,10 @@ demo: $(READY)
 	$(BIN)/gen run specs/movie_sentiment.toml
 
 test: $(READY)
-	$(BIN)/python -m pytest -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n auto --maxprocesses 4
 
 slow: $(READY)
-	$(BIN)/python -m pytest -m slow
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow -n auto --maxprocesses 4
 
 lint: $(READY)
 	$(BIN)/ruff check generator tests generated

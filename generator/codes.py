@@ -833,10 +833,80 @@ Equal modules have to be one before they become classes. Run the passes first:
 }
 
 # Build, check, seals and vendoring, G400-G499. ----------------------------------------
-BUILD: dict[str, Code] = {}
+BUILD: dict[str, Code] = {
+    "G401": Code(
+        "A generated file was edited by hand",
+        "A file of a package no longer has the seal that gen.lock holds for it: somebody edited it. A build never overwrites an edit, and writes nothing at all.\n\nMove the change into the spec where it can be said there, or keep the file elsewhere; then build with `--force`.",
+    ),
+    "G402": Code(
+        "The lock of a package cannot be read",
+        "gen.lock is not a lock that this version reads. Without it, an edit by hand cannot be told from an old build.\n\nRestore it from version control, or move the folder aside and build again.",
+    ),
+    "G403": Code(
+        "The place for a package cannot be written",
+        "The folder that `--out` names, or the nearest one above it, is no folder or is read-only.\n\nChoose another `--out`.",
+    ),
+    "G404": Code(
+        "Two specs of one build have the same name",
+        "Each spec writes the folder of its name, so that one would overwrite the other.\n\nGive each its own `name`, or build them with another `--out`.",
+    ),
+}
 
 # Run, certify and bench, G500-G599. ---------------------------------------------------
-RUN: dict[str, Code] = {}
+RUN: dict[str, Code] = {
+    "G501": Code(
+        "The package has no tokenizer",
+        "Its facts were made where the checkpoint's tokenizer was not at hand, so that it cannot read text.\n\n`gen facts SPEC --complete` fetches it, where the checkpoint can be reached.",
+    ),
+    "G502": Code(
+        "A package that this command needs is not installed",
+        'Running, certifying and measuring need more than building does.\n\n`pip install "gen-compiler[run]"` brings it.',
+    ),
+    "G503": Code(
+        "The generated package cannot be imported",
+        'What Python says stands above the message.\n\n`pip install "gen-compiler[run]"` brings what packages import; an edit by hand may be the cause too.',
+    ),
+    "G504": Code(
+        "The job is for a device that is not there",
+        'The spec\'s target is CUDA, and torch sees no such device.\n\nRun it where there is one, or set `device = "cpu"`.',
+    ),
+    "G505": Code(
+        "The work folder lies in the generated package",
+        "A package holds its source alone; checkpoints and reports go elsewhere.\n\nChoose a `--work` outside of it.",
+    ),
+    "G506": Code(
+        "Going on and starting over cannot both be meant",
+        "`--resume` goes on with a run, `--fresh` puts it aside.\n\nChoose one of the two.",
+    ),
+    "G507": Code(
+        "Training was stopped and saved",
+        "A signal came; the step was finished and a checkpoint written.\n\nRun again with `--resume`.",
+    ),
+    "G508": Code(
+        "Training gave up",
+        "Too many steps had a loss or a gradient that is not finite. None of them changed a weight, and the last good weights are kept.\n\nmetrics.jsonl has the losses; a lower `lr` or a longer `warmup` may mend it.",
+    ),
+    "G509": Code(
+        "Training failed",
+        "What train.py said stands above. A work folder that holds a run is refused.\n\n`--resume` goes on with it, `--fresh` puts it aside.",
+    ),
+    "G510": Code(
+        "The certificate gave no answer",
+        "The package's test_model.py ended before it printed its checks; what it said stands above.\n\nRun it alone, as the message says.",
+    ),
+    "G511": Code(
+        "The reference's outputs could not be stored",
+        "transformers could not load the checkpoint; what it said stands above.\n\ntransformers has to know the backbone.",
+    ),
+    "G512": Code(
+        "The bench failed",
+        "What the package's bench.py said stands above.\n\n`gen run --no-bench` leaves it out.",
+    ),
+    "G513": Code(
+        "Nothing was recorded",
+        "`--record` keeps figures only of a run whose certificate and bench are sound.\n\nMend what failed, and run again with `--resume --record`.",
+    ),
+}
 
 RANGES = (
     (1, 99, SPEC),

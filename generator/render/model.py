@@ -137,7 +137,7 @@ def _doc(job: Job) -> list[str]:
     licence = f" ({prose(job.backbone.licence)})" if job.backbone.licence else ""
     letters = ", ".join(f"{d.symbol} {d.doc}" for d in model.dims if d.doc)
     return [
-        f"{prose(model.title)}{shape}, with {head}, all in this file.",
+        *_wrap(f"{prose(model.title)}{shape}, with {head}, all in this file.", 0, 85),
         "",
         *_wrap(
             f"Weights  {prose(job.backbone.source)}{licence}, by `load_pretrained`.", 9
@@ -146,10 +146,10 @@ def _doc(job: Job) -> list[str]:
     ]
 
 
-def _wrap(text: str, indent: int) -> list[str]:
+def _wrap(text: str, indent: int, width: int = 88) -> list[str]:
     return textwrap.wrap(
         text,
-        88,
+        width,
         subsequent_indent=" " * indent,
         break_long_words=False,
         break_on_hyphens=False,
