@@ -90,11 +90,13 @@ def finished(one: Draft) -> bytes:
     """The file's bytes: Python goes through ast.parse and black with its own mode."""
     if not one.python:
         return one.data
-    import black  # a fifth of a second, which a build that changes nothing does not pay
+    # A fifth of a second, which a build that changes nothing does not pay.
+    from black import format_str
+    from black.mode import Mode, TargetVersion
 
     text = one.data.decode()
-    mode = black.Mode(target_versions={black.TargetVersion.PY311}, line_length=88)
-    return black.format_str(text, mode=mode).encode()
+    mode = Mode(target_versions={TargetVersion.PY311}, line_length=88)
+    return format_str(text, mode=mode).encode()
 
 
 def lock(compiled: Compiled, facts: Facts, files: Mapping[str, bytes]) -> bytes:
@@ -200,7 +202,7 @@ def _data(spec_file: SpecFile, imported: Imported, untokenized: bool) -> DataPla
             data.text, longest, imported.pad_id, imported.token_types, untokenized
         )
     files = [f for f in (data.train, data.valid, data.test) if f is not None]
-    formats = {FORMATS[f[f.rindex(".") :].lower()] for f in files}
+    formats: set[Format] = {FORMATS[f[f.rindex(".") :].lower()] for f in files}
     return DataPlan(
         train=data.train,
         valid=data.valid,

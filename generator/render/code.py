@@ -68,10 +68,10 @@ class Body:
         return self.lines
 
     def _op(self, op: Op) -> None:
-        if len(op.results) > 1:
+        if len(op.results) != 1:
             self._several(op)
             return
-        result = op.results[0]
+        (result,) = op.results
         for arg in op.args:
             if arg in self.pending and self._twice(op, arg):
                 self._settle(arg)

@@ -16,8 +16,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import black
 import torch
+from black import format_str
+from black.mode import Mode, TargetVersion
 from oracle import batches_of, call_oracle, distance, lifted, oracle_name
 from safetensors.torch import save_file
 from torch import Tensor
@@ -30,14 +31,14 @@ from generator.passes import run as run_passes
 from generator.render import model as render_model
 from generator.runtime.interpret import evaluate_source
 
-MODE = black.Mode(target_versions={black.TargetVersion.PY311})
+MODE = Mode(target_versions={TargetVersion.PY311})
 
 
 def source_of(job: Job) -> str:
     """model.py of an imported job, as a build writes it."""
     after, _ = run_passes(job)
     text = render_model.render(parse_job(print_job(after)))
-    return black.format_str(text, mode=MODE)
+    return format_str(text, mode=MODE)
 
 
 def load_module(source: str, folder: Path, name: str = "generated_model") -> ModuleType:
