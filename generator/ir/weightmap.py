@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from generator.ir.job import Model
-from generator.ir.sources import Parameter, Source, leaves, rebuild
+from generator.ir.sources import Parameter, Source, rebuild
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class WeightMap:
     """Parameters that are not named keep their name and value."""
 
     changed: Mapping[str, Source] = field(default_factory=dict)  # leaves: Parameter
-    dropped: frozenset[str] = frozenset()  # read by no parameter after
+    dropped: frozenset[str] = frozenset()  # names that are no parameter's after
 
     def source(self, path: str) -> Source:
         """Where the parameter `path` after the pass comes from."""
@@ -29,31 +29,15 @@ class WeightMap:
         through = {
             path: rebuild(source, self._leaf) for path, source in later.changed.items()
         }
-        read = {
-            leaf.path
-            for source in through.values()
-            for leaf in leaves(source)
-            if isinstance(leaf, Parameter)
-        }
         kept = {
             path: source
             for path, source in self.changed.items()
-            if path not in later.dropped
-            and path not in through
-            and not _consumed(path, later)
+            if path not in later.dropped and path not in through
         }
-        return WeightMap({**kept, **through}, (self.dropped | later.dropped) - read)
+        return WeightMap({**kept, **through}, self.dropped | later.dropped)
 
     def _leaf(self, leaf: Source) -> Source:
         return self.source(leaf.path) if isinstance(leaf, Parameter) else leaf
-
-
-def _consumed(path: str, later: WeightMap) -> bool:
-    return any(
-        isinstance(leaf, Parameter) and leaf.path == path
-        for source in later.changed.values()
-        for leaf in leaves(source)
-    )
 
 
 def paths_of(model: Model) -> dict[str, tuple[str, ...]]:

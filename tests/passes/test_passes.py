@@ -318,3 +318,8 @@ def test_weight_maps_compose():
         Concatenate((Parameter("a"), Parameter("b"))), 0, 2
     )
     assert both.source("other") == Parameter("other")
+    cut = WeightMap({"p": Rows(Parameter("p"), 1, 3)})
+    joined = WeightMap({"q": Concatenate((Parameter("p"), Parameter("r")))})
+    both = cut.then(joined)  # p is read by q, and is still there
+    assert both.source("p") == Rows(Parameter("p"), 1, 3)
+    assert both.source("q") == Concatenate((both.source("p"), Parameter("r")))
