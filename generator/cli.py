@@ -184,6 +184,8 @@ def run_build(args: argparse.Namespace) -> int:
         facts = building.facts_for(spec_file, allow_network=not args.offline)
         building.writable(args.out / spec_file.spec.name)
         plans.append(building.plan(spec_file, facts, args.out))
+    if not args.force:
+        building.refuse_edits(plans)  # of all specs, before any is written
     figures = []
     for plan in plans:
         built = building.build(plan, force=args.force)
@@ -409,8 +411,7 @@ def run_opt(args: argparse.Namespace) -> int:
 
 
 def run_render(args: argparse.Namespace) -> int:
-    from generator.compile import finished
-    from generator.render.package import render_python
+    from generator.render.package import finished, render_python
     from generator.runtime.files import write_if_changed
 
     job = _read_job(args.file)

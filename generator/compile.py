@@ -33,7 +33,7 @@ from generator.ir.text import parse_job, print_job
 from generator.ir.verify import verify
 from generator.ir.weightmap import WeightMap
 from generator.passes import Step, steps
-from generator.render.package import Draft, render_package
+from generator.render.package import Draft, finished, render_package
 from generator.spec import SpecFile
 from generator.spec.model import Spec
 
@@ -74,8 +74,9 @@ def draft(spec_file: SpecFile, facts: Facts) -> Compiled:
     imported = import_job(spec_file, facts)
     done = tuple(steps(imported))
     job = done[-1].job
-    job = replace(job, frozen=_frozen(spec_file, job))
-    verify(job)
+    if frozen := _frozen(spec_file, job):
+        job = replace(job, frozen=frozen)
+        verify(job)
     # What renders a job reads its text and nothing else.
     drafts = render_package(parse_job(print_job(job)), facts.measured)
     drafts += (Draft("spec.toml", spec_file.text.encode(), python=False),)
@@ -84,19 +85,6 @@ def draft(spec_file: SpecFile, facts: Facts) -> Compiled:
     if facts.reference is not None:
         drafts += (Draft("reference.safetensors", facts.reference, python=False),)
     return Compiled(job, imported, done, drafts, tuple(_notes(job, facts)))
-
-
-def finished(one: Draft) -> bytes:
-    """The file's bytes: Python goes through ast.parse and black with its own mode."""
-    if not one.python:
-        return one.data
-    # A fifth of a second, which a build that changes nothing does not pay.
-    from black import format_str
-    from black.mode import Mode, TargetVersion
-
-    text = one.data.decode()
-    mode = Mode(target_versions={TargetVersion.PY311}, line_length=88)
-    return format_str(text, mode=mode).encode()
 
 
 def lock(compiled: Compiled, facts: Facts, files: Mapping[str, bytes]) -> bytes:
@@ -308,6 +296,14 @@ def read_lock(data: bytes) -> dict[str, Any] | None:
         content = json.loads(data)
     except ValueError:
         return None
-    if not isinstance(content, dict) or content.get("version") != LOCK_VERSION:
-        return None
-    return content
+    match content:
+        case {"version": version, "files": dict(files)} if version == LOCK_VERSION:
+            return content if all(map(_is_sealed, files.values())) else None
+    return None
+
+
+def _is_sealed(entry: Any) -> bool:
+    match entry:
+        case {"draft": str(), "seal": str()}:
+            return True
+    return False

@@ -21,6 +21,7 @@ leaves out the interpreter with its libraries, the data, and what an allocator h
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -77,6 +78,7 @@ class Cost:
         return self.forward + self.backward
 
 
+@functools.lru_cache(maxsize=8)  # the model card, the bench and the build all ask
 def describe(job: Job, tokens: int | None = None, rows: int | None = None) -> Cost:
     """The cost of a job, with rows of `tokens` tokens and batches of `rows` rows.
 

@@ -57,6 +57,9 @@ class Dim:
 
     def substitute(self, new: Mapping[str, Dim]) -> Dim:
         """The same with every name in `new` written as what stands there, all at once."""
+        match self.terms:
+            case (((name,), 1),):  # most are one name, and a job has thousands
+                return new.get(name, self)
         total = Dim(())
         for names, n in self.terms:
             term = number(n)

@@ -81,6 +81,8 @@ def problems(job: Job) -> Iterator[Diagnostic]:
 def _head(job: Job) -> Iterator[Diagnostic]:
     if job.level not in LEVELS:
         yield Diagnostic("G310", f"no level {job.level!r}; there are {LEVELS}")
+    if not _is_name(job.name):
+        yield Diagnostic("G321", f"job {job.name!r} cannot be a name in Python")
     if not job.labels or len(set(job.labels)) != len(job.labels):
         yield Diagnostic("G311", "labels are at least one, and no two are the same")
 

@@ -111,7 +111,7 @@ class BenchView:
     product_options: str  # code
     # transformers' side
     auto: str  # code
-    imported: str  # code: transformers' classes
+    imported: str  # code: a line
     processor_arguments: str  # code
     outputs: int
     no_dropout: bool
@@ -195,7 +195,9 @@ def bench_view(job: Job) -> BenchView:
         product_options=(", device=DEVICE" if cuda else "")
         + (", dtype=torch.bfloat16" if bf16 else ""),
         auto=auto,
-        imported=f"AutoConfig, {auto}" + ", AutoTokenizer" * text,
+        imported=data.import_line(
+            "from transformers", ["AutoConfig", auto, *["AutoTokenizer"] * text], 84
+        ),
         processor_arguments=_processor_arguments(job),
         outputs=len(job.labels),
         no_dropout=not any(dropouts),

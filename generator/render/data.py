@@ -7,7 +7,8 @@ the file imports is read off its body, so that none is missing and none is idle.
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping
+import functools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
@@ -356,19 +357,15 @@ def imports(
     `beside` adds to IMPORTS; names that the body defines itself are left out.
     """
     known = {**IMPORTS, **beside}
-    found = {n.id for n in ast.walk(ast.parse(body)) if isinstance(n, ast.Name)}
-    used = found - defined(body)
+    found, own = _names(body)
+    used = found - own
     sections: tuple[dict[str, list[str]], ...] = ({}, {}, {})
     for name in sorted(used & known.keys(), key=_member_order):
         section, source = known[name]
         sections[section].setdefault(source, []).append(name)
     return tuple(
         tuple(
-            (
-                source
-                if source.startswith("import ")
-                else f"{source} import {', '.join(some)}"
-            )
+            source if source.startswith("import ") else import_line(source, some)
             for source, some in sorted(
                 section.items(), key=lambda item: _order(item[0])
             )
@@ -378,10 +375,25 @@ def imports(
     )
 
 
+def import_line(source: str, names: Sequence[str], room: int = 88) -> str:
+    """`from x import a, b` as black has it: a name a line where one is too long."""
+    line = f"{source} import {', '.join(names)}"
+    if len(line) <= room:
+        return line
+    return f"{source} import (\n" + "".join(f"    {n},\n" for n in names) + ")"
+
+
 def defined(source: str) -> frozenset[str]:
     """Names that a module defines at its top level."""
+    return _names(source)[1]
+
+
+@functools.lru_cache(maxsize=16)  # predict.py asks about data.py as well
+def _names(source: str) -> tuple[frozenset[str], frozenset[str]]:
+    """Names that stand anywhere in a module, and those that it defines at its top."""
+    tree = ast.parse(source)
     found: set[str] = set()
-    for node in ast.parse(source).body:
+    for node in tree.body:
         match node:
             case ast.FunctionDef(name=name) | ast.ClassDef(name=name):
                 found.add(name)
@@ -389,7 +401,8 @@ def defined(source: str) -> frozenset[str]:
                 target=ast.Name(id=name)
             ):
                 found.add(name)
-    return frozenset(found)
+    there = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name)}
+    return frozenset(there), frozenset(found)
 
 
 def _member_order(name: str) -> tuple[int, str]:

@@ -107,11 +107,20 @@ def loader_view(job: Job, sizes: Sizes) -> LoaderView:
         tables=tuple(tables),
         unused=() if few else unused,
         few_unused=f"{{{', '.join(unused[0][1])}}}  # {unused[0][0]}" if few else "",
-        lines=tuple(lines),
+        lines=tuple(part for line in lines for part in _fit(line)),
         doc=tuple(_doc([name.rpartition(".")[0] for name in new])),
         cast=any(t.dtype != "F32" for t in model.tensors if t.key in used),
         joins=any("join(" in line for line in lines),
     )
+
+
+def _fit(line: str) -> tuple[str, ...]:
+    """A line of the body; a call that is too long for it over three, as black has it."""
+    head, call, rest = line.partition(" = join(")
+    if not call or 4 + len(line) <= 88:
+        return (line,)
+    indent = " " * (len(line) - len(line.lstrip()))
+    return f"{head} = join(", f"{indent}    {rest.removesuffix(')')}", f"{indent})"
 
 
 def _doc(new: Sequence[str]) -> list[str]:

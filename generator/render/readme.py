@@ -68,7 +68,7 @@ def card_view(job: Job, measured: Mapping[str, Any] | None) -> CardView:
 def _facts(job: Job) -> list[RowView]:
     inputs = job.data.inputs
     tokens = inputs.max_tokens if isinstance(inputs, TextPlan) else None
-    cost = describe(job, tokens)
+    cost = describe(job)  # of rows of that length
     infos = parameters(job)
     new = sorted(
         {i.path.rpartition(".")[0] for i in infos if isinstance(i.source, Init)}
@@ -87,7 +87,7 @@ def _facts(job: Job) -> list[RowView]:
         RowView("Newly initialised", ", ".join(f"`{n}`" for n in new) or "nothing"),
     ]
     if job.backbone.revision:
-        rows.insert(1, RowView("Revision", f"`{markdown(job.backbone.revision)}`"))
+        rows.insert(1, RowView("Revision", markdown(job.backbone.revision)))
     return rows
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import re
 import unicodedata
 from pathlib import Path
 from typing import Any
@@ -47,9 +48,18 @@ def prose(value: str) -> str:
 
 def markdown(value: str) -> str:
     """Words for a Markdown page or table cell, with nothing that Markdown acts on."""
-    shown = "".join(c if c.isprintable() else " " for c in str(value)).strip()
+    shown = "".join(map(_visible, str(value))).strip()
     escaped = "".join("\\" + c if c in "\\`*_{}[]()#+!|<>~" else c for c in shown)
+    # What begins a list or a rule does so at the start of a line alone.
+    escaped = re.sub(r"^(\d*)([-=.])", r"\1\\\2", escaped)
     return escaped.replace("&", "&amp;")
+
+
+def _visible(char: str) -> str:
+    """A character of a page: what moves text about, or cannot be seen, is none."""
+    if char.isprintable() or char in "\u200c\u200d":  # within emoji and some scripts
+        return char
+    return " " if char.isspace() else "\ufffd"
 
 
 @functools.cache

@@ -7,7 +7,7 @@ never overwritten; a file whose draft is the lock's is not even formatted.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -117,12 +117,13 @@ def plan(spec_file: SpecFile, facts: Facts, out: Path) -> Plan:
             seals[one.path] = entry["seal"]
         if there is None:
             states.append(FileState(one.path, "missing"))
-        elif entry is not None and digest(there) != entry["seal"]:
+        elif entry is None:  # never sealed, but it may say the same
+            same = there == finished(one)
+            states.append(FileState(one.path, "current" if same else "edited"))
+        elif digest(there) != entry["seal"]:
             # An edit that says what the build would say is none.
             same = one.path not in seals and there == finished(one)
             states.append(FileState(one.path, "stale" if same else "edited"))
-        elif entry is None and there != finished(one):
-            states.append(FileState(one.path, "edited"))
         else:
             current = one.path in seals
             states.append(FileState(one.path, "current" if current else "stale"))
@@ -152,30 +153,35 @@ def _left_over(
         if path.is_dir() or name in expected or "__pycache__" in path.parts:
             continue
         entry = known.get(name)
-        edited = entry is not None and digest(path.read_bytes()) != entry["seal"]
+        edited = entry is not None and digest(_bytes(path) or b"") != entry["seal"]
         found.append(FileState(name, "edited" if edited else "orphaned"))
     return found
+
+
+def refuse_edits(plans: Sequence[Plan]) -> None:
+    """GenError (G401) that names every file of the packages that was edited by hand."""
+    found = [
+        Diagnostic(
+            "G401",
+            f"{plan.folder / path} was edited by hand, and is not overwritten",
+            help="keep the edit elsewhere, then: "
+            f"gen build {plan.spec_file.file} --force",
+        )
+        for plan in plans
+        for path in plan.those("edited")
+    ]
+    if found:
+        raise GenError(found)
 
 
 def build(plan: Plan, *, force: bool = False) -> Built:
     """Write what differs, each file whole or not at all, the lock last.
 
     GenError (G401) where a file was edited by hand and `force` is off: nothing is written
-    then.
+    then. GenError (G403) where a file cannot be written.
     """
-    edited = plan.those("edited")
-    if edited and not force:
-        name = plan.spec_file.file
-        raise GenError(
-            [
-                Diagnostic(
-                    "G401",
-                    f"{plan.folder / path} was edited by hand, and is not overwritten",
-                    help=f"keep the edit elsewhere, then: gen build {name} --force",
-                )
-                for path in edited
-            ]
-        )
+    if not force:
+        refuse_edits([plan])
     known = _lock(plan.folder) or {"files": {}}
     files: dict[str, bytes] = {}
     written: list[str] = []
@@ -187,14 +193,23 @@ def build(plan: Plan, *, force: bool = False) -> Built:
             continue
         files[one.path] = finished(one)
     files[LOCK] = lock(plan.compiled, plan.facts, files)
-    for name in [n for n in files if n != LOCK] + [LOCK]:
-        if name not in current and write_if_changed(plan.folder / name, files[name]):
-            written.append(name)
     removed = []
-    for name in plan.those("orphaned", "edited"):
-        if name in known["files"] and name not in files:
-            (plan.folder / name).unlink()
-            removed.append(name)
+    try:
+        for name in [n for n in files if n != LOCK] + [LOCK]:
+            if name not in current and write_if_changed(
+                plan.folder / name, files[name]
+            ):
+                written.append(name)
+        for name in plan.those("orphaned", "edited"):
+            if name in known["files"] and name not in files:
+                (plan.folder / name).unlink()
+                removed.append(name)
+    except OSError as error:
+        raise fail(
+            "G403",
+            f"{error.filename or plan.folder} cannot be written: {error.strerror}",
+            help="the files that are there are whole; mend it, and build again",
+        ) from None
     return Built(plan, tuple(written), tuple(removed))
 
 
@@ -216,6 +231,12 @@ def _bytes(path: Path) -> bytes | None:
         return path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         return None
+    except OSError as error:  # a folder stands there, say
+        raise fail(
+            "G403",
+            f"{path} cannot be read: {error.strerror}",
+            help="move it aside, then build again",
+        ) from None
 
 
 def _lock(folder: Path) -> dict[str, Any] | None:
@@ -227,7 +248,8 @@ def _lock(folder: Path) -> dict[str, Any] | None:
         raise fail(
             "G402",
             f"{folder / LOCK} is not a lock that this gen reads",
-            help="restore it from version control; without it no edit can be told",
+            help="restore it from version control, or move the folder aside and build "
+            "again: without it no edit can be told",
         )
     return content
 

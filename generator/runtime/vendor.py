@@ -13,6 +13,7 @@ from pathlib import Path
 from generator.compile import LOCK, compile, digest, read_lock
 from generator.errors import Diagnostic, GenError, fail
 from generator.facts import Facts
+from generator.render.text import markdown
 from generator.runtime.build import facts_for, load_spec, writable
 from generator.runtime.files import write_if_changed
 
@@ -43,11 +44,12 @@ def licences(facts: Facts) -> bytes:
     licence = (
         card.licence or "not stated by its publisher: ask before you share weights"
     )
+    source, licence = markdown(card.source), markdown(licence)
     return (
         "# Licences\n\n"
         "The source files here were generated for you; they are yours, without "
         "conditions.\n\n"
-        f"The backbone's weights and tokenizer, {card.source}, are under: {licence}.\n"
+        f"The backbone's weights and tokenizer, {source}, are under: {licence}.\n"
     ).encode()
 
 

@@ -108,6 +108,11 @@ IN_SMALL: list[tuple[str, str, list[tuple[str, str]]]] = [
         "Half: a-b cannot be a name in Python",
         [("param up.bias", "param a-b.bias")],
     ),
+    (
+        "G321",
+        "job 'two words' cannot be a name in Python",
+        [('job "small"', 'job "two words"')],
+    ),
     ("G321", "dimension class cannot be a name in Python", [('"width"', '"class"')]),
     (
         "G321",

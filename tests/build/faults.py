@@ -1,0 +1,218 @@
+"""A fault for each template, and the tests that are to see it.
+
+    python -m tests.build.faults     tries each; prints a line of JSON for each
+
+The faults are slips that a hand might make: the template is still well formed, and what
+it gives is still Python. Each is tried in a process of its own, forked from one that has
+the heavy imports behind it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from generator.render import text
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+# Written by what a run leaves behind, not into packages.
+OF_RUNS = {"report.md.j2", "report.html.j2"}
+
+
+@dataclass(frozen=True)
+class Fault:
+    template: str
+    old: str
+    new: str
+    tests: tuple[str, ...]  # arguments of pytest
+
+
+def _parity(kind: str) -> tuple[str, ...]:
+    return ("tests/parity/test_generated_models.py", "-k", kind)
+
+
+def _data(test: str) -> tuple[str, ...]:
+    return ("tests/package/test_data.py", "-k", test)
+
+
+def _images(test: str) -> tuple[str, ...]:
+    return ("tests/package/test_data_images.py", "-k", test)
+
+
+def _train(test: str) -> tuple[str, ...]:
+    return ("tests/package/test_train.py", "-k", test)
+
+
+CERTIFICATE = ("tests/package/test_certificate.py", "-k")
+CARD = ("tests/build/test_determinism.py", "-k", "what_a_run_measured")
+P = "partials/"
+FAULTS = (
+    # The model
+    Fault("model.py.j2", "{{ line }}\n{% endfor %}\n{% endfor %}\n\n\n{% include",
+          "{{ line.replace(' + ', ' - ') }}\n{% endfor %}\n{% endfor %}\n\n\n{% include",
+          _parity("computes_what and electra")),
+    Fault(P + "model_loader.py.j2", "return torch.cat([take(key) for key in keys])",
+          "return torch.cat([take(key) for key in keys[::-1]])",
+          _parity("computes_what and electra")),
+    Fault(P + "model_last_index.py.j2", "mask.sum(dim=1) - 1", "mask.sum(dim=1) - 2",
+          _parity("computes_what and llama")),
+    Fault(P + "model_pick.py.j2", "index[:, None, None]", "0 * index[:, None, None]",
+          _parity("computes_what and llama")),
+    Fault(P + "model_rotate.py.j2", "[-b, a]", "[b, -a]",
+          _parity("computes_what and llama")),
+    Fault(P + "model_rope_end.j2", "angles.cos(), angles.sin()",
+          "angles.sin(), angles.cos()", _parity("computes_what and llama")),
+    Fault(P + "model_rope_default.py.j2", "frequency = 1 / ", "frequency = 2 / ",
+          ("tests/build/test_faults.py", "-k", "tables_of_positions")),
+    Fault(P + "model_rope_linear.py.j2", ") / {{ view.rope.attrs", ") * {{ view.rope.attrs",
+          _parity("computes_what and llama")),
+    Fault(P + "model_rope_llama3.py.j2", "kept + (1 - kept)", "(1 - kept) + kept",
+          _parity("computes_what and llama")),
+    Fault(P + "model_rope_yarn.py.j2", "1 - stretched + stretched",
+          "stretched + (1 - stretched)", _parity("computes_what and llama")),
+    Fault(P + "model_rope_longrope.py.j2", "frequency / torch", "frequency * torch",
+          ("tests/build/test_faults.py", "-k", "tables_of_positions")),
+    # The data
+    Fault("data.py.j2", "{{ line }}\n", "{{ line.replace('import csv', '') }}\n",
+          _data("csv_by_the_book")),
+    Fault(P + "data_body.j2", "if column in header:", "if column not in header:",
+          _data("csv_by_the_book")),
+    Fault(P + "data_apart.j2", 'for split in ("test", "valid", "train"):',
+          'for split in ("train", "valid", "test"):', _data("no_text_is_learned")),
+    Fault(P + "data_batches.j2", "1_000_003 + epoch", "1_000_003",
+          _data("an_epoch_has")),
+    Fault(P + "data_csv.j2", "strict=True", "strict=False", _data("cannot_be_used")),
+    Fault(P + "data_json_record.j2", "if not isinstance(row, dict):",
+          "if isinstance(row, int):", _data("json_lines")),
+    Fault(P + "data_jsonl.j2", "enumerate(file, 1)", "enumerate(file)",
+          _data("json_lines")),
+    Fault(P + "data_parquet.j2", "errors=\"surrogateescape\"", "errors=\"replace\"",
+          _data("parquet")),
+    Fault(P + "data_input_text.j2", "not text.strip()", "not text",
+          _data("cannot_be_used")),
+    Fault(P + "data_input_pair.j2", "TEXTS[1])", "TEXTS[0])",
+          ("tests/package/test_predict.py", "-k", "pairs")),
+    Fault(P + "data_input_image.j2", "folder / name", "name / folder", _images("cannot_be_used")),
+    Fault(P + "data_load.j2", "if not found]:", "if found is None]:",
+          _data("cannot_serve")),
+    Fault(P + "data_read_text.j2", "quarantine.add(name, record.line", "quarantine.add("
+          "path.name, record.line + 1", _data("cannot_be_used")),
+    Fault(P + "data_read_image.j2", "known.result()", "known.result()[::-1] and ''",
+          _images("cannot_be_used")),
+    Fault(P + "data_split.j2", "round(share * len(keys))", "round(share)",
+          _data("stratified")),
+    Fault(P + "data_target_label.j2", "return NUMBERS[label]",
+          "return len(NUMBERS) - 1 - NUMBERS[label]", _data("csv_by_the_book or movie")),
+    Fault(P + "data_target_labels.j2", "float(i in found)", "float(i not in found)",
+          _data("several_labels")),
+    Fault(P + "data_target_values.j2", "for column in TARGETS:",
+          "for column in TARGETS[::-1]:", _data("values")),
+    Fault(P + "data_tokens.j2", "place < lengths", "place <= lengths",
+          _data("batches_hold")),
+    Fault(P + "data_image_constants.j2", "CROP_HEIGHT, CROP_WIDTH =",
+          "CROP_WIDTH, CROP_HEIGHT =", _images("pixels")),
+    Fault(P + "data_pixels.j2", "x - MEAN", "x + MEAN", _images("pixels")),
+    # Training
+    Fault("train.py.j2", "STOPPED, GAVE_UP = 75, 76", "STOPPED, GAVE_UP = 76, 75",
+          _train("signal")),
+    Fault(P + "train_forward.j2", "loss = criterion(model(",
+          "loss = -criterion(model(", ("tests/build/test_faults.py", "-k", "descends")),
+    Fault(P + "train_step.j2", "    if not bad:\n", "    if bad or not bad:\n",
+          _train("not_finite")),
+    Fault(P + "train_optimizer.j2", "LR * (steps - step)", "LR * step",
+          _train("schedules")),
+    Fault(P + "train_main.j2", "state.step += 1", "state.step += 2",
+          _train("run_from")),
+    Fault(P + "train_checkpoint.j2", "reverse=True", "reverse=False",
+          _train("damaged_checkpoint")),
+    Fault(P + "train_metrics_labels.j2", "targets * K + logits",
+          "targets + K * logits", _train("figures_of_labels")),
+    Fault(P + "train_metrics_multilabel.j2", "targets > 0.5", "targets > -0.5",
+          _train("figures_of_several")),
+    Fault(P + "train_metrics_regression.j2", ".abs().mean()", ".mean()",
+          _train("figures_of_values")),
+    # Prediction, the certificate and the bench
+    Fault("predict.py.j2", "{{ line }}\n", "{{ line.replace('import json', '') }}\n",
+          ("tests/package/test_predict.py", "-k", "json_lines")),
+    Fault(P + "predict_body.j2", "found.argmax(1)", "found.argmin(1)",
+          ("tests/package/test_predict.py", "-k", "answers_are")),
+    Fault("test_model.py.j2", "{{ line }}\n", "{{ line.replace('Config, ', '') }}\n",
+          (*CERTIFICATE, "holds and bert")),
+    Fault(P + "certificate_body.j2", "EXACT, SINGLE = 1e-9", "EXACT, SINGLE = 1e9",
+          (*CERTIFICATE, "faults")),
+    Fault(P + "certificate_serving_text.j2", "expected[batch.rows] =", "expected[:] =",
+          (*CERTIFICATE, "holds and bert")),
+    Fault(P + "certificate_serving_image.j2", "list(answer.", "sorted(answer.",
+          (*CERTIFICATE, "holds and vit")),
+    Fault("bench.py.j2", "{{ line }}\n", "{{ line.replace('import math', '') }}\n",
+          ("tests/package/test_bench.py", "-k", "clean or measures")),
+    Fault(P + "bench_body.j2", "if name == BEST:  # the", "if name != BEST:  # the",
+          ("tests/package/test_bench.py", "-k", "contender")),
+    # And what a user reads and imports first
+    Fault("init.py.j2", "Config, Model, load", "Config, load",
+          ("tests/build/test_commands.py", "-k", "vendored")),
+    Fault("README.md.j2", "{% for row in view.measured %}", "{% for row in view.recipe %}",
+          CARD),
+)  # fmt: skip
+
+
+def faulty_environment(fault: Fault) -> jinja2.Environment:
+    """The environment of rendering, with the fault planted."""
+    source = (text.TEMPLATES / fault.template).read_text(encoding="utf-8")
+    assert source.count(fault.old) >= 1, f"{fault.template} has no {fault.old!r}"
+    planted = jinja2.DictLoader({fault.template: source.replace(fault.old, fault.new)})
+    real = text.environment()
+    assert real.loader is not None
+    loader = jinja2.ChoiceLoader([planted, real.loader])
+    return real.overlay(loader=loader, cache_size=400)
+
+
+def plant(fault: Fault) -> None:
+    environment = faulty_environment(fault)
+    text.environment = lambda: environment  # type: ignore[assignment]
+
+
+def _outcome(fault: Fault | None, tests: tuple[str, ...]) -> int:
+    """pytest's exit code in a fork: 0 where all tests pass, 1 where one fails."""
+    child = os.fork()
+    if child:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    code: Any = 70
+    try:
+        import pytest
+
+        if fault is not None:
+            plant(fault)
+        with open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), 1)
+            os.dup2(nowhere.fileno(), 2)
+            options = ["-x", "-q", "-p", "no:cacheprovider", "-m", "not slow"]
+            code = pytest.main([*options, *tests])
+    finally:
+        os._exit(int(code))
+
+
+def main() -> None:
+    import torch  # noqa: F401
+    import transformers.models.bert.modeling_bert
+    import transformers.models.llama.modeling_llama  # noqa: F401
+
+    os.chdir(REPOSITORY)
+    wanted = sys.argv[1:]
+    for fault in FAULTS:
+        if wanted and not any(word in fault.template for word in wanted):
+            continue
+        code = _outcome(fault, fault.tests)
+        print(json.dumps({"template": fault.template, "code": code}), flush=True)
+    for tests in () if wanted else dict.fromkeys(f.tests for f in FAULTS):
+        print(json.dumps({"tests": tests, "code": _outcome(None, tests)}), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,170 @@
+"""Random valid specs: whatever is asked for, the source is well formed and clean."""
+
+from __future__ import annotations
+
+import ast
+import random
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import black
+import pytest
+from black.mode import Mode, TargetVersion
+
+from generator.compile import draft
+from generator.errors import GenError
+from generator.facts import Facts
+from generator.render.package import Draft, finished
+from generator.spec import read_spec
+from tests.build.build_support import image_facts, spec_text, text_facts
+
+COUNT = 60
+MODE = Mode(target_versions={TargetVersion.PY311})
+WORDS = ["one", "two", 'three "3"', "four\\", "vier und fünf", "{six}", "7", "日本"]
+TASKS = ["text-classification", "multi-label", "regression", "image-classification"]
+FROZEN = ["embedding", "blocks.0.attention", "blocks.0.ff", "classifier.pool"]
+
+
+def random_spec(seed: int) -> tuple[str, Facts]:
+    """A valid spec, every option present in some of them."""
+    r = random.Random(seed)
+    task = TASKS[seed % 4]
+    image, regression = task == "image-classification", task == "regression"
+    facts = image_facts() if image else text_facts()
+    labels = r.sample(WORDS, r.randint(1 if task in TASKS[1:3] else 2, 5))
+    ending = [r.choice([".csv", ".jsonl", ".parquet"]) for _ in range(3)]
+    spec: dict[str, Any] = {
+        "name": f"job_{seed}",
+        "task": task,
+        "labels": labels,
+        "backbone.from": facts.card.source,
+        "data.train": f"data/train{ending[0]}",
+    }
+
+    def maybe(key: str, *values: Any) -> None:
+        if r.random() < 0.5:
+            spec[key] = r.choice(values)
+
+    maybe("backbone.head", "new", "auto")
+    maybe("backbone.dropout", 0.0, 0.2)
+    for i, name in ((1, "valid"), (2, "test")):
+        maybe(f"data.{name}", f"data/{name}{ending[i]}")
+        if f"data.{name}" not in spec:
+            maybe(f"data.{name}_fraction", 0.05, 0.25)
+    if image:
+        spec["data.image"] = r.choice(["file", "image path"])
+    else:
+        spec["data.text"] = r.choice(["text", ["question", "answer {x}"]])
+        maybe("data.max_tokens", 16, 512)
+    spec["data.label"] = r.choice(["label", 'the "label"'])
+    if regression and (len(labels) > 1 or r.random() < 0.5):
+        spec["data.label"] = [f"target {i}" for i in range(len(labels))]
+    if task == "multi-label":
+        maybe("data.separator", "|", "||", "/")
+    batch = r.choice(["batch", "batch_tokens"]) if not image else "batch"
+    spec[f"train.{batch}"] = r.choice([8, 64]) if batch == "batch" else 4096
+    maybe("train.epochs", 1, 12)
+    maybe("train.lr", 1e-5, 0.003)
+    maybe("train.schedule", "linear", "cosine", "constant")
+    maybe("train.warmup", 0, 0.06)
+    maybe("train.weight_decay", 0, 0.1)
+    maybe("train.layer_decay", 0.8, 1)
+    maybe("train.clip", 0, 0.5)
+    maybe("train.accumulate", 2, 7)
+    if task in ("text-classification", "image-classification"):
+        maybe("train.label_smoothing", 0.1)
+    if not regression:
+        maybe("train.class_weights", "balanced", [float(i + 1) for i in range(len(labels))])
+    maybe("train.early_stopping", 2)
+    maybe("train.seed", 3, 2**63 - 1)
+    if not image:
+        maybe("train.freeze", *([f] for f in FROZEN), FROZEN[:2])
+    maybe("train.attention_dropout", 0.1)
+    maybe("train.evaluate_every", 50)
+    maybe("train.save_every", 25)
+    maybe("train.max_bad_steps", 1, 3)
+    maybe("target.device", "cuda", "cpu")
+    maybe("target.precision", "bf16")
+    maybe("target.compile", True)
+    return spec_text(spec), facts
+
+
+def drafts(seed: int) -> dict[str, str]:
+    """The Python files of a random job, not yet formatted."""
+    text, facts = random_spec(seed)
+    try:
+        found = draft(read_spec(text, "spec.toml"), facts).drafts
+    except GenError as error:
+        raise AssertionError(f"not valid: {error}\n{text}") from error
+    return {one.path: one.data.decode() for one in found if one.python}
+
+
+def sources(seed: int) -> dict[str, str]:
+    """The same, formatted."""
+    return {
+        name: finished(Draft(name, source.encode(), True)).decode()
+        for name, source in drafts(seed).items()
+    }
+
+
+def write(folder: Path, jobs: Mapping[int, Mapping[str, str]]) -> None:
+    for seed, files in jobs.items():
+        package = folder / f"job_{seed}"
+        package.mkdir(parents=True)
+        for name, source in files.items():
+            (package / name).write_text(source, encoding="utf-8")
+
+
+def stable(seed: int) -> None:
+    """Formatting twice changes nothing, nor does it change what the source says."""
+    loose = drafts(seed)
+    for name, source in sources(seed).items():
+        assert black.format_str(source, mode=MODE) == source, name
+        black.assert_equivalent(loose[name], source)
+
+
+def run(*args: str, cwd: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", *args], cwd=cwd, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
+
+
+def test_random_jobs_are_clean(tmp_path: Path):
+    """Parsed, and looked through by ruff with its default rules, all in one go."""
+    jobs = {seed: drafts(seed) for seed in range(COUNT)}
+    for files in jobs.values():
+        for name, source in files.items():
+            ast.parse(source, name)
+    write(tmp_path, jobs)
+    run("ruff", "check", "--no-cache", "--isolated", ".", cwd=tmp_path)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_formatting_again_changes_nothing(seed: int):
+    stable(seed)
+
+
+def test_every_option_is_in_some_of_them():
+    """So that this file does not go stale when a key is added to the spec."""
+    from generator.spec.entries import entries
+
+    text = "\n".join(random_spec(seed)[0] for seed in range(COUNT))
+    for entry in entries():
+        assert f"\n{entry.name} = " in "\n" + text, f"{entry.section}.{entry.name}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(2, COUNT))
+def test_formatting_any_again_changes_nothing(seed: int):
+    stable(seed)
+
+
+@pytest.mark.slow
+def test_random_jobs_have_sound_types(tmp_path: Path):
+    write(tmp_path, {seed: sources(seed) for seed in range(10)})
+    (tmp_path / "pyrightconfig.json").write_text('{"typeCheckingMode": "basic"}')
+    run("pyright", "--pythonpath", sys.executable, cwd=tmp_path)
