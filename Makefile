@@ -28,7 +28,7 @@ check: $(READY)
 golden: $(READY)
 	$(BIN)/python -m generator.spec
 	$(BIN)/gen build specs/*.toml
-	GEN_REFRESH=1 $(BIN)/python -m pytest tests/passes
+	GEN_REFRESH=1 $(BIN)/python -m pytest tests/passes tests/golden
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

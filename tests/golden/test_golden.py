@@ -16,7 +16,7 @@ import pytest
 from generator.compile import LOCK, compile
 from generator.runtime.build import facts_for, load_spec
 from generator.runtime.files import write_if_changed
-from tests.build.build_support import REPOSITORY, tree_of
+from tests.building.build_support import REPOSITORY, tree_of
 
 REFRESH = os.environ.get("GEN_REFRESH") == "1"
 SPECS = sorted((REPOSITORY / "specs").glob("*.toml"))

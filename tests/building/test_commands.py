@@ -78,5 +78,3 @@ def test_diff_tells_what_a_change_does(project, capsys):
     assert not found["loads"]
     assert main(["diff", str(project / SPEC.name), str(other)]) == 1
     assert "an old checkpoint does not load" in capsys.readouterr().out
-
-

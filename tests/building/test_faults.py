@@ -20,8 +20,8 @@ from whole_support import whole
 
 from generated import assert_same, generated
 from generator.render import text
-from tests.build import faults
-from tests.build.build_support import REPOSITORY
+from tests.building import faults
+from tests.building.build_support import REPOSITORY
 
 
 def test_every_template_has_a_fault_that_keeps_it_well_formed():
@@ -53,7 +53,7 @@ def test_a_view_without_what_a_template_reads_is_an_error():
 def test_a_fault_in_each_template_turns_a_test_red():
     """Some 50 runs of a few tests each, and one of each without a fault."""
     done = subprocess.run(
-        [sys.executable, "-m", "tests.build.faults"],
+        [sys.executable, "-m", "tests.building.faults"],
         cwd=REPOSITORY,
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)},
         capture_output=True,
@@ -126,8 +126,8 @@ def test_a_step_descends_by_the_loss_that_it_gives(tmp_path: Path):
 
 def test_faults_are_python_still():
     """What a faulty template gives is well formed, so that no parser does the work."""
-    from tests.build.build_support import drafts_of, text_facts
-    from tests.build.test_injection import bland_text
+    from tests.building.build_support import drafts_of, text_facts
+    from tests.building.test_injection import bland_text
 
     real = text.environment
     try:

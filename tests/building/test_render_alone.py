@@ -13,7 +13,7 @@ import pytest
 from generator.compile import compile, draft
 from generator.ir.text import print_job
 from generator.spec import read_spec
-from tests.build.build_support import (
+from tests.building.build_support import (
     REPOSITORY,
     copy_of_compiler,
     full_facts,
@@ -22,7 +22,7 @@ from tests.build.build_support import (
     text_facts,
     tree_of,
 )
-from tests.build.test_injection import bland_text
+from tests.building.test_injection import bland_text
 
 TEXT = (REPOSITORY / "specs" / "movie_sentiment.toml").read_text(encoding="utf-8")
 
@@ -50,7 +50,9 @@ def test_opt_and_render_give_the_files_of_a_build(without_archs: Path, tmp_path:
     built = compile(spec_file, full_facts())
     assert tree_of(out) == {n: d for n, d in built.items() if n.endswith(".py")}
     # To standard output they go one after another, under a line with their name.
-    shown = run_gen("render", "-", cwd=tmp_path, tree=without_archs, input=shaped.stdout)
+    shown = run_gen(
+        "render", "-", cwd=tmp_path, tree=without_archs, input=shaped.stdout
+    )
     assert all(f" {name}\n" in shown.stdout for name in tree_of(out))
     assert built["model.py"].decode() in shown.stdout
 

@@ -14,7 +14,7 @@ import pytest
 from generator.cli import main
 from generator.runtime import build as building
 from generator.runtime import files
-from tests.build.build_support import NAME, SPEC, project, tree_of
+from tests.building.build_support import NAME, SPEC, project, tree_of
 
 Tree = dict[str, bytes]
 
@@ -312,7 +312,9 @@ else:
 from generator.cli import main
 main({["build", str(built.spec), "--out", str(built.out)]!r})
 """
-    done = subprocess.run([sys.executable, "-c", killed], env={**os.environ}, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", killed], env={**os.environ}, check=False
+    )
     assert done.returncode == 9
     mixed = built.tree()
     assert any(name.startswith(".") for name in mixed)

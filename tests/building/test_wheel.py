@@ -13,7 +13,7 @@ import pytest
 
 from generator.compile import compile
 from generator.spec import json_schema, read_spec
-from tests.build.build_support import (
+from tests.building.build_support import (
     NAME,
     REPOSITORY,
     SPEC,
@@ -39,7 +39,9 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
         else:
             shutil.copy(path, source / name)
     build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", "dist"]
-    done = subprocess.run(build, cwd=source, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        build, cwd=source, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     (wheel,) = (source / "dist").glob("*.whl")
     target = tmp_path_factory.mktemp("site")

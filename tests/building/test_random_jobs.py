@@ -19,7 +19,7 @@ from generator.errors import GenError
 from generator.facts import Facts
 from generator.render.package import Draft, finished
 from generator.spec import read_spec
-from tests.build.build_support import image_facts, spec_text, text_facts
+from tests.building.build_support import image_facts, spec_text, text_facts
 
 COUNT = 60
 MODE = Mode(target_versions={TargetVersion.PY311})
@@ -77,7 +77,11 @@ def random_spec(seed: int) -> tuple[str, Facts]:
     if task in ("text-classification", "image-classification"):
         maybe("train.label_smoothing", 0.1)
     if not regression:
-        maybe("train.class_weights", "balanced", [float(i + 1) for i in range(len(labels))])
+        maybe(
+            "train.class_weights",
+            "balanced",
+            [float(i + 1) for i in range(len(labels))],
+        )
     maybe("train.early_stopping", 2)
     maybe("train.seed", 3, 2**63 - 1)
     if not image:
@@ -128,7 +132,11 @@ def stable(seed: int) -> None:
 
 def run(*args: str, cwd: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", *args], cwd=cwd, capture_output=True, text=True, check=False
+        [sys.executable, "-m", *args],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
 

@@ -18,7 +18,7 @@ from generator.cli import main
 from generator.compile import compile
 from generator.facts import Facts
 from generator.spec import explain_defaults, read_spec
-from tests.build.build_support import (
+from tests.building.build_support import (
     NAME,
     REPOSITORY,
     SPEC,
@@ -75,7 +75,9 @@ def changed(text: str) -> dict[str, list[str]]:
         if old[name] != new[name]:
             before, after = (f.decode().splitlines() for f in (old[name], new[name]))
             moved = difflib.unified_diff(before, after, n=0, lineterm="")
-            found[name] = [line[1:] for line in moved if re.match(r"[-+](?![-+])", line)]
+            found[name] = [
+                line[1:] for line in moved if re.match(r"[-+](?![-+])", line)
+            ]
     return found
 
 
@@ -240,7 +242,9 @@ def test_what_a_run_measured_changes_the_card_alone():
     old, new = built(TEXT, replace(facts, measured=None)), built(TEXT, facts)
     assert {n for n in old if old[n] != new[n]} == {"README.md", "gen.lock"}
     card = new["README.md"].decode()
-    assert "| test accuracy | 0.8765 |" in card and "| examples a second | 120 |" in card
+    assert (
+        "| test accuracy | 0.8765 |" in card and "| examples a second | 120 |" in card
+    )
 
 
 def test_building_loads_no_heavy_module(tmp_path: Path):

@@ -1,6 +1,6 @@
 """A fault for each template, and the tests that are to see it.
 
-    python -m tests.build.faults     tries each; prints a line of JSON for each
+    python -m tests.building.faults     tries each; prints a line of JSON for each
 
 The faults are slips that a hand might make: the template is still well formed, and what
 it gives is still Python. Each is tried in a process of its own, forked from one that has
@@ -50,7 +50,7 @@ def _train(test: str) -> tuple[str, ...]:
 
 
 CERTIFICATE = ("tests/package/test_certificate.py", "-k")
-CARD = ("tests/build/test_determinism.py", "-k", "what_a_run_measured")
+CARD = ("tests/building/test_determinism.py", "-k", "what_a_run_measured")
 P = "partials/"
 FAULTS = (
     # The model
@@ -69,7 +69,7 @@ FAULTS = (
     Fault(P + "model_rope_end.j2", "angles.cos(), angles.sin()",
           "angles.sin(), angles.cos()", _parity("computes_what and llama")),
     Fault(P + "model_rope_default.py.j2", "frequency = 1 / ", "frequency = 2 / ",
-          ("tests/build/test_faults.py", "-k", "tables_of_positions")),
+          ("tests/building/test_faults.py", "-k", "tables_of_positions")),
     Fault(P + "model_rope_linear.py.j2", ") / {{ view.rope.attrs", ") * {{ view.rope.attrs",
           _parity("computes_what and llama")),
     Fault(P + "model_rope_llama3.py.j2", "kept + (1 - kept)", "(1 - kept) + kept",
@@ -77,7 +77,7 @@ FAULTS = (
     Fault(P + "model_rope_yarn.py.j2", "1 - stretched + stretched",
           "stretched + (1 - stretched)", _parity("computes_what and llama")),
     Fault(P + "model_rope_longrope.py.j2", "frequency / torch", "frequency * torch",
-          ("tests/build/test_faults.py", "-k", "tables_of_positions")),
+          ("tests/building/test_faults.py", "-k", "tables_of_positions")),
     # The data
     Fault("data.py.j2", "{{ line }}\n", "{{ line.replace('import csv', '') }}\n",
           _data("csv_by_the_book")),
@@ -122,7 +122,7 @@ FAULTS = (
     Fault("train.py.j2", "STOPPED, GAVE_UP = 75, 76", "STOPPED, GAVE_UP = 76, 75",
           _train("signal")),
     Fault(P + "train_forward.j2", "loss = criterion(model(",
-          "loss = -criterion(model(", ("tests/build/test_faults.py", "-k", "descends")),
+          "loss = -criterion(model(", ("tests/building/test_faults.py", "-k", "descends")),
     Fault(P + "train_step.j2", "    if not bad:\n", "    if bad or not bad:\n",
           _train("not_finite")),
     Fault(P + "train_optimizer.j2", "LR * (steps - step)", "LR * step",
@@ -156,7 +156,7 @@ FAULTS = (
           ("tests/package/test_bench.py", "-k", "contender")),
     # And what a user reads and imports first
     Fault("init.py.j2", "Config, Model, load", "Config, load",
-          ("tests/build/test_commands.py", "-k", "vendored")),
+          ("tests/building/test_commands.py", "-k", "vendored")),
     Fault("README.md.j2", "{% for row in view.measured %}", "{% for row in view.recipe %}",
           CARD),
 )  # fmt: skip

@@ -26,7 +26,7 @@ from generator.render.package import render_package
 from generator.render.text import markdown, prose, py
 from generator.runtime.vendor import licences
 from generator.spec import read_spec
-from tests.build.build_support import (
+from tests.building.build_support import (
     drafts_of,
     image_facts,
     shape_of,
@@ -210,7 +210,9 @@ def test_strings_of_a_spec_are_inert_or_refused(job: str):
         ("train.freeze", "{}", {"G017", "G001", "G002", "G016", "G222"}),
     ],
 )
-def test_strings_of_narrow_fields_are_refused_or_inert(field: str, form: str, code: set):
+def test_strings_of_narrow_fields_are_refused_or_inert(
+    field: str, form: str, code: set
+):
     want = shapes(drafts_of(bland_text("text"), text_facts()))
     refused = 0
     for payload in PAYLOADS:
@@ -222,8 +224,10 @@ def test_strings_of_narrow_fields_are_refused_or_inert(field: str, form: str, co
             refused += 1
             assert {d.code for d in error.diagnostics} <= code, payload
             continue
-        assert payload.isascii() and payload.replace(".", "").isidentifier() or (
-            "package:" in form or "hf:" in form
+        assert (
+            payload.isascii()
+            and payload.replace(".", "").isidentifier()
+            or ("package:" in form or "hf:" in form)
         )
         # A source of the hub or of a package has one line of source of its own.
         assert set(shapes(got)) == set(want)
@@ -242,7 +246,8 @@ def test_choices_take_no_other_string(key: str):
 
 
 @pytest.mark.parametrize(
-    "name", ["x", "c", "f", "nn_x", "model", "data", "labels", "forward", "tensor", "view"]
+    "name",
+    ["x", "c", "f", "nn_x", "model", "data", "labels", "forward", "tensor", "view"],
 )
 def test_a_name_that_shadows_is_a_word_like_any_other(name: str):
     want = shapes(drafts_of(bland_text("text"), text_facts()))
@@ -290,9 +295,13 @@ def test_strings_of_a_checkpoint_are_inert_or_refused():
         except GenError as error:
             # A line break in a tensor's name matches no name that is known.
             assert {d.code for d in error.diagnostics} <= {"G205"}, payload
-            card = replace(with_strings(payload).card, tensors=text_facts().card.tensors)
+            card = replace(
+                with_strings(payload).card, tensors=text_facts().card.tensors
+            )
             got = shapes(drafts_of(text, Facts(card, None, {payload: payload}, None)))
-            card = replace(with_strings("plain").card, tensors=text_facts().card.tensors)
+            card = replace(
+                with_strings("plain").card, tensors=text_facts().card.tensors
+            )
             bland = drafts_of(text, Facts(card, None, {"plain": "plain"}, None))
             assert got == shapes(bland), payload
             continue
@@ -372,7 +381,9 @@ def test_filters_hold_by_themselves(payload: str):
     shown = markdown(payload)
     assert len(shown.splitlines()) <= 1
     want = card_shape("0. plain\n\n| a | b |\n|---|---|\n| plain | x |\n\nplain x\n")
-    got = card_shape(f"0. {shown}\n\n| a | b |\n|---|---|\n| {shown} | x |\n\n{shown} x\n")
+    got = card_shape(
+        f"0. {shown}\n\n| a | b |\n|---|---|\n| {shown} | x |\n\n{shown} x\n"
+    )
     if shown:  # an empty item is one without a paragraph
         assert got == want, shown
 
