@@ -109,12 +109,20 @@ def parser() -> argparse.ArgumentParser:
         sub.add_argument("--work", type=Path, help="default: runs/<name>")
         sub.add_argument("--root", type=Path, help="where data paths start")
         _long(sub)
+        if name == "bench":
+            sub.add_argument("--rows", type=int, help="of a round")
+            sub.add_argument("--rounds", type=int, help="that are timed")
+            sub.add_argument(
+                "--tokens-per-row", metavar="N", help="rows cut to N tokens, or real"
+            )
 
     vendor = command(
         "vendor", run_vendor, "copy a job's package into another repository"
     )
     vendor.add_argument("spec", type=Path, metavar="SPEC")
     vendor.add_argument("dest", type=Path, metavar="DEST")
+    _out(vendor)
+    vendor.add_argument("--force", action="store_true", help="overwrite hand edits")
     _long(vendor)
 
     diff = command("diff", run_diff, "what differs between two specs' models")

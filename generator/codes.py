@@ -850,6 +850,29 @@ BUILD: dict[str, Code] = {
         "Two specs of one build have the same name",
         "Each spec writes the folder of its name, so that one would overwrite the other.\n\nGive each its own `name`, or build them with another `--out`.",
     ),
+    "G405": Code(
+        "A file to vendor was edited by hand where it was built",
+        """
+What is vendored is compiled from the spec, and would not have the edit that was made in
+the folder of `--out`. Nothing was written. Undo the edit, or say the change in the spec;
+`--force` vendors without it.
+""",
+    ),
+    "G406": Code(
+        "The place to vendor to is taken",
+        """
+A folder of the job's name is there already, and has no gen.lock: somebody else's files
+are in it. Choose another DEST, or give the job another `name`.
+""",
+    ),
+    "G407": Code(
+        "A vendored file was edited by hand",
+        """
+A file no longer has the seal that the lock beside it holds. It is not overwritten, and
+nothing was written. Keep the edit elsewhere, vendor with `--force`, and put it back in;
+or say the change in the spec.
+""",
+    ),
 }
 
 # Run, certify and bench, G500-G599. ---------------------------------------------------

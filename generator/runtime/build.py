@@ -104,8 +104,14 @@ def refresh_facts(spec_file: SpecFile, *, allow_network: bool = True) -> Facts:
 
 def plan(spec_file: SpecFile, facts: Facts, out: Path) -> Plan:
     """Compile, and compare with what is there. GenError where the spec is wrong."""
-    compiled = draft(spec_file, facts)
     folder = out / spec_file.spec.name
+    return compare(spec_file, draft(spec_file, facts), facts, folder)
+
+
+def compare(
+    spec_file: SpecFile, compiled: Compiled, facts: Facts, folder: Path
+) -> Plan:
+    """A compiled job beside what the folder holds."""
     old = _lock(folder)
     known: Mapping[str, Any] = {} if old is None else old["files"]
     states: list[FileState] = []

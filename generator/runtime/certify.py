@@ -36,7 +36,6 @@ def certify(args: argparse.Namespace) -> int:
     refreshed = False
     if installed("transformers"):
         ready, refreshed = refresh_reference(ready, args)
-    ready.work.mkdir(parents=True, exist_ok=True)
     found = checks(ready)
     if installed("transformers"):
         found += tokenizer_checks(ready)

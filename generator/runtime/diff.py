@@ -1,31 +1,54 @@
-"""What a change of spec does: to the model, its weights, its cost and its training."""
+"""`gen diff`: what a change of spec does to the model, its weights, cost and training."""
 
 from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from generator.compile import Compiled, draft
+from generator.compile import LOCK, Compiled, digest, draft, read_lock
 from generator.cost import describe
-from generator.ir.job import Job, parameters
-from generator.runtime.build import facts_for, load_spec
+from generator.facts import Facts, dump_card
+from generator.ir.job import Job, Module, parameters
+from generator.ir.text import print_op, print_source
+from generator.runtime import gather, terminal
+from generator.runtime.build import load_spec
+from generator.runtime.migrate import Migration, migration
+from generator.runtime.tables import Table, count, mib
+from generator.spec import SpecFile
+
+SPEC = "spec.toml"
+BYTES = ("train_bytes", "predict_bytes", "file_bytes")
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the two: a spec, and the facts that it compiles with."""
+
+    path: Path
+    spec_file: SpecFile
+    facts: Facts
+    compiled: Compiled
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Difference:
     """Two jobs, side by side. A pair is what stood in A and what stands in B."""
 
-    classes: dict[str, str]  # class: added, removed or changed
+    classes: dict[str, dict[str, Any]]  # by class: what became of it
     added: dict[str, list[int]]  # weights and their shapes
     removed: dict[str, list[int]]
     reshaped: dict[str, list[list[int]]]
     settings: dict[str, list[Any]]
     cost: dict[str, list[int]]
-    loads: bool  # a checkpoint of A in B, strictly
-    why: str
+    load: str  # of a checkpoint of A in B: strict, map or no
+    why: list[str]
+    map: dict[str, str]  # B's weights in terms of A's, where they differ
+    notes: list[str]
 
     @property
     def same(self) -> bool:
@@ -33,61 +56,180 @@ class Difference:
             self.classes or self.added or self.removed or self.reshaped or self.settings
         )
 
+    @property
+    def loads(self) -> bool:
+        return self.load == "strict"
+
 
 def diff(args: argparse.Namespace) -> int:
-    """`gen diff A B`: 0 where they are the same, 1 where they differ."""
-    a, b = (_compiled(path) for path in (args.a, args.b))
-    found = difference(a.job, b.job)
+    """`gen diff A B`: 0 where they are the same, 1 where they differ. Writes nothing."""
+    a, b = sides(args.a, args.b)
+    found = difference(a, b)
     if args.json:
-        print(json.dumps({"same": found.same, **asdict(found)}, indent=1))
+        figures = {"same": found.same, "loads": found.loads, **asdict(found)}
+        print(json.dumps(figures, indent=1))
     elif not args.quiet:
-        print("\n".join(described(found)))
+        show(found)
     return 0 if found.same else 1
 
 
-def _compiled(path: Path) -> Compiled:
-    spec_file = load_spec(path)
-    return draft(spec_file, facts_for(spec_file))
+# ---------------------------------------------------------------------- the two sides
 
 
-def difference(a: Job, b: Job) -> Difference:
-    """What differs between two finished jobs."""
-    old = {p.path: list(p.shape) for p in parameters(a)}
-    new = {p.path: list(p.shape) for p in parameters(b)}
-    added = {p: s for p, s in new.items() if p not in old}
-    removed = {p: s for p, s in old.items() if p not in new}
-    reshaped = {p: [old[p], s] for p, s in new.items() if p in old and old[p] != s}
-    costs = describe(a), describe(b)
-    names = ("parameters", "trained", "train_bytes", "predict_bytes", "file_bytes")
-    cost = {n: [getattr(c, n) for c in costs] for n in names}
-    cost["forward_flops"] = [c.forward(c.tokens) for c in costs]
-    loads = not (added or removed or reshaped)
-    why = "the names and shapes of all weights are the same"
-    if a.labels != b.labels and loads:
-        why += "; but the labels differ, and its head was trained for the old ones"
-    elif not loads:
-        why = (
-            f"{len(added)} weights are new, {len(removed)} are gone and "
-            f"{len(reshaped)} have another shape"
+def sides(a: Path, b: Path) -> tuple[Side, Side]:
+    """Both, each a spec or the folder of a package, which has its spec in it."""
+    files = [load_spec(path / SPEC if path.is_dir() else path) for path in (a, b)]
+    own = [_own_facts(path, file) for path, file in zip((a, b), files, strict=True)]
+    found = []
+    for i, (path, spec_file) in enumerate(zip((a, b), files, strict=True)):
+        facts = own[i] or _borrowed(own[1 - i], spec_file)
+        if facts is None:
+            other = b if i == 0 else a
+            root = other.parent if path.is_dir() and other.is_file() else path.parent
+            facts = gather.gather_facts(
+                spec_file.spec.backbone.source,
+                root.resolve(),
+                convert_tokenizer=bool(spec_file.spec.data.text),
+                place=spec_file.place("backbone.from"),
+            )
+        compiled = draft(spec_file, facts)
+        notes = tuple(_other_facts(path, facts))
+        found.append(Side(path, spec_file, facts, compiled, notes))
+    return found[0], found[1]
+
+
+def _own_facts(path: Path, spec_file: SpecFile) -> Facts | None:
+    """The facts beside a spec; a package has none."""
+    if path.is_dir():
+        return None
+    root = path.resolve().parent
+    facts = gather.load_facts(gather.facts_folder(root, spec_file.spec.name))
+    return _borrowed(facts, spec_file)
+
+
+def _borrowed(facts: Facts | None, spec_file: SpecFile) -> Facts | None:
+    """Facts that are of this spec's backbone too."""
+    if facts is None or facts.card.source != spec_file.spec.backbone.source:
+        return None
+    return facts
+
+
+def _other_facts(path: Path, facts: Facts) -> Iterator[str]:
+    """Whether a package was built from facts other than those it is compared with."""
+    lock = path / LOCK
+    if not (path.is_dir() and lock.is_file()):
+        return
+    content = read_lock(lock.read_bytes())
+    if content and content["backbone"]["card"] != digest(
+        dump_card(facts.card).encode()
+    ):
+        yield (
+            f"{path} was built from other facts of its backbone than those that it is "
+            "compared with"
         )
+
+
+# --------------------------------------------------------------------- the difference
+
+
+def difference(a: Side, b: Side) -> Difference:
+    """What differs between two finished jobs."""
+    old_job, new_job = a.compiled.job, b.compiled.job
+    old = {p.path: list(p.shape) for p in parameters(old_job)}
+    new = {p.path: list(p.shape) for p in parameters(new_job)}
+    costs = [_cost(job) for job in (old_job, new_job)]
+    moved = migration(a.compiled, b.compiled)
+    classes = _classes(old_job, new_job)
     return Difference(
-        classes=_classes(a, b),
-        added=added,
-        removed=removed,
-        reshaped=reshaped,
-        settings=_settings(a, b),
-        cost={n: pair for n, pair in cost.items() if pair[0] != pair[1]},
-        loads=loads,
-        why=why,
+        classes=classes,
+        added={p: s for p, s in new.items() if p not in old},
+        removed={p: s for p, s in old.items() if p not in new},
+        reshaped={p: [old[p], s] for p, s in new.items() if p in old and old[p] != s},
+        settings=_settings(old_job, new_job),
+        cost={n: [c[n] for c in costs] for n in costs[0] if costs[0][n] != costs[1][n]},
+        load=moved.kind,
+        why=_why(moved),
+        map={path: print_source(s) for path, s in moved.sources.items()},
+        notes=[*a.notes, *b.notes, *_meanings(a, b, classes)],
     )
 
 
-def _classes(a: Job, b: Job) -> dict[str, str]:
+def _cost(job: Job) -> dict[str, int]:
+    cost = describe(job)
+    found = {"forward_flops": cost.forward(cost.tokens)}
+    found["backward_flops"] = cost.backward(cost.tokens)
+    names = ("parameters", "trained", *BYTES)
+    return {n: getattr(cost, n) for n in names} | found
+
+
+def _why(moved: Migration) -> list[str]:
+    if moved.kind == "strict":
+        return ["the names and shapes of all weights are the same"]
+    if not moved.alike:
+        return ["the architectures differ, and so does what weights of one name mean"]
+    why = [f"{path}: {reason}" for path, reason in moved.missing.items()]
+    if moved.kind == "map":
+        why.append("every weight of B can be made of those of A")
+    if moved.unused:
+        why.append(f"B does not read {', '.join(moved.unused)}")
+    return why
+
+
+def _meanings(a: Side, b: Side, classes: dict[str, dict[str, Any]]) -> Iterator[str]:
+    """Why weights that load would mean something else."""
+    old, new = a.compiled.job, b.compiled.job
+    if old.backbone.architecture != new.backbone.architecture:
+        yield "the architectures differ: the same weights would compute something else"
+    if old.task != new.task:
+        yield f"the task was {old.task} and is {new.task}"
+    if old.labels != new.labels and len(old.labels) == len(new.labels):
+        yield "the labels differ: a trained head answers with the old ones"
+    if a.facts.tokenizer != b.facts.tokenizer:
+        yield "the tokenizers differ: the ids that the weights know mean other tokens"
+    if any("operations" in change for change in classes.values()):
+        yield "operations differ: the same weights may compute something else"
+    kept = [
+        {n: v for n, v in job.model.constants.items() if "dropout" not in n}
+        for job in (old, new)
+    ]
+    if kept[0] != kept[1]:
+        yield "constants differ: the same weights compute something else"
+
+
+def _classes(a: Job, b: Job) -> dict[str, dict[str, Any]]:
     old, new = a.model.by_name, b.model.by_name
-    found = {n: "removed" for n in old if n not in new}
-    found |= {n: "added" for n in new if n not in old}
-    found |= {n: "changed" for n in new if n in old and old[n] != new[n]}
-    return dict(sorted(found.items()))
+    found: dict[str, dict[str, Any]] = {}
+    for name in sorted(old.keys() | new.keys()):
+        if name not in new:
+            found[name] = {"change": "removed"}
+        elif name not in old:
+            found[name] = {"change": "added"}
+        elif detail := _change(old[name], new[name]):
+            found[name] = {"change": "changed", **detail}
+    return found
+
+
+def _change(a: Module, b: Module) -> dict[str, Any]:
+    """What differs in a class: its operations, parameters and parts; not its words."""
+    found: dict[str, Any] = {}
+    listed = {
+        "operations": [[print_op(op) for op in _placeless(m)] for m in (a, b)],
+        "parameters": [[f"{p.name}: {p.type}" for p in m.parameters] for m in (a, b)],
+        "parts": [
+            [f"{i.name}: {i.count} {i.module}" for i in m.instances] for m in (a, b)
+        ],
+    }
+    for name, (before, after) in listed.items():
+        if before != after:
+            found[name] = {
+                "removed": [x for x in before if x not in after],
+                "added": [x for x in after if x not in before],
+            }
+    return found
+
+
+def _placeless(module: Module) -> Iterator[Any]:
+    return (replace(op, place="") for op in module.ops)
 
 
 def _settings(a: Job, b: Job) -> dict[str, list[Any]]:
@@ -115,20 +257,55 @@ def _flat(job: Job) -> dict[str, Any]:
     return flat
 
 
-def described(found: Difference) -> list[str]:
-    """The difference as lines to read."""
+# ------------------------------------------------------------------------- to read it
+
+ANSWERS = {
+    "strict": "an old checkpoint loads strictly",
+    "map": "an old checkpoint does not load as it is; a map makes it one that does",
+    "no": "an old checkpoint does not load",
+}
+
+
+def show(found: Difference) -> None:
+    """The difference as tables and lines."""
     if found.same:
-        return ["the two build the same model and training"]
-    lines = [f"class {name}: {what}" for name, what in found.classes.items()]
-    lines += [
-        f"{key}: {old!r} -> {new!r}" for key, (old, new) in found.settings.items()
+        print("the two build the same model and training")
+    terminal.show(_tables(found))
+    if not found.same:
+        print(f"{ANSWERS[found.load]}: {'; '.join(found.why)}")
+    for note in found.notes:
+        print(f"note: {note}")
+
+
+def _tables(found: Difference) -> list[Table]:
+    classes = []
+    for name, change in found.classes.items():
+        details = [
+            f"{sign} {line}"
+            for what in ("parts", "parameters", "operations")
+            for sign, key in (("-", "removed"), ("+", "added"))
+            for line in change.get(what, {}).get(key, ())
+        ]
+        classes.append((name, change["change"], "\n".join(details)))
+    weights = [(p, "added", "", str(s)) for p, s in found.added.items()]
+    weights += [(p, "removed", str(s), "") for p, s in found.removed.items()]
+    weights += [(p, "reshaped", str(a), str(b)) for p, (a, b) in found.reshaped.items()]
+    settings = [
+        (name, json.dumps(a), json.dumps(b)) for name, (a, b) in found.settings.items()
     ]
-    lines += [f"{name}: {old:,} -> {new:,}" for name, (old, new) in found.cost.items()]
-    lines += [f"weight + {path} {shape}" for path, shape in found.added.items()]
-    lines += [f"weight - {path} {shape}" for path, shape in found.removed.items()]
-    lines += [
-        f"weight ~ {p} {old} -> {new}" for p, (old, new) in found.reshaped.items()
+    cost = [
+        (name.replace("_", " "), *(_amount(name, value) for value in pair))
+        for name, pair in found.cost.items()
     ]
-    answer = "loads" if found.loads else "does not load"
-    lines.append(f"an old checkpoint {answer}: {found.why}")
-    return lines
+    mapped = tuple(found.map.items()) if found.load == "map" else ()
+    return [
+        Table("Settings", ("", "A", "B"), tuple(settings), words=3),
+        Table("Classes", ("class", "", "what"), tuple(classes), words=3),
+        Table("Weights", ("weight", "", "A", "B"), tuple(weights), words=2),
+        Table("Predicted", ("", "A", "B"), tuple(cost)),
+        Table("Map", ("weight of B", "from A"), mapped, words=2),
+    ]
+
+
+def _amount(name: str, value: int) -> str:
+    return mib(value) if name.endswith("bytes") else count(value)

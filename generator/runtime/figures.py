@@ -7,6 +7,7 @@ import os
 import platform
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from itertools import pairwise
 from pathlib import Path
@@ -46,6 +47,7 @@ def job_figures(plan: building.Plan) -> dict[str, Any]:
         "package": str(plan.folder),
         "backbone": _backbone(job, plan.facts),
         "notes": list(plan.compiled.notes),
+        "recipe": _recipe(job),
         "predicted": {
             "rows": cost.rows,
             "tokens": cost.tokens,
@@ -58,6 +60,13 @@ def job_figures(plan: building.Plan) -> dict[str, Any]:
             "predict_bytes": cost.predict_bytes,
         },
     }
+
+
+def _recipe(job: Job) -> dict[str, Any]:
+    """The training and target settings as JSON values."""
+    settings = {**asdict(job.train), **asdict(job.target)}
+    settings = {n: list(v) if isinstance(v, tuple) else v for n, v in settings.items()}
+    return settings | {"frozen": list(job.frozen)}
 
 
 def _backbone(job: Job, facts: Facts) -> dict[str, Any]:

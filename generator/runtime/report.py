@@ -101,6 +101,7 @@ def make(figures: Mapping[str, Any], work: Path) -> Page:
             "Where it comes from",
             tables=_there(
                 tables.job(figures),
+                tables.recipe(figures),
                 tables.environment(figures),
                 tables.durations(figures),
                 tables.hashes(figures),

@@ -94,7 +94,7 @@ class Told:
 
 def _built(ready: Ready) -> str:
     written = len(ready.built.written)
-    return f"{written} files written" if written else "current"
+    return f"{written} file{'s' * (written != 1)} written" if written else "current"
 
 
 # ----------------------------------------------------------------------------- stages

@@ -20,7 +20,8 @@ WORDS = ("note", "holds")  # heads of columns that hold words
 
 @dataclass(frozen=True)
 class Cell:
-    value: str
+    main: str
+    aside: str  # the quartiles in brackets, which may stand below
     kind: str  # "text" or "number"
     heat: str | None  # how much of the colour of the page is behind it
 
@@ -67,11 +68,16 @@ class Table:
                 [None, *(f"{0.6 * h:.2f}" for h in self.heat[n])] if self.heat else ()
             )
             cells = tuple(
-                Cell(value, kind, heat[i] if heat else None)
+                Cell(*_split(value, kind), kind, heat[i] if heat else None)
                 for i, (value, kind) in enumerate(zip(row, self.kinds, strict=True))
             )
             found.append(Row(cells, n in self.bad))
         return tuple(found)
+
+
+def _split(value: str, kind: str) -> tuple[str, str]:
+    main, space, aside = value.partition(" [")
+    return (main, f"[{aside}") if space and kind == "number" else (value, "")
 
 
 # ---------------------------------------------------------------------------- figures
@@ -95,6 +101,10 @@ def seconds(value: float) -> str:
     if value < 120:
         return f"{value:.1f} s"
     return f"{value // 60:.0f} min {value % 60:.0f} s"
+
+
+def small(value: float) -> str:
+    return f"{value:.1e}" if value else "0"
 
 
 def spread(figures: Mapping[str, float], form: str = ",.1f", scale: float = 1.0) -> str:
@@ -197,10 +207,9 @@ def certificate(found: Sequence[Mapping[str, Any]]) -> Table:
         measured = check["measured"]
         ran = measured is not None
         verdict = ("yes" if ran else "skipped") if check["holds"] else "NO"
-        value = f"{measured:.1e}" if ran else ""
-        bound = f"{check['bound']:.0e}" if ran else ""
-        rows.append((check["name"], value, bound, verdict, check["note"]))
-    head = ("check", "measured", "at most", "holds", "note")
+        value, bound = (small(measured), small(check["bound"])) if ran else ("", "")
+        rows.append((check["name"], verdict, value, bound, check["note"]))
+    head = ("check", "holds", "measured", "at most", "note")
     bad = frozenset(i for i, check in enumerate(found) if not check["holds"])
     return Table("Certificate", head, tuple(rows), bad=bad)
 
@@ -259,7 +268,7 @@ def bench_words(found: Mapping[str, Any]) -> str:
 
 
 def predicted(figures: Mapping[str, Any]) -> Table:
-    """What the build foretold beside what was counted and measured."""
+    """What the build predicted beside what was counted and measured."""
     told, counted = figures["predicted"], figures.get("counted") or {}
     measured = figures.get("bench") or {}
 
@@ -280,7 +289,7 @@ def predicted(figures: Mapping[str, Any]) -> Table:
         ("Peak memory, prediction", *memory("predict")),
     ]
     note = (
-        f"Foretold for rows of {count(told['tokens'])} tokens in batches of "
+        f"Predicted for rows of {count(told['tokens'])} tokens in batches of "
         f"{count(told['rows'])}, FLOPs for matrix products alone and counted by torch. "
         "Memory is measured on the longest batch of the data, for the whole process"
     )
@@ -313,6 +322,14 @@ def job(figures: Mapping[str, Any]) -> Table:
         ("Package", figures["package"]),
     ]
     return Table("Job", ("", ""), tuple(rows), words=2)
+
+
+def recipe(figures: Mapping[str, Any]) -> Table:
+    rows = []
+    for name, value in figures["recipe"].items():
+        shown = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+        rows.append((name, shown))
+    return Table("Recipe", ("", ""), tuple(rows), words=2)
 
 
 def environment(figures: Mapping[str, Any]) -> Table:

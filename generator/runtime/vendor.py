@@ -1,88 +1,150 @@
-"""Copying a package into another repository, where it imports and runs on its own.
+"""`gen vendor`: a package in another repository, with its licences and its lock.
 
-The copy obeys the same seals as a build: what was edited there is never overwritten. Its
-imports are relative, so that it may stand inside any package.
+The package is compiled anew rather than copied, so that what arrives is what the spec
+says. There it is under the same rules as where it is built: the lock seals each file,
+and one that was edited by hand is never overwritten. Its imports are relative, so that
+it may stand inside any package.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
+import tempfile
+from dataclasses import replace
 from pathlib import Path
 
-from generator.compile import LOCK, compile, digest, read_lock
+from generator.compile import LOCK, Compiled, draft
 from generator.errors import Diagnostic, GenError, fail
-from generator.facts import Facts
+from generator.facts import Card
+from generator.render.package import Draft
 from generator.render.text import markdown
-from generator.runtime.build import facts_for, load_spec, writable
-from generator.runtime.files import write_if_changed
+from generator.runtime import build as building
 
 LICENCES = "LICENCES.md"
 
 
 def vendor(args: argparse.Namespace) -> int:
-    """`gen vendor SPEC DEST`: writes DEST/<name>/."""
-    spec_file = load_spec(args.spec)
-    facts = facts_for(spec_file)
+    """`gen vendor SPEC DEST`. 0; GenError where something of the user's would be lost."""
+    spec_file = building.load_spec(args.spec)
+    facts = building.facts_for(spec_file)
+    compiled = draft(spec_file, facts)
+    if not args.force:
+        built = args.out / spec_file.spec.name
+        _expect_no_edits(building.compare(spec_file, compiled, facts, built))
+    compiled = with_licences(compiled, facts.card)
     folder = args.dest / spec_file.spec.name
-    writable(folder)
-    files = {LICENCES: licences(facts), **compile(spec_file, facts)}
-    _unedited(folder, files)
-    written = [n for n in files if n != LOCK and write_if_changed(folder / n, files[n])]
-    if write_if_changed(folder / LOCK, files[LOCK]):
-        written.append(LOCK)
+    building.writable(folder)
+    plan = building.compare(spec_file, compiled, facts, folder)
+    _expect_ours(plan)
+    edited = plan.those("edited")
+    if edited and not args.force:
+        raise GenError([_edited(folder / path, args.spec) for path in edited])
+    written, removed = put(plan, args.force)
+    figures = {
+        "name": spec_file.spec.name,
+        "folder": str(folder),
+        "written": written,
+        "removed": removed,
+        "licence": facts.card.licence,
+    }
     if args.json:
-        print(json.dumps({"folder": str(folder), "written": written}, indent=1))
+        print(json.dumps(figures, indent=1))
     elif not args.quiet:
-        print(f"{folder}: {len(written)} of {len(files)} files written")
+        count = f"{len(written)} written" if written else "nothing to do"
+        print(f"{folder}: {count}, {len(compiled.drafts) + 1} files")
+        for path in removed:
+            print(f"  removed {path}, which is no longer part of it")
+        if facts.card.licence is None:
+            print(f"  the backbone states no licence: see {folder / LICENCES}")
     return 0
 
 
-def licences(facts: Facts) -> bytes:
-    """What the copy's new owner may do with it."""
-    card = facts.card
-    licence = (
-        card.licence or "not stated by its publisher: ask before you share weights"
-    )
-    source, licence = markdown(card.source), markdown(licence)
-    return (
-        "# Licences\n\n"
-        "The source files here were generated for you; they are yours, without "
-        "conditions.\n\n"
-        f"The backbone's weights and tokenizer, {source}, are under: {licence}.\n"
-    ).encode()
+def put(plan: building.Plan, force: bool) -> tuple[list[str], list[str]]:
+    """Write the package; where there was none, it is there whole or not at all."""
+    if plan.folder.exists():
+        built = building.build(plan, force=force)
+        return list(built.written), list(built.removed)
+    plan.folder.parent.mkdir(parents=True, exist_ok=True)
+    # A folder of its own inside, so that it has the usual permissions.
+    with tempfile.TemporaryDirectory(
+        dir=plan.folder.parent, prefix=f".{plan.folder.name}."
+    ) as unfinished:
+        inner = Path(unfinished) / plan.folder.name
+        built = building.build(replace(plan, folder=inner))
+        os.rename(inner, plan.folder)
+    return list(built.written), []
 
 
-def _unedited(folder: Path, files: dict[str, bytes]) -> None:
-    """GenError (G401, G402) where something in `folder` is not as gen left it."""
-    try:
-        data = (folder / LOCK).read_bytes()
-    except FileNotFoundError:
-        data = None
-    lock = None if data is None else read_lock(data)
-    if data is not None and lock is None:
-        raise fail(
-            "G402",
-            f"{folder / LOCK} is not a lock that this gen reads",
-            help="restore it from version control; without it no edit can be told",
-        )
-    seals = {} if lock is None else {n: f["seal"] for n, f in lock["files"].items()}
-    edited = []
-    for name, new in files.items():
-        path = folder / name
-        if name == LOCK or not path.exists():
-            continue
-        there = path.read_bytes()
-        if there != new and digest(there) != seals.get(name):
-            edited.append(path)
+def with_licences(compiled: Compiled, card: Card) -> Compiled:
+    """The same with the page that says whose it is."""
+    tokenizer = any(d.path == "tokenizer.json" for d in compiled.drafts)
+    page = Draft(LICENCES, licences(card, tokenizer).encode(), python=False)
+    return replace(compiled, drafts=(*compiled.drafts, page))
+
+
+def licences(card: Card, tokenizer: bool) -> str:
+    """Whose the code is, and whose the weights are that it loads."""
+    licence = markdown(card.licence or "not stated: ask its publisher")
+    lines = [
+        "# Licences",
+        "",
+        "The source in this folder was generated by gen from spec.toml beside it. It is",
+        "the work of whoever wrote that spec: the authors of gen claim no rights in it,",
+        "and ask for no notice. It comes without warranty of any kind.",
+        "",
+        "Weights are not part of this folder. The source loads those of this backbone,",
+        "and what is trained from them may be under its terms.",
+        "",
+        "| | |",
+        "|---|---|",
+        f"| Backbone | {markdown(card.source)} |",
+        f"| Revision | {markdown(card.revision or 'none: not from a hub')} |",
+        f"| Licence, as its model card states it | {licence} |",
+    ]
+    if tokenizer:
+        lines += [
+            "",
+            "tokenizer.json in this folder is a part of that backbone, and under the same",
+            "licence.",
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def _expect_no_edits(plan: building.Plan) -> None:
+    """What was edited where the package is built would not be in the copy."""
+    edited = plan.those("edited")
     if edited:
         raise GenError(
             [
                 Diagnostic(
-                    "G401",
-                    f"{path} was edited by hand, and is not overwritten",
-                    help="move it aside, vendor again, and put the edit back in",
+                    "G405",
+                    f"{plan.folder / path} was edited by hand, and the copy, which is "
+                    "compiled from the spec, would not have the edit",
+                    help="undo it, or leave it behind: "
+                    f"gen vendor {plan.spec_file.file} DEST --force",
                 )
                 for path in edited
             ]
         )
+
+
+def _expect_ours(plan: building.Plan) -> None:
+    """A folder that is there already has to be one of gen's."""
+    folder = plan.folder
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / LOCK).is_file():
+        raise fail(
+            "G406",
+            f"{folder} is there already, and has no {LOCK}: it is no package of gen's",
+            help="choose another DEST, or another name in the spec",
+        )
+
+
+def _edited(path: Path, spec: Path) -> Diagnostic:
+    dest = path.parent.parent
+    return Diagnostic(
+        "G407",
+        f"{path} was edited by hand since it was vendored, and is not overwritten",
+        help=f"keep the edit elsewhere, then: gen vendor {spec} {dest} --force",
+    )
