@@ -282,6 +282,13 @@ def _notes(job: Job, facts: Facts) -> list[str]:
             "the tokenizer was not at hand: the package has no tokenizer.json until "
             "`gen facts --complete` has fetched it"
         )
+    paths = [job.backbone.source, job.data.train, job.data.valid, job.data.test]
+    if absolute := [path for path in paths if path and path.startswith("/")]:
+        notes.append(
+            f"{', '.join(absolute)} stands in the package as the spec says it, and is "
+            "good on this machine alone: a path from the spec's own folder, or from "
+            "--root, would be good on others"
+        )
     if not facts.card.verified:
         notes.append(
             "the facts are unverified: `gen facts --complete` checks them against the "

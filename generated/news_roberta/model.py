@@ -8,8 +8,6 @@ Weights  hf:FacebookAI/roberta-base@e2da8e2f811d1448a5b465c236feacd80ffbac7b (mi
 Shapes   B batch, T tokens, C width, H heads, D head width, F feed-forward, K labels.
 """
 
-from __future__ import annotations
-
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +33,18 @@ class Config:
     norm_eps: float = 1e-05
 
 
+class Dropout(nn.Dropout):
+    """nn.Dropout from 16 random bits an element, which a CPU draws far more quickly."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training:
+            return x
+        keep, n = round(2**16 * (1 - self.p)), x.numel()
+        bits = torch.empty(n // 4 + 1, dtype=torch.int64).random_(-(2**63), None)
+        kept = bits.view(torch.int16)[:n].view_as(x) < keep - 2**15
+        return x * kept.to(x.dtype).mul_(2**16 / keep)
+
+
 class Embedding(nn.Module):
     """Token, position and token-type vectors."""
 
@@ -44,11 +54,10 @@ class Embedding(nn.Module):
         self.token_type = nn.Parameter(torch.zeros(c.width))
         self.position = nn.Embedding(c.positions, c.width)
         self.norm = nn.LayerNorm(c.width, c.norm_eps)
-        self.dropout = nn.Dropout(c.dropout)
+        self.dropout = Dropout(c.dropout)
 
     def forward(self, ids: Tensor) -> Tensor:
-        x = self.token(ids)  # (B, T, C)
-        x = x + self.token_type
+        x = self.token(ids) + self.token_type  # (B, T, C)
         x = x + self.position.weight[: x.shape[1]]
         return self.dropout(self.norm(x))
 
@@ -86,7 +95,7 @@ class Block(nn.Module):
         self.attention_norm = nn.LayerNorm(c.width, c.norm_eps)
         self.ff = FeedForward(c)
         self.ff_norm = nn.LayerNorm(c.width, c.norm_eps)
-        self.dropout = nn.Dropout(c.dropout)
+        self.dropout = Dropout(c.dropout)
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         x = self.attention_norm(x + self.dropout(self.attention(x, mask)))
@@ -118,7 +127,7 @@ class FirstTokenBlock(nn.Module):
         self.attention_norm = nn.LayerNorm(c.width, c.norm_eps)
         self.ff = FeedForward(c)
         self.ff_norm = nn.LayerNorm(c.width, c.norm_eps)
-        self.dropout = nn.Dropout(c.dropout)
+        self.dropout = Dropout(c.dropout)
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         x = self.attention_norm(x[:, :1] + self.dropout(self.attention(x, mask)))
@@ -130,7 +139,7 @@ class Classifier(nn.Module):
         super().__init__()
         self.pool = nn.Linear(c.width, c.width)
         self.label = nn.Linear(c.width, c.labels)
-        self.dropout = nn.Dropout(c.dropout)
+        self.dropout = Dropout(c.dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         x = torch.tanh(self.pool(self.dropout(x[:, 0])))
@@ -146,10 +155,8 @@ class Model(nn.Module):
         self.classifier = Classifier(c)
 
     def forward(self, ids: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Logits (B, K) of token ids (B, T), padded on the right.
-
-        `mask` (B, T) is true on real tokens; None says that every token is real.
-        """
+        """Logits (B, K) of token ids (B, T), padded on the right. `mask` (B, T) is true
+        on real tokens; None says that every token is real."""
         mask = None if mask is None else mask[:, None, None, :]
         x = self.embedding(ids)
         for block in self.blocks:
@@ -185,24 +192,18 @@ def load_pretrained(path: str | Path) -> Model:
     """
     path = Path(path)
     files = [path / "model.safetensors" if path.is_dir() else path]
-    index = path / "model.safetensors.index.json"
-    if index.is_file():
+    if (index := path / "model.safetensors.index.json").is_file():
         names = set(json.loads(index.read_bytes())["weight_map"].values())
         files = [path / name for name in sorted(names)]
-    holds = {}
-    for file in files:
-        shard = safe_open(file, framework="pt")
-        holds |= dict.fromkeys(shard.keys(), shard)
-    left = set(holds) - UNUSED
+    shards = [safe_open(file, framework="pt") for file in files]
+    holds = {key: shard for shard in shards for key in sorted(shard.keys())}
+    holds = {key: shard for key, shard in holds.items() if key not in UNUSED}
 
-    def take(key: str) -> Tensor:
-        if key not in holds:
-            raise ValueError(f"{path} has no weight {key}")
-        left.discard(key)
-        return holds[key].get_tensor(key)
-
-    def join(*keys: str) -> Tensor:
-        return torch.cat([take(key) for key in keys])
+    def take(*keys: str) -> Tensor:
+        if missing := [key for key in keys if key not in holds]:
+            raise ValueError(f"{path} has no weight {missing[0]}")
+        parts = [holds.pop(key).get_tensor(key) for key in keys]
+        return torch.cat(parts) if len(parts) > 1 else parts[0]
 
     state = {
         "embedding.token.weight": take("roberta.embeddings.word_embeddings.weight")
@@ -225,15 +226,14 @@ def load_pretrained(path: str | Path) -> Model:
                 state[f"blocks.{i}.{ours}.{p}"] = take(f"{at}.{theirs}.{p}")
         for i in range(11):
             at = f"roberta.encoder.layer.{i}.attention.self"
-            state[f"blocks.{i}.attention.qkv.{p}"] = join(
+            state[f"blocks.{i}.attention.qkv.{p}"] = take(
                 f"{at}.query.{p}", f"{at}.key.{p}", f"{at}.value.{p}"
             )
         at = "roberta.encoder.layer.11.attention.self"
         state[f"blocks.11.attention.q.{p}"] = take(f"{at}.query.{p}")
-        state[f"blocks.11.attention.kv.{p}"] = join(f"{at}.key.{p}", f"{at}.value.{p}")
-    if left:
-        raise ValueError(f"weights that this model does not use: {sorted(left)}")
-
+        state[f"blocks.11.attention.kv.{p}"] = take(f"{at}.key.{p}", f"{at}.value.{p}")
+    if holds:
+        raise ValueError(f"weights that this model does not use: {sorted(holds)}")
     with torch.device("meta"):  # no memory for values that are about to be replaced
         model = Model()
     model.load_state_dict(state, assign=True)

@@ -177,6 +177,7 @@ def _broadcast(args: Types, params: Params, attrs: Attrs) -> Types:
 
 def _dropout(args: Types, params: Params, attrs: Attrs) -> Types:
     _number(attrs, "p")
+    _need(attrs.get("bits", 16) == 16, "bits of a mask's element are 16, or not said")
     return (_one(args),)
 
 
@@ -329,7 +330,13 @@ OPS: dict[str, OpDef] = {
         OpDef("parameter", _parameter, ("",)),
         OpDef("add", _broadcast, positionwise=True),
         OpDef("multiply", _broadcast, positionwise=True),
-        OpDef("dropout", _dropout, attrs=("p",), positionwise=True),
+        OpDef(
+            "dropout",
+            _dropout,
+            attrs=("p",),
+            optional_attrs=("bits",),
+            positionwise=True,
+        ),
         OpDef("activation", _activation, attrs=("kind",), positionwise=True),
         OpDef("heads", _heads, attrs=("heads", "width"), positionwise=True),
         OpDef("merge_heads", _merge_heads, positionwise=True),

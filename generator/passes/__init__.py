@@ -14,6 +14,7 @@ from generator.ir.job import Job, Level
 from generator.ir.verify import verify
 from generator.ir.weightmap import WeightMap
 from generator.passes import (
+    draw_masks_by_bits,
     drop_unread_weights,
     fuse_qkv,
     group_blocks,
@@ -58,6 +59,14 @@ PASSES: tuple[Pass, ...] = (
         ("imported", "optimised"),
         None,
         "no rows that this job never reads",
+    ),
+    Pass(
+        "draw-masks-by-bits",
+        draw_masks_by_bits.run,
+        ALL,
+        ("imported", "optimised"),
+        None,
+        "dropout from 16 random bits an element, where a processor draws them",
     ),
     Pass(
         "group-blocks",

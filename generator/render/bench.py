@@ -58,6 +58,7 @@ BESIDE: Mapping[str, tuple[int, str]] = {
             "CLASS_WEIGHTS",
             "DEVICE",
             "LABEL_SMOOTHING",
+            "keep_memory",
             "LR",
             "make_criterion",
             "make_optimizer",

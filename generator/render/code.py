@@ -204,7 +204,9 @@ class Body:
 
     def _add(self, op: Op) -> Parts:
         a, b = op.args
-        return Parts(f"{self._use(a)} + {self._use(b)}", binary=True)
+        inside = any(p in self.pending and self.pending[p][0].comment for p in op.args)
+        text = f"{self._use(a)} + {self._use(b)}"
+        return Parts(text, binary=True, comment=inside)
 
     def _multiply(self, op: Op) -> Parts:
         a, b = (self._use(a, tight=True) for a in op.args)
@@ -213,7 +215,11 @@ class Body:
     def _dropout(self, op: Op) -> Parts:
         p = op.attrs_dict["p"]
         name = p.name if isinstance(p, Const) else "dropout"
-        self.setup[name] = f"nn.Dropout({self._field(p)})"
+        kind = "nn.Dropout"
+        if "bits" in op.attrs_dict:
+            kind = "Dropout"
+            self.functions.add("dropout")
+        self.setup[name] = f"{kind}({self._field(p)})"
         return Parts(f"self.{name}({self._use(op.args[0])})")
 
     def _activation(self, op: Op) -> Parts:

@@ -60,10 +60,10 @@ class TableView:
 class LoaderView:
     tables: tuple[TableView, ...]
     unused: tuple[tuple[str, tuple[str, ...]], ...]  # reason, literals of keys
-    few_unused: str  # a set of them where they are few, with their reason
+    few_unused: tuple[tuple[str, str], ...]  # the same in pairs, where they are few
     lines: tuple[str, ...]  # of the body that fills `state`
     doc: tuple[str, ...]  # the lines of the docstring's second paragraph
-    cast: bool  # the checkpoint is not in fp32
+    cast: str  # what makes fp32 of a tensor of the checkpoint; "" where it is that
     joins: bool  # some tensors are joined
 
 
@@ -102,25 +102,28 @@ def loader_view(job: Job, sizes: Sizes) -> LoaderView:
         ]
     unused = tuple(_unused(model.unused))
     few = sum(len(keys) for _, keys in unused) <= 2 and len(unused) == 1
-    used = set(shapes) - {u.key for u in model.unused}
+    unread = {u.key for u in model.unused}
+    read = [t for t in model.tensors if t.key not in unread]
+    every = [*entries, *(e for one in blocks.values() for m in one.values() for e in m)]
     return LoaderView(
         tables=tuple(tables),
         unused=() if few else unused,
-        few_unused=f"{{{', '.join(unused[0][1])}}}  # {unused[0][0]}" if few else "",
+        few_unused=tuple((key, why) for why, some in unused for key in some if few),
         lines=tuple(part for line in lines for part in _fit(line)),
         doc=tuple(_doc([name.rpartition(".")[0] for name in new])),
-        cast=any(t.dtype != "F32" for t in model.tensors if t.key in used),
-        joins=any("join(" in line for line in lines),
+        cast=".float()" if any(t.dtype != "F32" for t in read) else "",
+        joins=any(isinstance(e.source, Concatenate) for e in every),
     )
 
 
 def _fit(line: str) -> tuple[str, ...]:
     """A line of the body; a call that is too long for it over three, as black has it."""
-    head, call, rest = line.partition(" = join(")
-    if not call or 4 + len(line) <= 88:
+    head, call, rest = line.partition(" = take(")
+    alone = call and rest.find(")") == len(rest) - 1  # nothing is done to its result
+    if not alone or 4 + len(line) <= 88:
         return (line,)
     indent = " " * (len(line) - len(line.lstrip()))
-    return f"{head} = join(", f"{indent}    {rest.removesuffix(')')}", f"{indent})"
+    return f"{head} = take(", f"{indent}    {rest.removesuffix(')')}", f"{indent})"
 
 
 def _doc(new: Sequence[str]) -> list[str]:
@@ -336,7 +339,7 @@ def _expression(source: Source, entry: Entry, shapes: Shapes) -> str:
         case Checkpoint(key):
             return f"take({_text(key)})"
         case Concatenate(parts) if all(isinstance(p, Checkpoint) for p in parts):
-            return f"join({', '.join(_text(k) for k in keys(source))})"
+            return f"take({', '.join(_text(k) for k in keys(source))})"
         case Concatenate(parts):
             inside = ", ".join(_expression(p, entry, shapes) for p in parts)
             return f"torch.cat([{inside}])"

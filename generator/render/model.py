@@ -33,6 +33,10 @@ NUMBERS = [
 ]
 
 
+# What begins the value of an attribute that is a module, not a number.
+MODULES = ("nn.", "Dropout(")
+
+
 @dataclass(frozen=True)
 class FieldView:
     name: str
@@ -197,15 +201,11 @@ def _forward_doc(job: Job) -> tuple[str, ...]:
     plan = job.data.inputs
     if not isinstance(plan, TextPlan):
         return ("Logits (B, K) of images (B, 3, height, width).",)
-    lines = ["Logits (B, K) of token ids (B, T), padded on the right.", ""]
+    text = "Logits (B, K) of token ids (B, T), padded on the right. "
     if plan.token_types:
-        lines.append(
-            "`types` (B, T) is 0 on the first text of a row and 1 on the second."
-        )
-    lines.append(
-        "`mask` (B, T) is true on real tokens; None says that every token is real."
-    )
-    return tuple(lines)
+        text += "`types` (B, T) is 0 on the first text of a row and 1 on the second. "
+    text += "`mask` (B, T) is true on real tokens; None says that every token is real."
+    return tuple(textwrap.wrap(text, 77, break_on_hyphens=False))
 
 
 def _init(model: Model, module: Module, body: Body, sizes: Sizes) -> list[str]:
@@ -213,7 +213,7 @@ def _init(model: Model, module: Module, body: Body, sizes: Sizes) -> list[str]:
     lines = [
         f"self.{name} = {value}"
         for name, value in body.setup.items()
-        if not value.startswith("nn.")
+        if not value.startswith(MODULES)
     ]
     done: set[str] = set()
     for op in module.ops:
@@ -231,7 +231,7 @@ def _init(model: Model, module: Module, body: Body, sizes: Sizes) -> list[str]:
     lines += [
         f"self.{name} = {value}"
         for name, value in body.setup.items()
-        if value.startswith("nn.")
+        if value.startswith(MODULES)
     ]
     if "rope_tables" in body.functions:
         lines += [

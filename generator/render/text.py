@@ -81,10 +81,12 @@ def environment() -> jinja2.Environment:
 
 @functools.cache
 def templates_hash() -> str:
-    """SHA-256 of all templates, names included."""
+    """SHA-256 of the templates of packages, names included."""
     total = hashlib.sha256()
     for path in sorted(TEMPLATES.rglob("*.j2")):
         name = path.relative_to(TEMPLATES).as_posix()
+        if name.startswith("report."):  # of a run, and in no package
+            continue
         total.update(f"{name}\0{path.stat().st_size}\0".encode())
         total.update(path.read_bytes())
     return total.hexdigest()

@@ -59,7 +59,6 @@ class TrainView:
     text: bool  # counts tokens
     unit: Literal["tokens", "examples"]
     labels: bool  # LABELS is read
-    functional: bool  # torch.nn.functional is read
     constants: tuple[tuple[str, Literals, str], ...]  # name, value, why
     tables: tuple[tuple[str, tuple, str], ...]  # the same, of more than a line
     # Names, by line, of the constants that a run shares with its resumption.
@@ -161,7 +160,6 @@ def train_view(job: Job) -> TrainView:
         text=text,
         unit="tokens" if text else "examples",
         labels=loss != "mse",
-        functional=loss != "mse",
         constants=constants,
         tables=tables,
         recipe=_lines(

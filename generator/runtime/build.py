@@ -24,6 +24,7 @@ from generator.compile import (
 from generator.errors import Diagnostic, GenError, fail
 from generator.facts import Facts
 from generator.runtime.files import read_small, write_if_changed
+from generator.runtime.licences import LICENCES, with_licences
 from generator.spec import SpecFile, decode_spec, read_spec
 from generator.spec.reader import LARGEST_SPEC
 
@@ -114,6 +115,8 @@ def compare(
     """A compiled job beside what the folder holds."""
     old = _lock(folder)
     known: Mapping[str, Any] = {} if old is None else old["files"]
+    if LICENCES in known and not any(d.path == LICENCES for d in compiled.drafts):
+        compiled = with_licences(compiled, facts.card)  # `gen vendor` wrote the folder
     states: list[FileState] = []
     seals: dict[str, str] = {}
     for one in compiled.drafts:

@@ -88,13 +88,15 @@ class Backbone:
             also="model checkpoint pretrained base_model path name_or_path",
         )
     )
-    head: Literal["auto", "new"] = field(
+    head: Literal["auto", "keep", "new"] = field(
         default="auto",
         metadata=about(
             'Whether the checkpoint\'s own head is used: with "auto" it is, where it '
-            'is of this task and has these labels; "new" starts it afresh.',
+            'is of this task and has these labels; "keep" insists on it, whatever its '
+            'labels are called, and is an error where there is none of this size; "new" '
+            "starts it afresh.",
             "new",
-            spellings={"fresh": "new", "load": "auto", "pretrained": "auto"},
+            spellings={"fresh": "new", "load": "keep", "pretrained": "keep"},
         ),
     )
     dropout: float | None = field(

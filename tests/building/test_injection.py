@@ -24,7 +24,7 @@ from generator.facts import CardTensor, Facts
 from generator.ir.text import parse_job, print_job
 from generator.render.package import render_package
 from generator.render.text import markdown, prose, py
-from generator.runtime.vendor import licences
+from generator.runtime.licences import licences
 from generator.spec import read_spec
 from tests.building.build_support import (
     drafts_of,

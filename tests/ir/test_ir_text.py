@@ -210,7 +210,7 @@ ERRORS = [
         "@backbone.from",
         'expected ")", not @backbone.from',
     ),
-    ("  %", "%x: f32[B,T,C] =", "%x =", "=", 'expected ":", not ='),
+    ("  %", "%_.1: f32[B,T,C] =", "%_.1 =", "=", 'expected ":", not ='),
     ("  %", "embedding", "?", "?", "expected word, not ?"),
     ("  %", "(%ids)", "(%ids", "@backbone.from", 'expected ")", not @backbone.from'),
     ("  %", " @backbone", " k= @backbone", "@backbone.from", None),

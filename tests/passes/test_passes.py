@@ -82,6 +82,7 @@ PAIRS: dict[str, tuple[str, Callable[[], Job], tuple[str, ...]]] = {
     "fuse_qkv_grouped": ("fuse-qkv", llama, ()),
     "drop_unread_weights": ("drop-unread-weights", bert, ()),
     "drop_unread_weights_positions": ("drop-unread-weights", roberta, ()),
+    "draw_masks_by_bits": ("draw-masks-by-bits", bert, ()),
     "group_blocks": (
         "group-blocks",
         bert,

@@ -13,6 +13,7 @@ import pytest
 from runtime_support import gen, last_json, write_job
 
 from generator.runtime import vendor
+from generator.runtime.licences import LICENCES, licences
 
 
 @pytest.fixture
@@ -83,7 +84,7 @@ def test_a_vendored_package_trains_and_predicts_inside_another(job, tmp_path, ca
 def test_licences_are_part_of_the_package_and_sealed(job, tmp_path):
     assert vendored(job, tmp_path / "theirs", "--quiet") == 0
     folder = tmp_path / "theirs" / "tiny_job"
-    page = (folder / vendor.LICENCES).read_text()
+    page = (folder / LICENCES).read_text()
     assert (
         "apache-2.0" in page and "claim no rights" in page and "tokenizer.json" in page
     )
@@ -96,7 +97,7 @@ def test_a_backbone_without_a_licence_is_said_to_have_none(job, tmp_path, capsys
     (job.parent / "backbone" / "README.md").unlink()
     assert vendored(job, tmp_path / "theirs") == 0
     assert "states no licence" in capsys.readouterr().out
-    page = (tmp_path / "theirs" / "tiny_job" / vendor.LICENCES).read_text()
+    page = (tmp_path / "theirs" / "tiny_job" / LICENCES).read_text()
     assert "not stated" in page
 
 
@@ -109,14 +110,14 @@ def test_vendoring_again_writes_what_changed_alone(job, tmp_path, capsys):
     assert vendored(job, dest, "--json") == 0
     written = set(last_json(capsys.readouterr().out)["written"])
     assert {"train.py", "spec.toml", "gen.lock"} <= written
-    assert "model.py" not in written and vendor.LICENCES not in written
+    assert "model.py" not in written and LICENCES not in written
 
 
 def test_what_was_edited_there_is_kept(job, tmp_path, capsys):
     dest = tmp_path / "theirs"
     assert vendored(job, dest, "--quiet") == 0
     folder = dest / "tiny_job"
-    for name in ("data.py", vendor.LICENCES):
+    for name in ("data.py", LICENCES):
         path = folder / name
         path.write_text(path.read_text() + "# mine\n")
     before = tree(folder)
@@ -170,6 +171,39 @@ def test_a_licence_is_no_markup(job, tmp_path):
     from generator.facts import Card
 
     card = Card("a|b\n# c", None, "<b>", {}, (), (), None, None, False)
-    page = vendor.licences(card, tokenizer=False)
+    page = licences(card, tokenizer=False)
     assert "a\\|b \\# c" in page and "\\<b\\>" in page
     assert "tokenizer.json" not in page
+
+
+def test_check_and_build_know_a_vendored_folder(job, tmp_path, capsys):
+    """There the page of licences is a part of the package, not a stranger in it."""
+    dest = tmp_path / "theirs"
+    assert vendored(job, dest, "--quiet") == 0
+    assert gen("check", job, "--out", dest) == 0
+    assert "orphaned" not in capsys.readouterr().out
+    job.write_text(job.read_text().replace("lr = 5e-3", "lr = 4e-3"))
+    assert gen("check", job, "--out", dest, "--quiet") == 1
+    assert gen("build", job, "--out", dest, "--quiet") == 0
+    assert (dest / "tiny_job" / LICENCES).is_file()
+    assert vendored(job, dest, "--json") == 0
+    assert last_json(capsys.readouterr().out)["written"] == []
+
+
+def test_a_head_can_be_insisted_on_whatever_its_labels_are_called(job, tmp_path):
+    """Many checkpoints call their labels LABEL_0 and LABEL_1."""
+    for head, new in (("auto", True), ("keep", False), ("new", True)):
+        spec = job.read_text().replace("[backbone]", f'[backbone]\nhead = "{head}"')
+        path = job.with_name(f"{head}.toml")
+        path.write_text(spec.replace('name = "tiny_job"', f'name = "{head}_job"'))
+        assert gen("build", path, "--out", tmp_path, "--quiet") == 0
+        source = (tmp_path / f"{head}_job" / "model.py").read_text()
+        assert ("classifier.label.weight" in source and "torch.randn" in source) == new
+
+
+def test_a_path_that_is_good_here_alone_is_pointed_out(job, tmp_path, capsys):
+    rows = str(job.parent / "rows")
+    job.write_text(job.read_text().replace('"rows/', f'"{rows}/'))
+    assert gen("build", job, "--out", tmp_path) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "good on this machine alone" in said

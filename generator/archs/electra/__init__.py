@@ -71,7 +71,7 @@ def _embedding(writer: post_norm.Writer, pair: bool, projected: bool) -> Module:
     b.table("token", f"f32[V,{width}]", "embeddings.word_embeddings.weight")
     b.table("position", f"f32[P,{width}]", "embeddings.position_embeddings.weight")
     b.table("token_type", f"f32[Y,{width}]", "embeddings.token_type_embeddings.weight")
-    x = b.op("embedding", ids, name="token", out="x")
+    x = b.op("embedding", ids, name="token")
     x = writer.add_types(b, x, types)
     x = b.add(x, b.op("positions", x, name="position", offset=0), out="x")
     x = b.dropout(writer.norm(b, "norm", x, "embeddings.LayerNorm"))

@@ -64,7 +64,7 @@ def _embedding(writer: post_norm.Writer, pair: bool, has_tasks: bool) -> Module:
     b.table("token", "f32[V,C]", "word_embeddings.weight")
     b.table("position", "f32[P,C]", "position_embeddings.weight")
     b.table("token_type", "f32[Y,C]", "token_type_embeddings.weight")
-    x = b.op("embedding", ids, name="token", out="x")
+    x = b.op("embedding", ids, name="token")
     x = writer.add_types(b, x, types)
     x = b.add(x, b.op("positions", x, name="position", offset=0), out="x")
     if has_tasks:

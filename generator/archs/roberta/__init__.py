@@ -82,7 +82,7 @@ def _embedding(writer: post_norm.Writer, offset: int) -> Module:
     b.table("token", "f32[V,C]", "word_embeddings.weight")
     b.table("position", "f32[P,C]", "position_embeddings.weight")
     b.table("token_type", "f32[Y,C]", "token_type_embeddings.weight")
-    x = b.op("embedding", ids, name="token", out="x")
+    x = b.op("embedding", ids, name="token")
     x = writer.add_types(b, x, "")
     x = b.add(x, b.op("positions", x, name="position", offset=offset), out="x")
     return b.build(b.dropout(writer.norm(b, "norm", x, "LayerNorm")))
