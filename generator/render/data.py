@@ -119,8 +119,9 @@ class DataView:
     separator: str | None
     regression: bool
     multi_label: bool
-    strata: bool
     stratified: str  # prose
+    stratum: str  # code: the number of a row's; of labels only
+    strata: str  # code: how many
     target_partial: str
     target_type: str  # code
     target_note: str
@@ -194,7 +195,7 @@ def _view(job: Job) -> DataView:
     formats = {file.reader for file in files}
     pair = len(text.columns) == 2
     regression, multi = job.task == "regression", job.task == "multi-label"
-    strata = not (regression or multi)
+    single = not (regression or multi)
     cuda = job.target.device == "cuda"
     return DataView(
         name=job.name,
@@ -233,17 +234,18 @@ def _view(job: Job) -> DataView:
         apart=len(files) > 1,
         file_of='FILES.get(split, FILES["train"])' if fractions else "FILES[split]",
         empty_help=(
-            "it needs a larger fraction, or a file"
+            "it needs a larger fraction, or a file with rows that no other split has"
             if fractions
-            else "all of them are duplicates"
+            else "other splits have all of its rows, which it must not share"
         ),
         label=plan.label,
         typed=plan.formats != ("csv",),
         separator=plan.separator if multi and "csv" in plan.formats else None,
         regression=regression,
         multi_label=multi,
-        strata=strata,
-        stratified=", of each label the same" if strata else "",
+        stratified="" if regression else ", of each label alike",
+        stratum="rarest(row)" if multi else "row.target",
+        strata="len(LABELS) + 1" if multi else "len(LABELS)",
         target_partial=(
             "partials/data_target_values.j2"
             if regression
@@ -253,18 +255,18 @@ def _view(job: Job) -> DataView:
                 else "partials/data_target_label.j2"
             )
         ),
-        target_type="int" if strata else "list[float]",
+        target_type="int" if single else "list[float]",
         target_note=(
             "`target` is the label's number."
-            if strata
+            if single
             else (
                 "`target` has 1.0 for each label that it has."
                 if multi
                 else "`target` is a value for each of TARGETS."
             )
         ),
-        targets_note="i64 (B)" if strata else "f32 (B, K)",
-        all_targets_note="i64 (rows)" if strata else "f32 (rows, K)",
+        targets_note="i64 (B)" if single else "f32 (B, K)",
+        all_targets_note="i64 (rows)" if single else "f32 (rows, K)",
         batch=job.train.batch or job.train.batch_tokens,
         batch_unit="examples" if job.train.batch else "tokens, padding included",
         by_tokens=not job.train.batch,

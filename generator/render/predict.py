@@ -35,6 +35,9 @@ class PredictView:
     bf16: bool
     autocast: str  # code: the kind of device
     home: str  # code: back from the device
+    parquet: bool  # data.py has a reader of Parquet
+    tables: str  # prose: formats beside JSON lines
+    endings: str  # prose
     own_csv: bool  # data.py has no reader of CSV
     own_json: bool  # data.py has no reader of JSON
     columns: str  # code
@@ -53,6 +56,7 @@ def predict_view(job: Job) -> PredictView:
     pair = isinstance(inputs, TextPlan) and len(inputs.columns) == 2
     regression, multi = job.task == "regression", job.task == "multi-label"
     cuda = job.target.device == "cuda"
+    parquet = "parquet" in job.data.formats
     by_tokens = not job.train.batch
     view = PredictView(
         name=job.name,
@@ -82,6 +86,9 @@ def predict_view(job: Job) -> PredictView:
         bf16=job.target.precision == "bf16",
         autocast="self.device.type" if cuda else '"cpu"',
         home=".cpu()" if cuda else "",
+        parquet=parquet,
+        tables="CSV or Parquet" if parquet else "CSV",
+        endings="a .csv or .parquet" if parquet else "a .csv",
         own_csv="csv" not in job.data.formats,
         own_json="jsonl" not in job.data.formats,
         columns="(IMAGE,)" if images else "TEXTS" if pair else "(TEXT,)",

@@ -265,7 +265,14 @@ def test_an_unclosed_quote_does_not_swallow_a_large_file(tmp_path):
             'no column "text", it has txt, label; did you mean "txt"?',
         ),
         ("text,class\na,yes\n", 'no column "label", it has text, class'),
-        ("", 'no column "text", it has nothing'),
+        ("", "train.csv is empty: it needs a header and rows"),
+        ("\n\ntext;label\na;yes\n", "';' is between its fields; save it with commas"),
+        ("text\tlabel\na\tyes\n", r"it has text\\tlabel: '\\t' is between its fields"),
+        ("text,label,text\na,yes,b\n", 'more than one column "text": rename them'),
+        ('"text"s,label\na,yes\n', "train.csv has a header that is not CSV: "),
+        ("text,label".encode("utf-16") + b"\n", "not in UTF-8; save it so"),
+        ("\x1b[31m,b\na,yes\n", r"it has \\x1b\[31m, b"),
+        (",".join(map(str, range(1000))), r", 1\d\d, \d*\.\.\."),
         ("text,label\n", "train.csv has no usable rows: it has none at all"),
         ("text,label\na,b\n", "train.csv has no usable rows: unknown label 'b'"),
         ("text,label\na fine film,yes\n", "no usable training row has the label 'no'"),
@@ -322,11 +329,64 @@ def test_json_lines(tmp_path):
         (45, "unknown label None"),
         (46, "not a JSON object"),
         (47, "not valid JSON"),
-        (48, "not valid JSON"),
+        (48, "not valid UTF-8"),
         (49, '"text" is not valid UTF-8'),
         (50, "unknown label nan"),
         (51, "not valid JSON"),
     ]
+
+
+@pytest.mark.parametrize(
+    "raw, message",
+    [
+        (b"", "it has none at all"),
+        (b'[{"text": "a", "label": "yes"}]', "not a JSON object"),
+        ('{"text": "caf\xe9", "label": "yes"}\n'.encode("latin-1"), "not valid UTF-8"),
+        ('{"text": "a", "label": "yes"}\n'.encode("utf-16"), "not valid JSON"),
+    ],
+)
+def test_no_line_is_an_object(tmp_path, raw, message):
+    module, _ = load_package(tmp_path, make_job(files=("train.jsonl", None, None)))
+    (tmp_path / "train.jsonl").write_bytes(raw)
+    with pytest.raises(module.DataError, match=f"has no usable rows: {message}"):
+        module.load_splits(tmp_path, tmp_path / "work")
+
+
+@pytest.mark.parametrize(
+    "labels, values",
+    [
+        (("0", "1"), (0.0, 1.0)),  # a column of integers with gaps
+        (("0.0", "1.0"), (0.0, 1.0)),
+        (("false", "true"), (False, True)),
+        (("False", "True"), (False, True)),
+    ],
+)
+@pytest.mark.parametrize("task", ["text-classification", "multi-label"])
+def test_labels_that_are_no_strings(tmp_path, labels, values, task):
+    several = task == "multi-label"
+    job = make_job(labels=labels, task=task, files=("train.jsonl", None, None))
+    module, _ = load_package(tmp_path, job)
+    found = [[value] if several else value for value in values]
+    rows = [{"text": t, "label": found[i % 2]} for i, t in enumerate(some_texts(20))]
+    rows.append({"text": "none", "label": [None] if several else None})
+    write_jsonl(tmp_path / "train.jsonl", rows)
+    splits = module.load_splits(tmp_path, tmp_path / "work")
+    assert sum(map(len, splits)) == 20
+    assert [row["line"] for row in quarantined(tmp_path / "work")] == [21]
+    counts = torch.cat([split.targets for split in splits]).float()
+    assert counts.mean() == 0.5
+
+
+def test_every_row_that_is_not_used_is_counted(tmp_path, capsys):
+    bad = [f"a film,{'x' * 999}{i}" for i in range(5)]
+    bad += [f"a film,{i}" for i in range(30) for _ in range(1 + (i < 9))]
+    load(tmp_path, f"text,label\n{GOOD}" + "\n".join(bad))
+    assert len(quarantined(tmp_path / "work")) == len(bad) == 44
+    shown = capsys.readouterr().err
+    lines = [line for line in shown.splitlines() if line.startswith("not used")]
+    assert sum(int(line.split()[2].strip(",")) for line in lines) == 44
+    assert len(lines) == 11 and "other reasons" in lines[-1]
+    assert max(map(len, lines)) < 300 + len(str(tmp_path))
 
 
 def test_json_lines_without_the_column(tmp_path):
@@ -363,9 +423,41 @@ def test_parquet(tmp_path):
     )
     with pytest.raises(module.DataError, match='did you mean "texts"'):
         module.load_splits(tmp_path, tmp_path / "work")
+    twice = pa.Table.from_arrays([strings, labels, labels], ["text", "label", "label"])
+    pq.write_table(twice, tmp_path / "train.parquet")
+    with pytest.raises(module.DataError, match='more than one column "label"'):
+        module.load_splits(tmp_path, tmp_path / "work")
+    pq.write_table(table, tmp_path / "train.parquet")
+    whole = bytearray((tmp_path / "train.parquet").read_bytes())
+    whole[4:2000] = bytes(1996)
+    (tmp_path / "train.parquet").write_bytes(whole)
+    with pytest.raises(module.DataError, match="train.parquet is damaged after row 0"):
+        module.load_splits(tmp_path, tmp_path / "work")
     (tmp_path / "train.parquet").write_text("text,label\n")
     with pytest.raises(module.DataError, match="not a Parquet file"):
         module.load_splits(tmp_path, tmp_path / "work")
+
+
+@pytest.mark.parametrize("kind", ["large_string", "string_view", "dictionary"])
+def test_strings_of_parquet(tmp_path, kind):
+    pa = pytest.importorskip("pyarrow")
+    import pyarrow.parquet as pq
+
+    raw = [t.encode() for t in some_texts(20)] + [b"caf\xe9"]
+    texts = pa.array(raw, pa.binary()).view(pa.string())
+    as_kind = (
+        texts.dictionary_encode()
+        if kind == "dictionary"
+        else texts.cast(getattr(pa, kind)())
+    )
+    labels = pa.array([("no", "yes")[i % 2] for i in range(21)])
+    table = pa.table({"text": as_kind, "label": labels.dictionary_encode()})
+    pq.write_table(table, tmp_path / "train.parquet", row_group_size=6)
+    module, _ = load_package(tmp_path, make_job(files=("train.parquet", None, None)))
+    splits = module.load_splits(tmp_path, tmp_path / "work")
+    assert sum(map(len, splits)) == 20
+    (bad,) = quarantined(tmp_path / "work")
+    assert (bad["line"], bad["reason"]) == (21, '"text" is not valid UTF-8')
 
 
 def test_each_file_has_the_format_of_its_ending(tmp_path):
@@ -417,13 +509,25 @@ def test_values(tmp_path):
         ("one b", "1", ""),
         ("one c", "two", 1),
         ("d", 1, "inf"),
+        ("e", 1, "1e39"),  # finite, but not in fp32
     ]
     write_csv(tmp_path / "train.csv", [("text", "x", "y"), *rows, *bad])
     splits = module.load_splits(tmp_path, tmp_path / "work")
     assert [len(split) for split in splits] == [7, 2, 1]
     values = sorted(tuple(row) for split in splits for row in split.targets.tolist())
     assert values == [(i / 2, -i) for i in range(10)]
-    assert len(quarantined(tmp_path / "work")) == 4
+    assert len(quarantined(tmp_path / "work")) == 5
+
+
+def test_an_integer_too_large_for_a_float(tmp_path):
+    files = ("train.jsonl", None, None)
+    job = make_job(task="regression", label=("x",), files=files)
+    module, _ = load_package(tmp_path, job)
+    rows = [{"text": t, "x": i} for i, t in enumerate(some_texts(10))]
+    write_jsonl(tmp_path / "train.jsonl", [*rows, {"text": "a", "x": 10**400}])
+    splits = module.load_splits(tmp_path, tmp_path / "work")
+    assert sum(map(len, splits)) == 10
+    assert [row["line"] for row in quarantined(tmp_path / "work")] == [11]
 
 
 # Splits
@@ -463,6 +567,36 @@ def test_a_split_is_stratified_and_goes_by_texts(tmp_path):
     first, reversed_, other = runs
     assert first == reversed_ != other
     assert not (first[0] & first[1] or first[0] & first[2] or first[1] & first[2])
+
+
+def test_rare_labels_are_split_too_and_always_learned(tmp_path, monkeypatch):
+    labels = tuple(map(str, range(40)))
+    module, _ = load_package(tmp_path, split_job(labels=labels))
+    sizes = [1 + i % 4 for i in range(40)]  # a tenth of each would round to none
+    names = [label for label, size in zip(labels, sizes) for _ in range(size)]
+    rows = list(zip(some_texts(100), names))
+    write_csv(tmp_path / "train.csv", [("text", "label"), *rows])
+    splits = module.load_splits(tmp_path, tmp_path / "work")
+    train, valid, test = [s.targets.bincount(minlength=40).tolist() for s in splits]
+    assert [len(split) for split in splits] == [70, 20, 10]
+    assert all(train) and max(valid) <= 2 and max(test) == 1
+
+    job = split_job(labels=("common", "rare"), task="multi-label")
+    module, _ = load_package(tmp_path, job)
+    rows = [(t, "common") for t in some_texts(40)] + [("one of them", "common;rare")]
+    write_csv(tmp_path / "train.csv", [("text", "label"), *rows])
+    for seed in range(20):
+        monkeypatch.setattr(module, "SEED", seed)
+        splits = module.load_splits(tmp_path, tmp_path / "work")
+        assert splits.train.targets[:, 1].sum() == 1
+    assert [len(split) for split in splits] == [29, 8, 4]
+
+
+def test_too_few_rows_to_split(tmp_path):
+    module, _ = load_package(tmp_path, split_job())
+    write_csv(tmp_path / "train.csv", [("text", "label"), ("a", "yes"), ("b", "no")])
+    with pytest.raises(module.DataError, match="for valid: it needs a larger fraction"):
+        module.load_splits(tmp_path, tmp_path / "work")
 
 
 def test_a_split_beside_a_given_file(tmp_path):

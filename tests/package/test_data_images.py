@@ -139,6 +139,31 @@ def test_images_that_cannot_be_used(tmp_path, capsys):
     capsys.readouterr()
 
 
+def test_images_that_are_not_there_or_change(tmp_path, monkeypatch):
+    module, _ = load_package(
+        tmp_path, make_job(IMAGE, task=TASK, files=("t.csv", None, None))
+    )
+    write_csv(tmp_path / "t.csv", [("image", "label"), ("a/1.png", "no")])
+    with pytest.raises(module.DataError, match=r"FileNotFoundError\): .*a/1.png"):
+        module.load_splits(tmp_path, tmp_path / "work")
+    names = [f"{i}.png" for i in range(20)]
+    for i, name in enumerate(names):
+        noise(9, 9, i).save(tmp_path / name)
+    rows = [(name, ("no", "yes")[i % 2]) for i, name in enumerate(names)]
+    write_csv(tmp_path / "t.csv", [("image", "label"), *rows])
+    train, *_ = module.load_splits(tmp_path, tmp_path / "work")
+    train.images[3].write_bytes(b"")
+    with pytest.raises(module.DataError, match=f"{train.images[3]} has changed"):
+        list(module.batches(train, 0))
+
+    def broken(path):  # as the reader of DDS does
+        raise NotImplementedError("Unknown pixel format flags 0")
+
+    monkeypatch.setattr(module.Image, "open", broken)
+    with pytest.raises(module.BadRow, match="NotImplementedError"):
+        module.pixels(tmp_path / "0.png")
+
+
 def test_predictions_of_images(tmp_path, monkeypatch):
     from safetensors.torch import save_file
 

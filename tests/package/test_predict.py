@@ -201,6 +201,40 @@ def test_rows_of_csv(tmp_path, form):
     assert run(predict, tmp_path, *arguments) == (2, [])
 
 
+def test_rows_of_parquet(tmp_path, capsys):
+    pa = pytest.importorskip("pyarrow")
+    import pyarrow.parquet as pq
+
+    texts = some_texts(30)
+    path = tmp_path / "rows.parquet"
+    pq.write_table(pa.table({"id": range(31), "text": [*texts, None]}), path)
+    job = make_job(files=("train.parquet", None, None))
+    _, predict, weights = ready(tmp_path, job)
+    code, found = run(predict, tmp_path, "--input", path, "--weights", weights)
+    assert code == 1 and [row["line"] for row in found] == list(range(1, 32))
+    assert found[30]["error"] == '"text" is empty or not a text'
+    expected = predict.Predictor(weights).predict(texts)
+    assert [row["label"] for row in found[:30]] == [p.label for p in expected]
+
+    _, predict, weights = ready(tmp_path)  # has no reader of it
+    for name in ("rows.parquet", "rows.tsv"):
+        (tmp_path / name).touch()
+        given = ("--input", tmp_path / name, "--weights", weights)
+        assert run(predict, tmp_path, *given) == (2, [])
+        assert "rows are JSON lines or CSV, not" in capsys.readouterr().err
+
+
+def test_lines_longer_than_a_read(tmp_path):
+    _, predict, _ = ready(tmp_path)
+    texts = ["film " * 120_000, "a film", "plot " * 60_000, "", "of year"]
+    lines = [json.dumps({"text": t}) for t in texts]
+    (tmp_path / "rows.jsonl").write_text("\n".join(lines))
+    records = [
+        r for chunk in predict.chunks(str(tmp_path / "rows.jsonl")) for r in chunk
+    ]
+    assert [(r.line, r.fields["text"]) for r in records] == list(enumerate(texts, 1))
+
+
 def test_wrong_use(tmp_path, capsys):
     _, predict, weights = ready(tmp_path)
     rows = tmp_path / "rows.jsonl"
