@@ -33,6 +33,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Whoever read the output has enough; without this, closing it complains again.
         sys.stderr.close()
         return OK
+    except OSError as error:
+        # What is known beforehand, as of --out and --work, is looked at there.
+        place = error.filename2 or error.filename
+        if place is None:
+            raise
+        wrong = Diagnostic(
+            "G403",
+            f"{place} cannot be read or written: {error.strerror}",
+            help="mend that, and run this again",
+        )
+        sys.stderr.write(explained([wrong]))
+        return WRONG
 
 
 def explained(diagnostics: Sequence[Diagnostic]) -> str:
@@ -45,7 +57,7 @@ def explained(diagnostics: Sequence[Diagnostic]) -> str:
             except OSError:
                 continue
             sources[d.place.file] = data.decode("utf-8-sig", errors="replace")
-    return render_diagnostics(diagnostics, sources)
+    return render_diagnostics(diagnostics, sources) + "\n"
 
 
 def parser() -> argparse.ArgumentParser:
@@ -92,7 +104,9 @@ def parser() -> argparse.ArgumentParser:
         "--root", type=Path, help="where data paths start; the spec's folder"
     )
     run.add_argument("--resume", action="store_true", help="go on with a stopped run")
-    run.add_argument("--fresh", action="store_true", help="start over, dropping a run")
+    run.add_argument(
+        "--fresh", action="store_true", help="start over; an earlier run is put aside"
+    )
     run.add_argument(
         "--record", action="store_true", help="make what is measured part of the facts"
     )
@@ -110,10 +124,13 @@ def parser() -> argparse.ArgumentParser:
         sub.add_argument("--root", type=Path, help="where data paths start")
         _long(sub)
         if name == "bench":
-            sub.add_argument("--rows", type=int, help="of a round")
-            sub.add_argument("--rounds", type=int, help="that are timed")
+            sub.add_argument("--rows", type=_at_least_one, help="rows of a round")
+            sub.add_argument("--rounds", type=_at_least_one, help="rounds to time")
             sub.add_argument(
-                "--tokens-per-row", metavar="N", help="rows cut to N tokens, or real"
+                "--tokens-per-row",
+                type=_tokens,
+                metavar="N",
+                help="join and cut the rows of text to N tokens, or real: as they are",
             )
 
     vendor = command(
@@ -132,7 +149,11 @@ def parser() -> argparse.ArgumentParser:
 
     dump = command("dump", run_dump, "print a job's IR")
     dump.add_argument("spec", type=Path, metavar="SPEC")
-    dump.add_argument("--after", metavar="PASS", help="after this pass")
+    dump.add_argument(
+        "--after",
+        metavar="PASS",
+        help="after this pass, or import: as it is before all of them",
+    )
     dump.add_argument(
         "--after-all", action="store_true", help="after every pass in turn"
     )
@@ -157,6 +178,18 @@ def _out(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--out", type=Path, default=Path("generated"), help="default: generated"
     )
+
+
+def _at_least_one(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a number from 1 on")
+    return int(text)
+
+
+def _tokens(text: str) -> str:
+    if text != "real" and (not text.isdecimal() or int(text) < 2):
+        raise argparse.ArgumentTypeError(f"{text} is neither real nor 2 or more")
+    return text
 
 
 def _long(sub: argparse.ArgumentParser) -> None:
@@ -228,6 +261,7 @@ def _distinct(names: Sequence[str]) -> None:
 
 def _built(args: argparse.Namespace, built: Any) -> dict[str, Any]:
     from generator.cost import describe
+    from generator.runtime.tables import gflop, mib, one_row
 
     plan = built.plan
     job = plan.compiled.job
@@ -242,14 +276,13 @@ def _built(args: argparse.Namespace, built: Any) -> dict[str, Any]:
     say(
         args,
         f"  {cost.parameters:,} parameters, {cost.trained:,} trained; "
-        f"{cost.forward(cost.tokens) / 1e9:.2f} GFLOP to predict a row of "
-        f"{cost.tokens} tokens ({before.forward(before.tokens) / 1e9:.2f} before "
-        f"the passes)",
+        f"{gflop(cost.forward(cost.tokens))} GFLOP to predict {one_row(job)} "
+        f"({gflop(before.forward(before.tokens))} before the passes)",
     )
     say(
         args,
-        f"  predicted peak memory: {cost.train_bytes / 2**20:,.0f} MiB in training, "
-        f"{cost.predict_bytes / 2**20:,.0f} MiB in prediction",
+        f"  predicted peak memory: {mib(cost.train_bytes)} in training, "
+        f"{mib(cost.predict_bytes)} in prediction",
     )
     for note in plan.compiled.notes:
         say(args, f"  note: {note}")
@@ -370,13 +403,14 @@ def run_dump(args: argparse.Namespace) -> int:
 
     spec_file = building.load_spec(args.spec)
     compiled = draft(spec_file, building.facts_for(spec_file))
-    names = [step.name for step in compiled.steps]
+    names = ["import", *(step.name for step in compiled.steps)]
     if args.after is not None and args.after not in names:
         raise fail(
             "G305", f'no pass "{args.after}"', help=f"there are {', '.join(names)}"
         )
     if args.after_all:
         print("# after import")
+    if args.after_all or args.after == "import":
         sys.stdout.write(print_job(compiled.imported))
     for step in compiled.steps:
         if args.after_all:
@@ -398,8 +432,9 @@ def _read_job(file: str):
         try:
             text = Path(file).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
+            why = error.strerror if isinstance(error, OSError) else error
             raise fail(
-                "G302", f"cannot read {file}: {error}", help="name a .gir file"
+                "G302", f"cannot read {file}: {why}", help="name a .gir file"
             ) from None
     job = parse_job(text, "standard input" if file == "-" else file)
     verify(job)

@@ -77,7 +77,12 @@ def csv_records(path: Path, columns: Sequence[str]) -> Iterator[Record]:
     # Bytes that are not UTF-8 come through as surrogates, which are refused below.
     with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
         reader = csv.reader(lines(file), strict=True)
-        header = next(reader, [])
+        try:
+            header = next(filter(None, reader), [])
+        except csv.Error as error:
+            raise DataError(f"{path} has a header that is not CSV: {error}") from None
+        if not header:
+            raise DataError(f"{path} is empty: it needs a header and rows")
         at = [find_column(column, header, path) for column in columns]
         while True:
             raw.clear()
@@ -98,12 +103,26 @@ def csv_records(path: Path, columns: Sequence[str]) -> Iterator[Record]:
                 yield Record(line, {c: fields[i] for c, i in zip(columns, at)})
 
 
+def shown(text: str, room: int = 120) -> str:
+    """For a message: what does not print is escaped, and what is long is cut."""
+    safe = (c if c.isprintable() else repr(c)[1:-1] for c in text[:room])
+    return "".join(safe) + "..." * (len(text) > room)
+
+
 def find_column(column: str, header: list[str], path: Path) -> int:
     if column in header:
+        if header.count(column) > 1:
+            raise DataError(f'{path} has more than one column "{column}": rename them')
         return header.index(column)
-    near = difflib.get_close_matches(column, header, 1, 0.5)
-    hint = f'; did you mean "{near[0]}"?' if near else ""
-    there = ", ".join(header) or "nothing"
+    there, hint = ", ".join(header), ""
+    mark = next((x for x in ";\t|" if len(header) == 1 and x in there), "")
+    if any(x == "\0" or "\ud800" <= x <= "\udfff" for x in there):
+        hint = ": it is not in UTF-8; save it so"
+    elif mark:
+        hint = f": {mark!r} is between its fields; save it with commas"
+    elif near := difflib.get_close_matches(column, header, 1, 0.5):
+        hint = f'; did you mean "{shown(near[0])}"?'
+    there = shown(there, 400) or "nothing"
     raise DataError(f'{path} has no column "{column}", it has {there}{hint}')
 
 
@@ -124,7 +143,7 @@ def text_of(record: Record) -> str:
 def target_of(record: Record) -> int:
     label = record.fields[LABEL]
     if label not in NUMBERS:
-        raise BadRow(f"unknown label {label!r}")
+        raise BadRow(f"unknown label {shown(repr(label))}")
     return NUMBERS[label]
 
 
@@ -155,7 +174,7 @@ def read(root: Path, split: str, quarantine: Quarantine) -> list[Row]:
             fault = str(reason)
             quarantine.add(name, record.line, fault, record.fields)
     if not rows:
-        raise DataError(f"{path} has no usable rows: {fault}")
+        raise DataError(f"{path} has no usable rows: {shown(fault, 400)}")
     return rows
 
 
@@ -283,14 +302,23 @@ def load_splits(root: Path, work: Path) -> Splits:
 
     sizes = ", ".join(f"{split} {len(found):,}" for split, found in rows.items())
     print(f"rows: {sizes}", file=sys.stderr)
-    for reason, count in quarantine.reasons.most_common(10):
+    frequent = quarantine.reasons.most_common(10)
+    if rest := quarantine.reasons.total() - sum(count for _, count in frequent):
+        frequent.append(("other reasons", rest))
+    for reason, count in frequent:
         print(f"not used: {count:,}, {reason} (see {file.name})", file=sys.stderr)
 
     if empty := [split for split, found in rows.items() if not found]:
-        raise DataError(f"no rows are left for {empty[0]}; all of them are duplicates")
+        raise DataError(
+            f"no rows are left for {empty[0]}: "
+            "other splits have all of its rows, which it must not share"
+        )
     seen = {row.target for row in rows["train"]}
     if absent := [label for i, label in enumerate(LABELS) if i not in seen]:
-        raise DataError(f"no usable training row has the label {absent[0]!r}")
+        raise DataError(
+            f"no usable training row has the label {absent[0]!r}: "
+            "add some, or take it out of the spec"
+        )
     return Splits(*(split_of(rows[name]) for name in Splits._fields))
 
 

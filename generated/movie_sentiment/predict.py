@@ -97,7 +97,9 @@ class Predictor:
 
 def json_record(line: int, raw: bytes) -> Record:
     try:
-        row = json.loads(raw)
+        row = json.loads(raw.decode("utf-8-sig"))
+    except UnicodeDecodeError:
+        return Record(line, {"raw": raw.decode(errors="replace")}, "not valid UTF-8")
     except (ValueError, RecursionError):
         return Record(line, {"raw": raw.decode(errors="replace")}, "not valid JSON")
     if not isinstance(row, dict):
@@ -106,20 +108,29 @@ def json_record(line: int, raw: bytes) -> Record:
 
 
 def chunks(name: str) -> Iterator[list[Record]]:
-    """Rows of a CSV file, or else of JSON lines (- is standard input), by and by."""
-    if name.lower().endswith(".csv"):
+    """Rows of a CSV file, or else of JSON lines (- is standard input)."""
+    ending = Path(name).suffix.lower()
+    if ending == ".csv":
         records = csv_records(Path(name), (TEXT,))
         while chunk := list(islice(records, 1024)):
             yield chunk
         return
+    if ending in (".parquet", ".pq", ".tsv", ".gz", ".zip"):
+        raise DataError(f"{name}: rows are JSON lines or CSV, not {ending}")
     with open(0 if name == "-" else name, "rb", closefd=name != "-") as file:
-        line, rest = 1, b""
+        line, begun = 1, []  # a long line comes in many pieces
         while data := file.read1(1 << 18):  # of a pipe, what is there by now
-            *whole, rest = (rest + data).split(b"\n")
-            yield [json_record(line + i, x) for i, x in enumerate(whole) if x.strip()]
-            line += len(whole)
-        if rest.strip():
-            yield [json_record(line, rest)]
+            first, *rest = data.split(b"\n")
+            begun.append(first)
+            if rest:
+                whole = [b"".join(begun), *rest[:-1]]
+                begun = rest[-1:]
+                yield [
+                    json_record(line + i, x) for i, x in enumerate(whole) if x.strip()
+                ]
+                line += len(whole)
+        if last := b"".join(begun).strip():
+            yield [json_record(line, last)]
 
 
 def answer(predictor: Predictor, records: Sequence[Record]) -> Iterator[dict[str, Any]]:

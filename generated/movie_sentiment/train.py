@@ -257,7 +257,7 @@ def main(argv: list[str] | None = None) -> int:
     steps = sum(lengths)
     # A run goes on only with the very recipe that it began with.
     recipe = (
-        f"SEED={data.SEED} rows={len(train)} {steps=}"
+        f"movie_sentiment SEED={data.SEED} rows={len(train)} {steps=}"
         f" {EPOCHS=} {LR=} {WARMUP=} {WEIGHT_DECAY=} {CLIP=} {NO_DECAY=}"
     )
 

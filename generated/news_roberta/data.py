@@ -80,7 +80,12 @@ def csv_records(path: Path, columns: Sequence[str]) -> Iterator[Record]:
     # Bytes that are not UTF-8 come through as surrogates, which are refused below.
     with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
         reader = csv.reader(lines(file), strict=True)
-        header = next(reader, [])
+        try:
+            header = next(filter(None, reader), [])
+        except csv.Error as error:
+            raise DataError(f"{path} has a header that is not CSV: {error}") from None
+        if not header:
+            raise DataError(f"{path} is empty: it needs a header and rows")
         at = [find_column(column, header, path) for column in columns]
         while True:
             raw.clear()
@@ -101,12 +106,26 @@ def csv_records(path: Path, columns: Sequence[str]) -> Iterator[Record]:
                 yield Record(line, {c: fields[i] for c, i in zip(columns, at)})
 
 
+def shown(text: str, room: int = 120) -> str:
+    """For a message: what does not print is escaped, and what is long is cut."""
+    safe = (c if c.isprintable() else repr(c)[1:-1] for c in text[:room])
+    return "".join(safe) + "..." * (len(text) > room)
+
+
 def find_column(column: str, header: list[str], path: Path) -> int:
     if column in header:
+        if header.count(column) > 1:
+            raise DataError(f'{path} has more than one column "{column}": rename them')
         return header.index(column)
-    near = difflib.get_close_matches(column, header, 1, 0.5)
-    hint = f'; did you mean "{near[0]}"?' if near else ""
-    there = ", ".join(header) or "nothing"
+    there, hint = ", ".join(header), ""
+    mark = next((x for x in ";\t|" if len(header) == 1 and x in there), "")
+    if any(x == "\0" or "\ud800" <= x <= "\udfff" for x in there):
+        hint = ": it is not in UTF-8; save it so"
+    elif mark:
+        hint = f": {mark!r} is between its fields; save it with commas"
+    elif near := difflib.get_close_matches(column, header, 1, 0.5):
+        hint = f'; did you mean "{shown(near[0])}"?'
+    there = shown(there, 400) or "nothing"
     raise DataError(f'{path} has no column "{column}", it has {there}{hint}')
 
 
@@ -127,7 +146,7 @@ def text_of(record: Record) -> str:
 def target_of(record: Record) -> int:
     label = record.fields[LABEL]
     if label not in NUMBERS:
-        raise BadRow(f"unknown label {label!r}")
+        raise BadRow(f"unknown label {shown(repr(label))}")
     return NUMBERS[label]
 
 
@@ -158,7 +177,7 @@ def read(root: Path, split: str, quarantine: Quarantine) -> list[Row]:
             fault = str(reason)
             quarantine.add(name, record.line, fault, record.fields)
     if not rows:
-        raise DataError(f"{path} has no usable rows: {fault}")
+        raise DataError(f"{path} has no usable rows: {shown(fault, 400)}")
     return rows
 
 
@@ -168,24 +187,29 @@ def same(row: Row) -> str:
 
 
 def split_up(rows: list[Row]) -> dict[str, list[Row]]:
-    """Takes the FRACTIONS out of the training rows, of each label the same.
+    """Takes the FRACTIONS out of the training rows, of each label alike.
 
     Rows of the same text stay together, and their order does not matter.
     """
     label: dict[str, int] = {}
     for row in rows:
-        label[same(row)] = min(row.target, label.get(same(row), row.target))
-    strata: list[list[str]] = [[] for _ in LABELS]
+        number = row.target
+        label[same(row)] = min(number, label.get(same(row), number))
+    strata: list[list[str]] = [[] for _ in range(len(LABELS))]
     for key, number in label.items():
         strata[number].append(key)
     home: dict[str, str] = {}
+    asked = dict.fromkeys(FRACTIONS, 0.0)  # and not yet taken
     for keys in strata:
         keys.sort(key=lambda key: hashlib.blake2b(f"{SEED} {key}".encode()).digest())
         start = 0
-        for split, share in FRACTIONS.items():
-            end = start + round(share * len(keys))
-            home.update(dict.fromkeys(keys[start:end], split))
-            start = end
+        for split, share in FRACTIONS.items():  # of many rare labels, some give one
+            asked[split] += share * len(keys)
+            most = min(round(share * len(keys)) + 1, len(keys) - 1 - start)
+            count = max(0, min(round(asked[split]), most))  # one stays in training
+            home.update(dict.fromkeys(keys[start : start + count], split))
+            asked[split] -= count
+            start += count
     parts: dict[str, list[Row]] = {split: [] for split in ("train", *FRACTIONS)}
     for row in rows:
         parts[home.get(same(row), "train")].append(row)
@@ -309,16 +333,23 @@ def load_splits(root: Path, work: Path) -> Splits:
 
     sizes = ", ".join(f"{split} {len(found):,}" for split, found in rows.items())
     print(f"rows: {sizes}", file=sys.stderr)
-    for reason, count in quarantine.reasons.most_common(10):
+    frequent = quarantine.reasons.most_common(10)
+    if rest := quarantine.reasons.total() - sum(count for _, count in frequent):
+        frequent.append(("other reasons", rest))
+    for reason, count in frequent:
         print(f"not used: {count:,}, {reason} (see {file.name})", file=sys.stderr)
 
     if empty := [split for split, found in rows.items() if not found]:
         raise DataError(
-            f"no rows are left for {empty[0]}; it needs a larger fraction, or a file"
+            f"no rows are left for {empty[0]}: "
+            "it needs a larger fraction, or a file with rows that no other split has"
         )
     seen = {row.target for row in rows["train"]}
     if absent := [label for i, label in enumerate(LABELS) if i not in seen]:
-        raise DataError(f"no usable training row has the label {absent[0]!r}")
+        raise DataError(
+            f"no usable training row has the label {absent[0]!r}: "
+            "add some, or take it out of the spec"
+        )
     return Splits(*(split_of(rows[name]) for name in Splits._fields))
 
 

@@ -271,7 +271,7 @@ def main(argv: list[str] | None = None) -> int:
     steps = sum(lengths)
     # A run goes on only with the very recipe that it began with.
     recipe = (
-        f"SEED={data.SEED} rows={len(train)} {steps=}"
+        f"news_roberta SEED={data.SEED} rows={len(train)} {steps=}"
         f" {EPOCHS=} {LR=} {WARMUP=} {WEIGHT_DECAY=} {LAYER_DECAY=} {CLIP=}"
         f" {LABEL_SMOOTHING=} {NO_DECAY=}"
     )

@@ -40,7 +40,7 @@ class CardView:
     labels: tuple[str, ...]
     columns: tuple[str, ...]
     text: bool
-    example: str
+    outputs: str  # what the labels are called
 
 
 def render(job: Job, measured: Mapping[str, Any] | None) -> str:
@@ -61,7 +61,7 @@ def card_view(job: Job, measured: Mapping[str, Any] | None) -> CardView:
         labels=tuple(markdown(label) for label in job.labels),
         columns=tuple(markdown(c) for c in columns),
         text=isinstance(inputs, TextPlan),
-        example="a text" if isinstance(inputs, TextPlan) else "a/file.png",
+        outputs="Targets" if job.task == "regression" else "Labels",
     )
 
 
@@ -94,14 +94,44 @@ def _facts(job: Job) -> list[RowView]:
 def _recipe(job: Job) -> list[RowView]:
     t = job.train
     batch = f"{t.batch} rows" if t.batch else f"{t.batch_tokens} tokens"
-    return [
+    if t.accumulate > 1:
+        batch += f", {t.accumulate} batches a step"
+    rows = [
         RowView("Epochs", str(t.epochs)),
         RowView("Batch", batch),
         RowView("Learning rate", f"{t.lr:g}, {t.schedule}, warm-up {t.warmup:g}"),
         RowView("Weight decay", f"{t.weight_decay:g}"),
         RowView("Seed", str(t.seed)),
-        RowView("Device", f"{job.target.device}, {job.target.precision}"),
     ]
+    rows += [RowView(name, value) for name, value in _unusual(job) if value]
+    target = f"{job.target.device}, {job.target.precision}"
+    if job.target.compile:
+        target += ", torch.compile"
+    return [*rows, RowView("Device", target)]
+
+
+def _unusual(job: Job) -> list[tuple[str, str]]:
+    """What a recipe may have beside; the value is empty where it has not."""
+    t, constants = job.train, job.model.constants
+    weights = t.class_weights
+    if not isinstance(weights, str):
+        weights = ", ".join(f"{w:g}" for w in weights)
+    return [
+        ("Layer decay", f"{t.layer_decay:g}" if t.layer_decay != 1 else ""),
+        ("Label smoothing", f"{t.label_smoothing:g}" if t.label_smoothing else ""),
+        ("Class weights", weights if weights != "none" else ""),
+        ("Frozen", ", ".join(f"`{name}`" for name in job.frozen)),
+        ("Early stopping", _patience(t.early_stopping)),
+        *(
+            (name.replace("_", " ").capitalize(), f"{value:g}")
+            for name, value in sorted(constants.items())
+            if name.endswith("dropout") and isinstance(value, float) and value
+        ),
+    ]
+
+
+def _patience(evaluations: int) -> str:
+    return f"after {evaluations} without a better score" if evaluations else ""
 
 
 def _measured(measured: Mapping[str, Any]) -> list[RowView]:

@@ -50,8 +50,9 @@ def markdown(value: str) -> str:
     """Words for a Markdown page or table cell, with nothing that Markdown acts on."""
     shown = "".join(map(_visible, str(value))).strip()
     escaped = "".join("\\" + c if c in "\\`*_{}[]()#+!|<>~" else c for c in shown)
-    # What begins a list or a rule does so at the start of a line alone.
-    escaped = re.sub(r"^(\d*)([-=.])", r"\1\\\2", escaped)
+    # What begins a list or a rule does so at the start of a line alone; the number of
+    # a list ends with a point and a space, so that 0.5 is none.
+    escaped = re.sub(r"^(\d*)(\.(?!\S)|[-=])", r"\1\\\2", escaped)
     return escaped.replace("&", "&amp;")
 
 

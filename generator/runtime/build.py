@@ -263,12 +263,14 @@ def _lock(folder: Path) -> dict[str, Any] | None:
     return content
 
 
-def writable(folder: Path) -> None:
-    """GenError (G403) where a package cannot be written there."""
+def writable(folder: Path, of: str = "the package") -> None:
+    """GenError (G403) where a folder cannot be made, or nothing be written into it."""
     parent = folder
     while not parent.exists():
         parent = parent.parent
     if not parent.is_dir() or not os.access(parent, os.W_OK):
         raise fail(
-            "G403", f"{parent} is no folder that can be written", help="choose --out"
+            "G403",
+            f"{folder} cannot be made: {parent} is no folder that can be written",
+            help=f"choose another folder for {of}",
         )

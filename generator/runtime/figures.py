@@ -51,6 +51,11 @@ def job_figures(plan: building.Plan) -> dict[str, Any]:
         "predicted": {
             "rows": cost.rows,
             "tokens": cost.tokens,
+            "causal": any(
+                op.attrs_dict.get("causal") is True
+                for module in job.model.modules
+                for op in module.ops
+            ),
             "parameters": cost.parameters,
             "trained": cost.trained,
             "forward_flops": cost.forward(cost.tokens),

@@ -16,7 +16,7 @@ from generator.runtime.programs import installed
 from generator.runtime.ready import Ready, prepare
 
 SHORT_ROUNDS = 3  # of the bench in a run, and one that warms up
-SHORT_SECONDS = 25.0  # what these rounds may take together
+SHORT_SECONDS = 75.0  # what these rounds may take together
 # Work of a round over that of our training on its rows: ours and two baselines', training
 # and predicting; or ours alone.
 AGAINST, ALONE = 6.5, 1.5
@@ -59,7 +59,7 @@ def measure(ready: Ready, options: list[str], quiet: bool = False) -> dict[str, 
 
 
 def short(ready: Ready, training: Mapping[str, Any]) -> list[str]:
-    """Options for a bench of about a minute, by how fast this job trained here."""
+    """Options for a bench that takes little longer, by how fast this job trained here."""
     plan = ready.plan.compiled.job.train
     each = training["seconds"] / max(1, training["examples"])
     work = AGAINST if installed("transformers") else ALONE

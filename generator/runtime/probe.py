@@ -29,6 +29,7 @@ def main(package: str, inputs: list[tuple[str, list[int]]], frozen: list[str]) -
     with torch.device("meta"):
         model = Model()
         given = [torch.empty(shape, dtype=getattr(torch, d)) for d, shape in inputs]
+    model.to("meta")  # tables of angles are made on the processor whatever one asks
     for name, parameter in model.named_parameters():
         if any(name == f or name.startswith(f + ".") for f in frozen):
             parameter.requires_grad_(False)

@@ -95,6 +95,8 @@ class Programs:
             "PYTHONSAFEPATH": "1",
             "HF_HUB_OFFLINE": "1",
             "HF_HUB_DISABLE_PROGRESS_BARS": "1",  # those of loading a small file
+            # A new head is no news to whoever asked for one.
+            "TRANSFORMERS_VERBOSITY": outer.get("TRANSFORMERS_VERBOSITY", "error"),
         }
 
 

@@ -84,6 +84,8 @@ def prepare(args: argparse.Namespace) -> Ready:
     need("torch", "safetensors", "tqdm")
     spec_file = building.load_spec(args.spec)
     facts = building.facts_for(spec_file)
+    work = args.work or Path("runs") / spec_file.spec.name
+    _apart(work, args.out / spec_file.spec.name)
     building.writable(args.out / spec_file.spec.name)
     plan = building.plan(spec_file, facts, args.out)
     built = building.build(plan)
@@ -95,8 +97,6 @@ def prepare(args: argparse.Namespace) -> Ready:
             help=f"gen facts {args.spec} --complete fetches it; then run this again",
         )
     checkpoint, weights = find(spec_file, facts)
-    work = args.work or Path("runs") / spec_file.spec.name
-    _apart(work, plan.folder)
     return Ready(
         spec_file,
         built,

@@ -146,7 +146,8 @@ def certificate_words(checks: list[dict[str, Any]]) -> str:
         "against itself. Differences are relative to the norm of what is compared."
     )
     if skipped:
-        words += f" {skipped} of {len(checks)} were skipped; the note says why."
+        were = "was" if skipped == 1 else "were"
+        words += f" {skipped} of {len(checks)} {were} skipped; the note says why."
     return words
 
 

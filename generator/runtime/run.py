@@ -44,6 +44,7 @@ def run(args: argparse.Namespace) -> int:
     need("matplotlib", "rich")
     told, start = Told(args), time.perf_counter()
     ready = prepare(args)
+    building.writable(ready.work, "--work")
     stages = Stages(ready.work, ready.key(), args.resume)
     stages.seconds["build"] = time.perf_counter() - start
     found: dict[str, Any] = figures.job_figures(ready.plan)
@@ -152,8 +153,12 @@ def not_trained(ready: Ready, ended: Ended, args: argparse.Namespace) -> int:
         what = Diagnostic(
             "G509",
             f"train.py ended with exit code {code}; what it said stands above",
-            help=f"an earlier run in {ready.work} is gone on with by --resume, and put "
-            "aside by --fresh",
+            help=(
+                f"an earlier run in {ready.work} is gone on with by --resume, and put "
+                "aside by --fresh"
+                if any((ready.work / "checkpoints").glob("*.safetensors"))
+                else "mend that, and run this again"
+            ),
         )
     sys.stderr.write(render_diagnostics([what], {}) + "\n")
     if args.json:

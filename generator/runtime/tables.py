@@ -6,6 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from generator.ir.job import Job
+from generator.ir.plans import TextPlan
+
 KINDS = {
     "train": "Training steps",
     "predict": "Prediction",
@@ -95,6 +98,18 @@ def mib(value: float) -> str:
     return f"{value / 2**20:,.{0 if value >= 10 * 2**20 else 2}f} MiB"
 
 
+def gflop(value: float) -> str:
+    """In billions; small models have three digits too."""
+    return f"{value / 1e9:.2f}" if value >= 1e8 else f"{value / 1e9:.3g}"
+
+
+def one_row(job: Job) -> str:
+    """What a row of a job is, with the length that costs are given for."""
+    plan = job.data.inputs
+    text = isinstance(plan, TextPlan)
+    return f"a row of {plan.max_tokens} tokens" if text else "an image"
+
+
 def seconds(value: float) -> str:
     if value < 10:
         return f"{value:.2f} s"
@@ -179,10 +194,14 @@ def training(figures: Mapping[str, Any]) -> Table:
 def losses(figures: Mapping[str, Any]) -> Table:
     """The curve of the training loss, in parts."""
     rows = tuple(
-        (f"{p['from']} to {p['to']}", f"{p['loss']:.4f}")
+        (_steps(p["from"], p["to"]), f"{p['loss']:.4f}")
         for p in figures["training"]["loss"]
     )
     return Table("Training loss", ("steps", "mean"), rows)
+
+
+def _steps(first: int, last: int) -> str:
+    return str(first) if first == last else f"{first} to {last}"
 
 
 def evaluations(figures: Mapping[str, Any]) -> Table:
@@ -288,11 +307,19 @@ def predicted(figures: Mapping[str, Any]) -> Table:
         ("Peak memory, training", *memory("train")),
         ("Peak memory, prediction", *memory("predict")),
     ]
+    images = figures["task"] == "image-classification"
+    what = "images" if images else f"rows of {count(told['tokens'])} tokens"
     note = (
-        f"Predicted for rows of {count(told['tokens'])} tokens in batches of "
-        f"{count(told['rows'])}, FLOPs for matrix products alone and counted by torch. "
-        "Memory is measured on the longest batch of the data, for the whole process"
+        f"Predicted for {what} in batches of {count(told['rows'])}, FLOPs for matrix products alone and counted by torch. "
+        f"Memory is measured on {'a' if images else 'the longest'} batch of the data, "
+        "for the whole process"
     )
+    if told["causal"]:
+        note = note.replace(
+            "counted by torch.",
+            "counted by torch, which counts the pairs of tokens too that a causal "
+            "attention leaves out.",
+        )
     if "libraries_bytes" in counted:
         libraries = mib(counted["libraries_bytes"])
         note += f": Python with torch takes {libraries} of it before there is a model"

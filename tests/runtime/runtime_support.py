@@ -14,6 +14,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import (
     AutoModelForSequenceClassification,
     BertConfig,
+    LlamaConfig,
     PreTrainedConfig,
     PreTrainedTokenizerFast,
 )
@@ -58,6 +59,57 @@ def tiny_bert(**other: Any) -> BertConfig:
         "max_position_embeddings": 21,
     }
     return BertConfig(**{**sizes, **other})
+
+
+def tiny_llama() -> LlamaConfig:
+    sizes = tiny_bert(hidden_size=32, num_attention_heads=4).to_dict()
+    names = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads")
+    names += ("intermediate_size", "max_position_embeddings")
+    return LlamaConfig(
+        **{name: sizes[name] for name in names},
+        num_key_value_heads=2,
+        pad_token_id=0,
+        bos_token_id=2,
+        eos_token_id=3,
+    )
+
+
+def write_photos(folder: Path) -> Path:
+    """A job of image classification: a tiny ViT and a few small files."""
+    import numpy as np
+    from PIL import Image
+    from transformers import ViTConfig, ViTForImageClassification
+    from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
+
+    torch.manual_seed(0)
+    config = ViTConfig(
+        hidden_size=24,
+        num_hidden_layers=2,
+        num_attention_heads=3,
+        intermediate_size=37,
+        image_size=16,
+        patch_size=8,
+    )
+    ViTForImageClassification(config).save_pretrained(folder / "backbone")
+    size = {"height": 16, "width": 16}
+    ViTImageProcessorPil(size=size).save_pretrained(folder / "backbone")
+    (folder / "rows").mkdir(parents=True)
+    draw = np.random.default_rng(0)
+    for split, count in (("train", 24), ("valid", 8), ("test", 8)):
+        lines = ["file,label"]
+        for i in range(count):
+            pixels = draw.integers(0, 90, (20, 18, 3), dtype="uint8")
+            pixels[..., i % 2] += 100
+            Image.fromarray(pixels).save(folder / "rows" / f"{split}{i}.png")
+            lines.append(f"{split}{i}.png,{('bad', 'good')[i % 2]}")
+        (folder / "rows" / f"{split}.csv").write_text("\n".join(lines) + "\n")
+    text = SPEC.format(name="tiny_photos", backbone="backbone")
+    text = text.replace("text-classification", "image-classification")
+    text = text.replace('text = "text"\n', 'image = "file"\n')
+    text = text.replace("max_tokens = 16\n", "")
+    path = folder / "tiny_photos.toml"
+    path.write_text(text)
+    return path
 
 
 def write_job(

@@ -19,7 +19,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from runtime_support import cells, gen, last_json, write_job
+from runtime_support import (
+    cells,
+    gen,
+    last_json,
+    tiny_llama,
+    write_job,
+    write_photos,
+)
 from safetensors.torch import load_file, save_file
 
 from generator.runtime import certify, gather, measure, report
@@ -397,22 +404,89 @@ def test_references_that_differ_in_the_last_digits_are_the_same(tmp_path):
     assert not certify.same(b"damaged", old)
 
 
-@pytest.mark.slow
-def test_bench_beside_transformers(tmp_path, capsys):
-    spec = write_job(tmp_path)
-    where = (
-        "--out",
-        tmp_path / "out",
-        "--work",
-        tmp_path / "work",
-        "--json",
-        "--quiet",
-    )
-    assert gen("bench", spec, *where) == 0
+def test_a_decoder_runs(tmp_path, capsys):
+    spec = write_job(tmp_path, config=tiny_llama())
+    where = ("--out", tmp_path / "out", "--work", tmp_path / "work")
+    assert gen("run", spec, *where, "--no-bench", "--json") == 0
     found = last_json(capsys.readouterr().out)
-    assert set(found["train"]) == {
-        "tiny_job",
-        "transformers, defaults",
-        "transformers, best",
-    }
+    told, counted = found["predicted"], found["counted"]
+    assert told["parameters"] == counted["parameters"]
+    # torch counts the pairs too that a causal attention leaves out, and that is said.
+    assert told["causal"] and told["forward_flops"] < counted["forward_flops"]
+    assert "causal" in (tmp_path / "work" / "report.md").read_text()
+
+
+def test_a_row_of_images_is_an_image(tmp_path, capsys):
+    spec, out, work = write_photos(tmp_path), tmp_path / "out", tmp_path / "work"
+    assert gen("build", spec, "--out", out) == 0
+    built = capsys.readouterr().out
+    assert "to predict an image (" in built and "tokens" not in built
+    assert gen("run", spec, "--out", out, "--work", work, "--no-bench", "--quiet") == 0
+    text = (work / "report.md").read_text()
+    assert "Predicted for images in batches of 8," in text and " tokens" not in text
+    card = (out / "tiny_photos" / "README.md").read_text()
+    assert "the column file, the path of an image" in card
+
+
+def test_the_run_of_another_job_is_not_gone_on_with(ran, capfd):
+    """The two recipes and shapes are the same, and the labels mean something else."""
+    other = ran.spec.with_name("other_job.toml")
+    text = ran.spec.read_text().replace("tiny_job", "other_job")
+    other.write_text(text)
+    where = ("--out", ran.out, "--work", ran.work, "--no-bench")
+    assert gen("run", other, *where, "--resume") == 1
+    said = capfd.readouterr().err
+    assert "the checkpoint is of tiny_job " in said and "G509" in said
+
+
+def test_places_that_cannot_be_written(tmp_path, capsys):
+    spec, out = write_job(tmp_path), tmp_path / "out"
+    (tmp_path / "file").touch()
+    where = ("run", spec, "--out", out, "--no-bench", "--quiet")
+    assert gen(*where, "--work", tmp_path / "file") == 2
+    said = capsys.readouterr().err
+    assert "G403" in said and "--work" in said and said.endswith("\n")
+    (tmp_path / "work" / "report.html").mkdir(parents=True)
+    assert gen(*where, "--work", tmp_path / "work") == 2
+    said = capsys.readouterr().err
+    assert "G403" in said and "report.html" in said
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [("--rows", "0"), ("--rounds", "-1"), ("--rows", "x"), ("--tokens-per-row", "1")],
+)
+def test_a_bench_of_nothing_is_refused_before_it_starts(wrong, tmp_path, capsys):
+    with pytest.raises(SystemExit) as ended:
+        gen("bench", tmp_path / "none.toml", *wrong)
+    assert ended.value.code == 2
+    assert f"gen bench: error: argument {wrong[0]}" in capsys.readouterr().err
+
+
+def test_the_job_as_imported_is_input_of_passes(tmp_path, capsys):
+    spec = write_job(tmp_path)
+    assert gen("dump", spec, "--after", "import") == 0
+    file = tmp_path / "job.gir"
+    file.write_text(capsys.readouterr().out)
+    assert gen("opt", file) == 0
+    passed = capsys.readouterr().out
+    assert gen("dump", spec) == 0
+    assert capsys.readouterr().out == passed
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["encoder", "decoder", "images"])
+def test_bench_beside_transformers(kind, tmp_path, capsys):
+    if kind == "images":
+        spec = write_photos(tmp_path)
+    else:
+        spec = write_job(tmp_path, config=tiny_llama() if kind == "decoder" else None)
+    where = ("--out", tmp_path / "out", "--work", tmp_path / "work")
+    options = ("--rows", "16", "--rounds", "1", "--json", "--quiet")
+    assert gen("bench", spec, *where, *options) == 0
+    found = last_json(capsys.readouterr().out)
+    contenders = {spec.stem, "transformers, defaults", "transformers, best"}
+    for work in ("train", "predict", "one row"):
+        assert set(found[work]) == contenders
+        assert all(f["examples_per_s"]["median"] > 0 for f in found[work].values())
     assert found["cold_start_of_theirs"]["median"] > 0
