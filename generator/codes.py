@@ -402,7 +402,8 @@ transformers, which has to be installed for that one step.
         "The tokenizer cannot be read",
         """
 Either `tokenizer.json` is damaged or newer than the tokenizers library installed here, or
-transformers could not load the older files. The message has what the library said.
+transformers could not load the older files: the message has what the library said. Or it
+gives ids for which the model has no vector, being another model's.
 """,
     ),
     "G142": Code(
@@ -418,6 +419,8 @@ from transformers import AutoTokenizer
 
 AutoTokenizer.from_pretrained(folder).save_pretrained(folder)
 ```
+
+A `truncation_side` of "left" is another case: a package cuts long rows at the end.
 """,
     ),
     "G150": Code(
@@ -843,8 +846,8 @@ BUILD: dict[str, Code] = {
         "gen.lock is not a lock that this version reads. Without it, an edit by hand cannot be told from an old build.\n\nRestore it from version control, or move the folder aside and build again.",
     ),
     "G403": Code(
-        "The place for a package cannot be written",
-        "The folder that `--out` names, or the nearest one above it, is no folder or is read-only.\n\nChoose another `--out`.",
+        "A place cannot be written",
+        "The folder that `--out`, `--work` or DEST names, or the nearest one above it, is no folder or is read-only; or the disk is full, or a folder stands where a file is to be.\n\nChoose another folder, or mend what the message says.",
     ),
     "G404": Code(
         "Two specs of one build have the same name",

@@ -39,6 +39,8 @@ from generator.spec.model import Spec
 
 LOCK = "gen.lock"
 LOCK_VERSION = 1
+# The keys of the spec that errors of architectures are about, where not the backbone.
+PLACES = {"G206": "labels", "G209": "backbone.dropout", "G210": "task"}
 FORMATS: dict[str, Format] = {".csv": "csv", ".jsonl": "jsonl", ".parquet": "parquet"}
 
 
@@ -84,7 +86,10 @@ def draft(spec_file: SpecFile, facts: Facts) -> Compiled:
         drafts += (Draft("tokenizer.json", facts.tokenizer, python=False),)
     if facts.reference is not None:
         drafts += (Draft("reference.safetensors", facts.reference, python=False),)
-    return Compiled(job, imported, done, drafts, tuple(_notes(job, facts)))
+    notes = _notes(job, facts)
+    if left := _request(spec_file, facts).head_left(imported.model):
+        notes.append(left)
+    return Compiled(job, imported, done, drafts, tuple(notes))
 
 
 def lock(compiled: Compiled, facts: Facts, files: Mapping[str, bytes]) -> bytes:
@@ -135,22 +140,16 @@ def import_job(spec_file: SpecFile, facts: Facts) -> Job:
             place=spec_file.place("backbone.from"),
             help=f"gen facts {spec_file.file} --refresh gathers those of this one",
         )
-    architecture = archs.find(card.config.get("model_type"))
-    imported: Imported = architecture.build(
-        Request(
-            config=card.config,
-            tensors=tuple(Tensor(t.key, t.dtype, t.shape) for t in card.tensors),
-            task=spec.task,
-            labels=spec.labels,
-            head=spec.backbone.head,
-            dropout=spec.backbone.dropout,
-            attention_dropout=spec.train.attention_dropout,
-            pair=len(spec.data.text) == 2,
-            max_tokens=spec.data.max_tokens,
-            preprocessor=card.preprocessor,
-            image_column=spec.data.image or "",
-        )
-    )
+    try:
+        architecture = archs.find(card.config.get("model_type"))
+        imported: Imported = architecture.build(_request(spec_file, facts))
+    except GenError as error:  # architectures know of no file: say which spec it is
+        raise GenError(
+            [
+                replace(d, place=spec_file.place(PLACES.get(d.code, "backbone.from")))
+                for d in error.diagnostics
+            ]
+        ) from None
     job = Job(
         name=spec.name,
         task=spec.task,
@@ -167,6 +166,23 @@ def import_job(spec_file: SpecFile, facts: Facts) -> Job:
     )
     verify(job, after="import")
     return job
+
+
+def _request(spec_file: SpecFile, facts: Facts) -> Request:
+    spec, card = spec_file.spec, facts.card
+    return Request(
+        config=card.config,
+        tensors=tuple(Tensor(t.key, t.dtype, t.shape) for t in card.tensors),
+        task=spec.task,
+        labels=spec.labels,
+        head=spec.backbone.head,
+        dropout=spec.backbone.dropout,
+        attention_dropout=spec.train.attention_dropout,
+        pair=len(spec.data.text) == 2,
+        max_tokens=spec.data.max_tokens,
+        preprocessor=card.preprocessor,
+        image_column=spec.data.image or "",
+    )
 
 
 def _data(spec_file: SpecFile, imported: Imported, untokenized: bool) -> DataPlan:

@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 from generator.archs.config import Config
-from generator.errors import Diagnostic, GenError, fail
+from generator.errors import Diagnostic, GenError, fail, quote
 from generator.ir.dims import Dim, Type, parse_dim, parse_type
 from generator.ir.job import (
     Attr,
@@ -47,9 +47,12 @@ FROM = "backbone.from"  # the key of the spec that imported operations are there
 # transformers' names of activations, and ours.
 ACTIVATIONS = {
     "gelu": "gelu",
+    "gelu_python": "gelu",
     "gelu_new": "gelu_tanh",
     "gelu_pytorch_tanh": "gelu_tanh",
+    "gelu_python_tanh": "gelu_tanh",
     "gelu_fast": "gelu_tanh",
+    "gelu_accurate": "gelu_tanh",
     "quick_gelu": "quick_gelu",
     "relu": "relu",
     "silu": "silu",
@@ -67,6 +70,8 @@ PROBLEMS: Mapping[str, str] = {
 }
 # transformers' classes whose head is for something else: BertForTokenClassification.
 OTHER_TASK = re.compile(r"For(?!(Sequence|Image)Classification$)[A-Z]\w*$")
+# Why a last layer is not read: it has other labels, or the spec asks for a new one.
+OTHER_HEAD = "the checkpoint's own head"
 FLOATS = frozenset({"F64", "F32", "F16", "BF16"})  # safetensors' names
 
 
@@ -107,11 +112,21 @@ class Request:
         for prefix in candidates:
             if prefix + key in self.keys:
                 return prefix
+        help = "is it a checkpoint of the architecture that its config.json names?"
+        # As a wrapper saves it (DistributedDataParallel, torch.compile), or another task.
+        if wrapped := sorted(k for k in self.keys if k.endswith(f".{key}")):
+            more = wrapped[0].removesuffix(key)
+            for inner in filter(None, candidates):
+                more = more.removesuffix(inner)
+            help = (
+                f'it has "{wrapped[0]}": save it anew from the model inside, under names '
+                f'that do not begin with "{more}"'
+            )
         raise fail(
             "G204",
             f'the checkpoint has no tensor "{key}", under any of the prefixes '
             + ", ".join(f'"{c}"' for c in candidates),
-            help="is it a checkpoint of the architecture that its config.json names?",
+            help=help,
         )
 
     def keeps_head(self, weight: str) -> bool:
@@ -144,6 +159,24 @@ class Request:
                 help='write labels in that order, or head = "new" to train a new one',
             )
         return theirs == self.labels
+
+    def head_left(self, model: Model) -> str:
+        """What to tell of a head of this task and size that `model` does not read, since
+        head = "auto" goes by the labels; "" where there is none.
+        """
+        if self.head != "auto" or not self._same_problem():
+            return ""
+        rows = len(self.labels)
+        left = [u.key for u in model.unused if u.reason == OTHER_HEAD]
+        fits = any(k.endswith(".weight") and self.shape(k)[:1] == (rows,) for k in left)
+        theirs = self._head_labels(rows)
+        if not fits or len(theirs) != rows:
+            return ""
+        return (
+            f"the checkpoint's own head of {rows} outputs is not used: its labels are "
+            f'{", ".join(map(quote, theirs))}. Where they mean those of the spec, in that '
+            'order, head = "keep" of [backbone] takes it'
+        )
 
     def _same_problem(self) -> bool:
         """Whether the checkpoint's head was trained for this task, as far as it says."""
@@ -475,6 +508,7 @@ def _some(names: Sequence[str]) -> str:
 
 __all__ = [
     "ACTIVATIONS",
+    "OTHER_HEAD",
     "Builder",
     "Config",
     "ConstDef",

@@ -14,6 +14,7 @@ from typing import Any
 
 from generator.archs.build import (
     ACTIVATIONS,
+    OTHER_HEAD,
     Builder,
     Request,
     dropouts,
@@ -62,7 +63,8 @@ class Head:
 
 # What checkpoints hold for other tasks, and what this job does not read of them.
 OTHER_HEADS: tuple[tuple[str, str], ...] = (
-    (r"(classifier|qa_outputs|sequence_summary)\..*", "a head of another task"),
+    (r"classifier\..*", OTHER_HEAD),
+    (r"(qa_outputs|sequence_summary)\..*", "a head of another task"),
 )
 
 
@@ -300,7 +302,10 @@ class Writer:
             settings.consts(self.request),
             [embedding[0], *(m for block in blocks for m in block), classifier, main],
             [
-                (re.escape(self.prefix) + r"embeddings\.position_ids", "a constant"),
+                (
+                    re.escape(self.prefix) + r"embeddings\.(position|token_type)_ids",
+                    "a constant",
+                ),
                 *OTHER_HEADS,
                 *unused,
             ],

@@ -37,6 +37,7 @@ from generator.runtime.headers import LARGEST
 from generator.runtime.tokenizer import (
     TOKENIZER,
     TOKENIZER_CONFIG,
+    check_vocabulary,
     clean_tokenizer,
     find_tokenizer_files,
     parse_tokenizer,
@@ -81,7 +82,7 @@ def gather(checkpoint: Checkpoint, *, convert_tokenizer: bool = False) -> Facts:
     tensors = read_tensors(checkpoint)
     tokenizer = read_tokenizer(checkpoint, convert=convert_tokenizer)
     if tokenizer is not None:
-        parse_tokenizer(tokenizer, f"{checkpoint.source}: {TOKENIZER}")
+        check_vocabulary(tokenizer, config, f"{checkpoint.source}: {TOKENIZER}")
     read = {CONFIG, PREPROCESSOR, *find_tokenizer_files(checkpoint), *weights.files}
     if weights.index is not None:
         read.add(weights.index)

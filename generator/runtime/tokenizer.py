@@ -13,7 +13,7 @@ do; it imports transformers, so that it is called only where asked for.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +124,23 @@ def parse_tokenizer(data: bytes, file: str) -> Any:
         ) from None
 
 
+def check_vocabulary(data: bytes, config: Mapping[str, Any], file: str) -> None:
+    """GenError where the file is refused, or gives ids for which there is no vector.
+
+    Tokens added later are not asked about: a padding token beyond the vocabulary, say,
+    is published with some decoders, and no ordinary text has it.
+    """
+    vocabulary = parse_tokenizer(data, file).get_vocab(with_added_tokens=False)
+    largest, size = max(vocabulary.values(), default=-1), config.get("vocab_size")
+    if isinstance(size, int) and largest >= size > 0:
+        raise fail(
+            "G141",
+            f"{file} gives ids up to {largest}, and the vocab_size of config.json is "
+            f"{size}",
+            help="tokenizer and model are of different trainings: take both from one",
+        )
+
+
 def convert_tokenizer(folder: Path, source: str) -> bytes:
     """tokenizer.json of an older tokenizer in `folder`. Imports transformers."""
     tokenizer = _load_reference(folder, source)
@@ -133,22 +150,25 @@ def convert_tokenizer(folder: Path, source: str) -> bytes:
 def check_against_transformers(
     data: bytes, folder: Path, source: str
 ) -> list[Diagnostic]:
-    """Whether AutoTokenizer of that folder gives the ids that `data` gives, on samples.
+    """Whether AutoTokenizer of that folder gives the ids that `data` gives, on samples,
+    and cuts long rows at the end as a package does.
 
     `folder` holds the checkpoint's own tokenizer files and its config.json.
     """
     ours = parse_tokenizer(data, source)
     reference = _load_reference(folder, source)
+    found = _cuts_elsewhere(reference, source)
     differing = [
         (text, pair)
         for text, pair in _samples(reference)
         if _ids(ours, text, pair) != list(reference(text, pair)["input_ids"])
     ]
     if not differing:
-        return []
+        return found
     text, pair = differing[0]
     shown = f"{text!a:.60}" + (f" and {pair!a:.60}" if pair is not None else "")
     return [
+        *found,
         Diagnostic(
             "G142",
             f"{source}: {TOKENIZER} and transformers' AutoTokenizer give different ids "
@@ -160,6 +180,20 @@ def check_against_transformers(
                 "says what transformers does, by AutoTokenizer.from_pretrained(folder)"
                 ".save_pretrained(folder), and gather the facts again"
             ),
+        ),
+    ]
+
+
+def _cuts_elsewhere(reference: Any, source: str) -> list[Diagnostic]:
+    if reference.truncation_side == "right":
+        return []
+    return [
+        Diagnostic(
+            "G142",
+            f"{source}: transformers cuts rows that are too long at their beginning, "
+            f"by truncation_side of {TOKENIZER_CONFIG}; a package cuts them at the end",
+            help='choose a max_tokens that no row exceeds, or say "truncation_side": '
+            f'"right" in {TOKENIZER_CONFIG} and gather the facts again',
         )
     ]
 

@@ -22,7 +22,7 @@ from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from generator.archs import find
-from generator.archs.build import ACTIVATIONS, Request
+from generator.archs.build import ACTIVATIONS, OTHER_HEAD, Request
 from generator.errors import GenError
 from generator.ir.job import Const, Job, Model, Module, parameters
 from generator.ir.plans import Task
@@ -398,7 +398,28 @@ class EncoderTests:
         if not self.family.pooler:
             expected |= {f"{self.family.pool}.{p}" for p in ("weight", "bias")}
         assert set(unused) == expected
-        assert set(unused.values()) == {"a head of another task"}
+        assert set(unused.values()) == {OTHER_HEAD}
+
+    def test_a_head_that_is_left_for_its_labels_is_told(self) -> None:
+        _, card, tensors = model_of(self.family)
+        own = tuple(card["id2label"].values())
+
+        def told(labels: tuple[str, ...], head: Any = "auto", **change: Any) -> str:
+            config = card | change
+            request = Request(
+                config, headers(tensors), "text-classification", labels, head, None, 0.0
+            )
+            job = job_of(config, tensors, labels=labels, head=head)
+            return request.head_left(job.model)
+
+        message = told(("no", "yes"))
+        assert all(f'"{label}"' in message for label in own) and '"keep"' in message
+        assert not told(("no", "yes"), "new")
+        assert not told(("no", "yes"), "keep")
+        assert not told(own)
+        assert not told(("a", "b", "c"))
+        assert not told(("no", "yes"), architectures=["XForTokenClassification"])
+        assert not told(("no", "yes"), problem_type="regression")
 
     def test_new_weights_start_as_in_transformers(self) -> None:
         for said, std in ((0.7, 0.7), (0.0, 0.02)):
@@ -508,6 +529,20 @@ class EncoderTests:
         for key in ("lora_A.weight", f"{base}.extra.bias", "encoder.layer.0.gate"):
             more = tensors | {key: torch.zeros(3, dtype=torch.float64)}
             self.refused(card, more, "G205", f'"{key}"')
+
+    def test_buffers_of_old_files(self) -> None:
+        model, card, tensors = model_of(self.family)
+        word = next(k for k in tensors if k.endswith("word_embeddings.weight"))
+        at = word.removesuffix("word_embeddings.weight")
+        numbers = {
+            f"{at}{n}_ids": torch.arange(5)[None] for n in ("position", "token_type")
+        }
+        assert_parity(job_of(card, tensors | numbers), model, tensors=tensors | numbers)
+
+    def test_names_of_a_wrapper_are_recognised(self) -> None:
+        _, card, tensors = model_of(self.family)
+        wrapped = {f"module.{key}": value for key, value in tensors.items()}
+        self.refused(card, wrapped, "G204", 'do not begin with "module."')
 
     def test_a_block_more_than_the_configuration_says(self) -> None:
         _, card, tensors = model_of(self.family)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from math import prod
 from typing import Any
 
@@ -17,9 +18,13 @@ from generator import archs
 from generator.archs import find
 from generator.archs.build import ACTIVATIONS, PROBLEMS, Request
 from generator.archs.config import HARMLESS, NEUTRAL, Config
+from generator.compile import draft
 from generator.errors import GenError
+from generator.facts import CardTensor
 from generator.ir.job import Tensor, parameters
 from generator.ir.ops import ACTIVATIONS as OURS
+from generator.spec import read_spec
+from tests.building.build_support import drafts_of, spec_text, text_facts
 from tests.oracle import job_of
 
 MODEL_TYPES = sorted(
@@ -114,6 +119,47 @@ def test_an_unknown_architecture_lists_the_known() -> None:
         assert found.code == "G201"
         for known in ("bert", "camembert", "distilbert", "electra", "ernie"):
             assert known in found.help
+
+
+@pytest.mark.parametrize(
+    ("spec", "config", "code", "line"),
+    [
+        ({}, {"model_type": "gpt2"}, "G201", "from ="),
+        ({}, {"hidden_act": "mish"}, "G203", "from ="),
+        ({"backbone.head": "keep"}, {}, "G206", "labels ="),
+        ({"task": "image-classification"}, {}, "G210", "task ="),
+    ],
+)
+def test_errors_say_which_line_of_which_spec(
+    spec: dict[str, Any], config: dict[str, Any], code: str, line: str
+) -> None:
+    values = {"name": "job", "task": "text-classification", "labels": ["a", "b"]}
+    column = "image" if "task" in spec else "text"
+    values |= {"backbone.from": "tiny", "data.train": "a.csv", "data.label": "label"}
+    lines = spec_text(values | {f"data.{column}": "x"} | spec)
+    facts = text_facts()
+    changed = {**facts.card.config, **config}
+    with pytest.raises(GenError) as caught:
+        drafts_of(lines, replace(facts, card=replace(facts.card, config=changed)))
+    (found,) = caught.value.diagnostics
+    assert found.code == code and found.place is not None
+    assert found.place.file == "spec.toml"
+    assert lines.splitlines()[found.place.line - 1].startswith(line)
+
+
+def test_a_build_tells_of_a_head_that_it_leaves() -> None:
+    values = {"name": "job", "task": "text-classification", "labels": ["no", "yes"]}
+    values |= {"backbone.from": "tiny", "data.train": "a.csv", "data.label": "label"}
+    spec_file = read_spec(spec_text(values | {"data.text": "x"}), "spec.toml")
+    facts = text_facts()
+    sizes = {"classifier.weight": (2, facts.card.config["hidden_size"])}
+    head = [CardTensor(k, "F32", v, "a.safetensors") for k, v in sizes.items()]
+    tensors = tuple(sorted((*head, *facts.card.tensors), key=lambda t: t.key))
+    plain = replace(facts.card, source="tiny")
+    card = replace(plain, tensors=tensors)
+    assert "LABEL_0" in draft(spec_file, replace(facts, card=card)).notes[-1]
+    notes = draft(spec_file, replace(facts, card=plain)).notes
+    assert not any("LABEL_0" in note for note in notes)
 
 
 def errors_of(read: Callable[[Config], Any], values: dict[str, Any]) -> list[str]:

@@ -387,6 +387,18 @@ class TestTokenizer:
             assert "AutoTokenizer" in diagnostic.message
             assert "save_pretrained" in diagnostic.help
 
+    def test_rows_cut_at_their_beginning(self, checkpoint: Path, transformers) -> None:
+        from generator.runtime.tokenizer import check_against_transformers
+
+        path = checkpoint / "tokenizer_config.json"
+        settings = json.loads(path.read_text()) | {"truncation_side": "left"}
+        path.write_text(json.dumps(settings))
+        data = gather(seen(checkpoint)).tokenizer
+        assert data is not None
+        (found,) = check_against_transformers(data, checkpoint, "tiny")
+        assert found.code == "G142"
+        assert "truncation_side" in found.message and "max_tokens" in found.help
+
 
 class TestCommitted:
     """The facts beside the example specs."""
@@ -439,3 +451,30 @@ class TestCommitted:
         said = {modern(t): (t.dtype, t.shape) for t in card.tensors}
         said.pop("roberta.embeddings.position_ids", None)
         assert said == meta_names_and_shapes(card.config, class_name)
+
+
+def test_a_tokenizer_of_another_model(checkpoint: Path) -> None:
+    config = json.loads((checkpoint / "config.json").read_text())
+    words = len(tokenizer()["model"]["vocab"])
+    for size, code in ((words - 1, "G141"), (words, None), (None, None), (0, None)):
+        changed = config | {"vocab_size": size}
+        (checkpoint / "config.json").write_text(json.dumps(changed))
+        if code is None:
+            assert gather(seen(checkpoint)).tokenizer is not None
+            continue
+        with pytest.raises(GenError, match=f"ids up to {words - 1}") as caught:
+            gather(seen(checkpoint))
+        assert caught.value.diagnostics[0].code == code
+
+
+def test_tokens_added_beyond_the_vocabulary(checkpoint: Path) -> None:
+    """As a padding token of decoders is, to which no ordinary text comes."""
+    value = tokenizer()
+    words = len(value["model"]["vocab"])
+    added = value["added_tokens"][0] | {"id": words, "content": "<pad>"}
+    value["added_tokens"].append(added)
+    config = json.loads((checkpoint / "config.json").read_text())
+    config["vocab_size"] = words
+    (checkpoint / "config.json").write_text(json.dumps(config))
+    (checkpoint / "tokenizer.json").write_text(json.dumps(value))
+    assert gather(seen(checkpoint)).tokenizer is not None

@@ -7,7 +7,13 @@ of its own. There is no dropout after the attention, and the epsilon is fixed.
 from __future__ import annotations
 
 from generator.archs import post_norm
-from generator.archs.build import ACTIVATIONS, Builder, Imported, Request
+from generator.archs.build import (
+    ACTIVATIONS,
+    OTHER_HEAD,
+    Builder,
+    Imported,
+    Request,
+)
 from generator.archs.config import Config
 from generator.ir.job import Module
 
@@ -50,7 +56,7 @@ def build(request: Request) -> Imported:
         classifier=writer.classifier(head, settings),
         unused=[
             (r"vocab_(transform|layer_norm|projector)\..*", "the head of pretraining"),
-            (r"pre_classifier\..*", "a head of another task"),
+            (r"pre_classifier\..*", OTHER_HEAD),
         ],
     )
     return Imported(model, pad_id=pad)

@@ -11,7 +11,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from generator.archs.build import ACTIVATIONS, Builder, Imported, Request, finish
+from generator.archs.build import (
+    ACTIVATIONS,
+    OTHER_HEAD,
+    Builder,
+    Imported,
+    Request,
+    finish,
+)
 from generator.archs.config import Config
 from generator.archs.llama import rope as rotary
 from generator.errors import fail
@@ -176,7 +183,7 @@ def build(request: Request) -> Imported:
         [*(m for block in blocks for m in block), classifier, main],
         [
             (r"lm_head\.weight", "the head of pretraining"),
-            (r"score\.(weight|bias)", "a head of another task"),
+            (r"score\.(weight|bias)", OTHER_HEAD),
             (r".*\.rotary_emb\.inv_freq", "worked out from the configuration"),
         ],
     )

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from generator.archs.build import (
     ACTIVATIONS,
+    OTHER_HEAD,
     Builder,
     Imported,
     Request,
@@ -216,7 +217,7 @@ def build(request: Request) -> Imported:
                 "stands for patches hidden in training",
             ),
             (r"decoder\..*", "the head of pretraining"),
-            (r"classifier\..*", "a head of another task"),
+            (r"classifier\..*", OTHER_HEAD),
         ],
     )
     height, width = (d.value(size) for d in b.inputs[0].type.shape[2:])
