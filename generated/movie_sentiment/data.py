@@ -155,8 +155,8 @@ class Quarantine:
         self.reasons: Counter[str] = Counter()
 
     def add(self, path: str, line: int, reason: str, fields: dict[str, Any]) -> None:
-        shown = {name: str(value) for name, value in fields.items()}
-        row = {"file": path, "line": line, "reason": reason, "row": shown}
+        texts = {name: str(value) for name, value in fields.items()}
+        row = {"file": path, "line": line, "reason": reason, "row": texts}
         self.file.write(json.dumps(row) + "\n")
         self.reasons[reason] += 1
 
