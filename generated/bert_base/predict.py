@@ -14,7 +14,7 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator, Sequence
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -176,9 +176,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             args.weights or args.root / WEIGHTS,
             batch=args.batch,
         )
+        rest = chunks(args.input)
+        first = next(rest, [])  # before an older output is overwritten
         to_file = args.output != "-"
         with open(target if to_file else 1, "w", closefd=to_file) as output:
-            for records in chunks(args.input):
+            for records in chain([first], rest):
                 for row in answer(predictor, records):
                     bad += "error" in row
                     output.write(json.dumps(row) + "\n")

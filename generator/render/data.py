@@ -46,6 +46,7 @@ IMPORTS: Mapping[str, tuple[int, str]] = {
     "Future": (STDLIB, "from concurrent.futures"),
     "ThreadPoolExecutor": (STDLIB, "from concurrent.futures"),
     "dataclass": (STDLIB, "from dataclasses"),
+    "chain": (STDLIB, "from itertools"),
     "islice": (STDLIB, "from itertools"),
     "Path": (STDLIB, "from pathlib"),
     "Any": (STDLIB, "from typing"),

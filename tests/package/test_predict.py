@@ -35,8 +35,10 @@ def ready(folder: Path, job=None):
 def run(predict, folder: Path, *arguments: str | Path) -> tuple[int, list[dict]]:
     """The exit code of the command, and what it wrote."""
     out = folder / "out.jsonl"
+    out.unlink(missing_ok=True)
     code = predict.main([*map(str, arguments), "--output", str(out)])
-    return code, [json.loads(line) for line in out.read_text().splitlines()]
+    text = out.read_text() if out.exists() else ""
+    return code, [json.loads(line) for line in text.splitlines()]
 
 
 @pytest.mark.parametrize("batch", [1, 3, 64])
@@ -222,6 +224,17 @@ def test_rows_of_parquet(tmp_path, capsys):
         given = ("--input", tmp_path / name, "--weights", weights)
         assert run(predict, tmp_path, *given) == (2, [])
         assert "rows are JSON lines or CSV, not" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["rows.csv", "rows.tsv"])
+def test_rows_that_cannot_be_read_cost_no_older_output(tmp_path, name):
+    _, predict, weights = ready(tmp_path)
+    write_csv(tmp_path / name, [("id", "txt"), (1, "a film")])
+    old = tmp_path / "old.jsonl"
+    old.write_text("answers")
+    given = ("--input", tmp_path / name, "--weights", weights, "--output", old)
+    assert predict.main([*map(str, given)]) == 2
+    assert old.read_text() == "answers"
 
 
 def test_lines_longer_than_a_read(tmp_path):
