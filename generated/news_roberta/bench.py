@@ -223,19 +223,27 @@ def product_rate() -> float:
 
 
 def memory(name: str, args: Namespace) -> dict[str, int]:
-    """Peak bytes of predicting and of training on the longest batch.
+    """Peak bytes of predicting and of training on the largest batch.
 
     To be called in a process of its own; Python, torch and the rows count too.
     """
     if name == OURS:
         keep_memory()
     rows, split = training_rows(args)
-    batch, found = batches_by_length(split)[-1], {}
+    batch, found = largest(split), {}
     for kind in ("predict", "train"):
         timed(enter(name, kind, args, rows, split), [batch, batch])
         unit = 1 if sys.platform == "darwin" else 1024
         found[kind] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
     return found
+
+
+def largest(split: Split) -> Tensor:
+    """The batch of an epoch with the most tokens, padding included."""
+    lengths = split.tokens.lengths
+    return max(
+        epoch_order(split, 0), key=lambda some: len(some) * int(lengths[some].max())
+    )
 
 
 def batches_by_length(split: Split) -> list[Tensor]:
@@ -317,7 +325,8 @@ def measure(args: Namespace) -> dict:
         pool.apply(prepare, (args,))
         for name in tqdm(names, "memory", disable=args.quiet):
             peaks[name] = pool.apply(memory, (name, args))
-    keep_memory()  # as in training; all contenders have it, being in one process
+    # As in training; all contenders have it, being in one process.
+    keep_memory()
     rows, split = training_rows(args)
     for name in tqdm(names[:2] * (args.rounds + 1), "cold starts", disable=args.quiet):
         starts[name].append(cold_start(name, args, {"text": "A few words."}))

@@ -23,7 +23,7 @@ LABELS = ("world", "sports", "business", "technology")
 @dataclass(frozen=True)
 class Config:
     vocab: int = 50265
-    positions: int = 512
+    positions: int = 514
     blocks: int = 12
     width: int = 768  # C
     heads: int = 12  # H, so D = 64
@@ -45,6 +45,12 @@ class Dropout(nn.Dropout):
         return x * kept.to(x.dtype).mul_(2**16 / keep)
 
 
+def token_places(ids: Tensor, padding: int) -> Tensor:
+    """Rows (B, T) of the positions: from padding + 1, without the padding token."""
+    real = (ids != padding).int()
+    return real.cumsum(dim=1) * real + padding
+
+
 class Embedding(nn.Module):
     """Token, position and token-type vectors."""
 
@@ -58,7 +64,7 @@ class Embedding(nn.Module):
 
     def forward(self, ids: Tensor) -> Tensor:
         x = self.token(ids) + self.token_type  # (B, T, C)
-        x = x + self.position.weight[: x.shape[1]]
+        x = x + self.position(token_places(ids, padding=1))  # (B, T, C)
         return self.dropout(self.norm(x))
 
 
@@ -210,7 +216,7 @@ def load_pretrained(path: str | Path) -> Model:
     }
     state["embedding.position.weight"] = take(
         "roberta.embeddings.position_embeddings.weight"
-    )[2:]
+    )
     state["embedding.token_type"] = take(
         "roberta.embeddings.token_type_embeddings.weight"
     )[0]

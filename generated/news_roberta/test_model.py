@@ -108,13 +108,17 @@ def draw(shape: Sequence[int], seed: int) -> Tensor:
     return torch.tensor(values, dtype=torch.float64).view(*shape)
 
 
-def example(lengths: Sequence[int] = (1, 7, 256)) -> tuple[Tensor, ...]:
-    """Rows of these lengths, as `forward` takes them: ids, mask, each (B, T)."""
+def example(lengths: Sequence[int] = (1, 7, 256, 7)) -> tuple[Tensor, ...]:
+    """Rows of these lengths, as `forward` takes them: ids, mask, each (B, T).
+
+    PAD stands in the last one's text, as it does where a text spells it out.
+    """
     random, place = Random(0), torch.arange(max(lengths))
     ids = torch.full((len(lengths), max(lengths)), PAD)
     for row, n in zip(ids, lengths):  # any token but PAD
         drawn = [random.randrange(1, 50265) for _ in range(n)]
         row[:n] = (PAD + torch.tensor(drawn)) % 50265
+    ids[-1, [(lengths[-1] - 1) // 2, lengths[-1] - 1]] = PAD
     return ids, place < torch.tensor(lengths)[:, None]
 
 
@@ -135,7 +139,9 @@ def run(model: nn.Module, blocks: Iterable[nn.Module], forward: Callable) -> Out
     for block in blocks:
         block.register_forward_hook(keep)
     logits: Tensor = forward()
-    (logits * draw(logits.shape, seed=1).to(logits)).sum().backward()
+    weighted = logits * draw(logits.shape, seed=1).to(logits)
+    # transformers never trains the vector of PAD, which the last row reads.
+    weighted[:-1].sum().backward()
     named = model.named_parameters()
     gradients = {n: torch.zeros_like(p) if p.grad is None else p.grad for n, p in named}
     return Outputs(logits.detach(), seen, gradients)
@@ -314,7 +320,7 @@ def by_itself(weights: Path | None) -> Iterator[Check]:
         yield Check("training and serving", served(model, file), SINGLE)
 
         model = model.double()
-        inputs = example((9, 4, 9, 1))
+        inputs = example((9, 4, 1, 9))
         together = model(*inputs)
         rows = list(zip(*(x.split(1) for x in inputs)))
         alone = torch.cat([model(*row) for row in rows])

@@ -147,9 +147,18 @@ def _positions(args: Types, params: Params, attrs: Attrs) -> Types:
     x = _one(args, "f32", 3)
     table = _is(params["weight"], "f32", 2)
     _same(table.shape[1], x.shape[2], "width")
-    offset = attrs["offset"]
-    _need(isinstance(offset, int) and offset >= 0, "offset is a number of rows")
     return (Type("f32", x.shape[1:]),)
+
+
+def _token_places(args: Types, params: Params, attrs: Attrs) -> Types:
+    _padding(attrs)
+    return (_one(args, "i64", 2),)
+
+
+def _padding(attrs: Attrs) -> None:
+    padding = attrs["padding"]
+    fits = isinstance(padding, int) and not isinstance(padding, bool) and padding >= 0
+    _need(fits, "padding is the id of a token")
 
 
 def _row(args: Types, params: Params, attrs: Attrs) -> Types:
@@ -246,7 +255,17 @@ def _last_index(args: Types, params: Params, attrs: Attrs) -> Types:
     _need(len(args) == 2, "takes the ids and the mask")
     ids, mask = _is(args[0], "i64", 2), _is(args[1], "bool", 2)
     _same(mask.shape, ids.shape, "mask and ids")
+    if "padding" in attrs:
+        _padding(attrs)
     return (Type("i64", ids.shape[:1]),)
+
+
+def _keys_until(args: Types, params: Params, attrs: Attrs) -> Types:
+    _need(len(args) == 2, "takes the ids and an index")
+    ids, index = _is(args[0], "i64", 2), _is(args[1], "i64", 1)
+    _same(index.shape, ids.shape[:1], "index and batch")
+    B, T = ids.shape
+    return (Type("bool", (B, number(1), number(1), T)),)
 
 
 def _pick(args: Types, params: Params, attrs: Attrs) -> Types:
@@ -325,7 +344,8 @@ OPS: dict[str, OpDef] = {
         OpDef("layer_norm", _norm, ("weight",), ("bias",), ("eps",), positionwise=True),
         OpDef("rms_norm", _norm, ("weight",), (), ("eps",), positionwise=True),
         OpDef("embedding", _embedding, ("weight",)),
-        OpDef("positions", _positions, ("weight",), (), ("offset",)),
+        OpDef("positions", _positions, ("weight",)),
+        OpDef("token_places", _token_places, attrs=("padding",)),
         OpDef("row", _row, ("weight",), (), ("index",)),
         OpDef("parameter", _parameter, ("",)),
         OpDef("add", _broadcast, positionwise=True),
@@ -349,7 +369,8 @@ OPS: dict[str, OpDef] = {
         OpDef("key_mask", _key_mask),
         OpDef("first", _first),
         OpDef("narrow", _narrow),
-        OpDef("last_index", _last_index),
+        OpDef("last_index", _last_index, optional_attrs=("padding",)),
+        OpDef("keys_until", _keys_until),
         OpDef("pick", _pick),
         OpDef("pick_rows", _pick_rows),
         OpDef("patches", _patches, ("weight",), ("bias",), ("rows", "columns")),

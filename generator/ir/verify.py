@@ -303,9 +303,7 @@ class _Checker:
             if op.kind == "positions":
                 # The longest row decides, where one is stated.
                 longest = _size(shape[0], {**_bounds(self.model), **sizes})
-                offset = attrs["offset"]
-                assert isinstance(offset, int)  # types are seen to by now
-                last = offset + (longest or 1) - 1
+                last = (longest or 1) - 1
             if rows is not None and isinstance(last, int) and last >= rows:
                 yield self.error("G334", f"{op.kind} {op.name}: row {last} of {rows}")
         if op.kind == "attention" and "groups" in attrs:

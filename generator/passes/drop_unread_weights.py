@@ -1,7 +1,6 @@
 """Rows of a table that this job never reads are left in the checkpoint.
 
-A token-type table of which only row 0 is read becomes that row; positions that start
-behind the padding's own lose the rows ahead of them.
+A token-type table of which only row 0 is read becomes that row.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ from dataclasses import replace
 
 from generator.ir.dims import Type
 from generator.ir.job import DimDef, Job, Model, Module, Op, ParameterDef
-from generator.ir.sources import Parameter, Row, Rows, Source
+from generator.ir.sources import Parameter, Row, Source
 from generator.ir.weightmap import WeightMap, paths_of
 
 
@@ -31,16 +30,6 @@ def run(job: Job) -> tuple[Job, WeightMap]:
                     old = Parameter(path + table)
                     sources[path + op.name] = Row(old, index)
                     dropped.add(old.path)
-            elif op.kind == "positions" and (offset := op.attrs_dict["offset"]):
-                assert isinstance(offset, int)
-                symbol = _own_dimension(model, module, table)
-                if symbol is None:
-                    continue
-                size = model.sizes[symbol]
-                model = model.with_modules({name: _cut(module, op, offset, size)})
-                model = _resize(model, symbol, size - offset)
-                for path in paths[name]:
-                    sources[path + table] = Rows(Parameter(path + table), offset, size)
     model = drop_unused_dims(model)
     return replace(job, model=model), WeightMap(sources, frozenset(dropped))
 
@@ -57,46 +46,6 @@ def _to_row(module: Module, op: Op, index: int) -> Module:
         parameters=tuple(map(change, module.parameters)),
         ops=tuple(
             replace(o, kind="parameter", attrs=()) if o is op else o for o in module.ops
-        ),
-    )
-
-
-def _own_dimension(model: Model, module: Module, table: str) -> str | None:
-    """The dimension of the table's rows, if nothing else has it."""
-    rows = next(p for p in module.parameters if p.name == table).type.shape[0]
-    if len(rows.names) != 1 or str(rows) not in rows.names:
-        return None
-    (symbol,) = rows.names
-    users = [
-        p.name
-        for m in model.modules
-        for p in m.parameters
-        for d in p.type.shape
-        if symbol in d.names
-    ]
-    return symbol if users == [table] else None
-
-
-def _cut(module: Module, op: Op, offset: int, size: int) -> Module:
-    def change(p: ParameterDef) -> ParameterDef:
-        if p.name != f"{op.name}.weight":
-            return p
-        return replace(p, source=Rows(p.source, offset, size))
-
-    return replace(
-        module,
-        parameters=tuple(map(change, module.parameters)),
-        ops=tuple(
-            replace(o, attrs=(("offset", 0),)) if o is op else o for o in module.ops
-        ),
-    )
-
-
-def _resize(model: Model, symbol: str, size: int) -> Model:
-    return replace(
-        model,
-        dims=tuple(
-            replace(d, size=size) if d.symbol == symbol else d for d in model.dims
         ),
     )
 

@@ -3,8 +3,8 @@
 Demand runs backwards through the model: what reads one position of a value makes
 whatever computes that value, position by position, compute only that one. It stops at an
 attention, whose keys and values every query needs, and at the inputs, where the position
-is taken: the first, or one that differs by row (`pick`), with its rotation and with the
-padding as a mask in place of causality.
+is taken: the first, or one that differs by row (`pick`), with its rotation and with a
+mask of the keys up to it in place of causality.
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ class _Narrower:
         if what == PICK:
             extra = (
                 Value(INDEX, i64("B")),
-                Value(KEYS, boolean("B", 1, 1, "T", optional=True)),
+                Value(KEYS, boolean("B", 1, 1, "T")),
             )
             module = replace(module, inputs=(*module.inputs, *extra))
         asked = demands(self.model, module, what)
@@ -205,7 +205,7 @@ class _Narrower:
         if op.kind == "attention":
             rest = [whole[a] for a in op.args[1:]]
             if what == PICK and op.attrs_dict["causal"]:
-                # What lies before the last real token are the real tokens.
+                # The one query sees what a causal attention lets it: up to itself.
                 attrs = tuple((k, False if k == "causal" else v) for k, v in op.attrs)
                 op, rest = replace(op, attrs=attrs), [*rest, KEYS]
             return emitter.put(op, [one(op.args[0]), *rest])
@@ -245,12 +245,12 @@ class _Narrower:
         )
         args = [whole[a] for a in op.args]
         if what == PICK:
-            keys = KEYS if KEYS in emitter.types else self._keys(emitter, op.place)
-            args += [whole.get(index, index), keys]
+            found = whole.get(index, index)
+            keys = KEYS
+            if keys not in emitter.types:
+                keys = emitter.new("keys_until", ["ids", found], KEYS, op.place)
+            args += [found, keys]
         return emitter.put(op, args)
-
-    def _keys(self, emitter: Emitter, place: str) -> str:
-        return emitter.new("key_mask", ["mask"], KEYS, place)
 
 
 def _index(main: Module) -> str:

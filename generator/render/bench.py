@@ -62,6 +62,7 @@ BESIDE: Mapping[str, tuple[int, str]] = {
             "LR",
             "make_criterion",
             "make_optimizer",
+            "set_up_cuda",
             "step",
         )
     },
@@ -160,7 +161,7 @@ def bench_view(job: Job) -> BenchView:
         forward_formula=formula(cost.forward),
         backward_formula=formula(cost.backward),
         memory_doc="" if cuda else "; Python, torch and the rows count too",
-        batch_doc="longest batch" if text else "first batch",
+        batch_doc="largest batch" if text else "first batch",
         head="{'tokens/s':>11}{'padding':>9}" if text else "",
         text=text,
         forward=_coefficients(cost.forward),

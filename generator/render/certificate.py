@@ -92,6 +92,7 @@ class CertificateView:
     samples: tuple[str, ...]  # code
     example_default: str  # code
     example_args: str  # code
+    spelt: str  # code: where in a row of n tokens a text may say the padding token
     inputs_type: str  # code
     inputs_note: str
     inputs_names: str  # code
@@ -153,6 +154,7 @@ def certificate_view(job: Job) -> CertificateView:
         ),
         example_default=f"lengths: Sequence[int] = {py(_lengths(text.max_tokens))}",
         example_args="example().to(dtype)" if images else "*example()",
+        spelt=_spelt(job),
         inputs_type="tuple[Tensor, ...]",
         inputs_note=f"{names}, each (B, T)",
         inputs_names=names,
@@ -201,7 +203,17 @@ def last_position(job: Job) -> Literal["", "first", "pick"]:
 
 
 def _lengths(longest: int) -> tuple[int, ...]:
-    return tuple(sorted({1, min(7, longest), longest}))
+    """The lengths of the rows. The last has a padding token in its text."""
+    return (*sorted({1, min(7, longest), longest}), min(7, longest))
+
+
+def _spelt(job: Job) -> str:
+    ends = [op for op in job.model.main.ops if op.kind == "last_index"]
+    if any("padding" not in op.attrs_dict for op in ends):
+        # transformers then takes batches only with a padding token of our choice, which
+        # a text may not end with.
+        return "(lengths[-1] - 1) // 2"
+    return "[(lengths[-1] - 1) // 2, lengths[-1] - 1]"
 
 
 def _vocabulary(job: Job) -> int:

@@ -192,9 +192,14 @@ class Body:
 
     def _positions(self, op: Op) -> Parts:
         rows = f"{self._use(op.args[0], tight=True)}.shape[1]"
-        offset = op.attrs_dict["offset"]
-        cut = f"{offset} : {offset} + {rows}" if offset else f": {rows}"
-        return Parts(f"self.{op.name}.weight[{cut}]")
+        return Parts(f"self.{op.name}.weight[: {rows}]")
+
+    def _token_places(self, op: Op) -> Parts:
+        self.functions.add("token_places")
+        return Parts(f"token_places({self._use(op.args[0])}, {self._padding(op)})")
+
+    def _padding(self, op: Op) -> str:
+        return f"padding={op.attrs_dict['padding']}"
 
     def _row(self, op: Op) -> Parts:
         return Parts(f"self.{op.name}.weight[{op.attrs_dict['index']}]")
@@ -300,8 +305,17 @@ class Body:
 
     def _last_index(self, op: Op) -> Parts:
         ids, mask = (self._use(a) for a in op.args)
-        self.functions.add("last_index")
-        return Parts(f"last_index({ids}, {mask})", comment=True)
+        if "padding" not in op.attrs_dict:
+            self.functions.add("last_index")
+            return Parts(f"last_index({ids}, {mask})", comment=True)
+        self.functions.add("last_index_of_text")
+        given = f"{ids}, {mask}, {self._padding(op)}"
+        return Parts(f"last_index_of_text({given})", comment=True)
+
+    def _keys_until(self, op: Op) -> Parts:
+        ids, index = (self._use(a, tight=True) for a in op.args)
+        self.functions.add("keys_until")
+        return Parts(f"keys_until({ids}, {index})", comment=True)
 
     def _pick(self, op: Op) -> Parts:
         x, index = (self._use(a, tight=True) for a in op.args)

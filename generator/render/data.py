@@ -61,6 +61,8 @@ IMPORTS: Mapping[str, tuple[int, str]] = {
     "load_file": (INSTALLED, "from safetensors.torch"),
     "Tokenizer": (INSTALLED, "from tokenizers"),
     "Tensor": (INSTALLED, "from torch"),
+    "SDPBackend": (INSTALLED, "from torch.nn.attention"),
+    "sdpa_kernel": (INSTALLED, "from torch.nn.attention"),
     "TorchFunctionMode": (INSTALLED, "from torch.overrides"),
     "tqdm": (INSTALLED, "from tqdm"),
     "LABELS": (OWN, "from .model"),

@@ -32,6 +32,7 @@ class PredictView:
     batch_doc: str
     batch_help: str
     cuda: bool
+    plans: bool  # rows of many lengths in bf16, which cuDNN's attention would take
     bf16: bool
     autocast: str  # code: the kind of device
     home: str  # code: back from the device
@@ -83,6 +84,7 @@ def predict_view(job: Job) -> PredictView:
         ),
         batch_help="tokens at once, padding included" if by_tokens else "rows at once",
         cuda=cuda,
+        plans=cuda and job.target.precision == "bf16" and not images,
         bf16=job.target.precision == "bf16",
         autocast="self.device.type" if cuda else '"cpu"',
         home=".cpu()" if cuda else "",

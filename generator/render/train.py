@@ -93,6 +93,7 @@ class TrainView:
     early_stopping: bool
     max_bad_steps: int
     cuda: bool
+    plans: bool  # rows of many lengths in bf16, which cuDNN's attention would take
     device: str
     bf16: bool
     compile: bool
@@ -207,6 +208,7 @@ def train_view(job: Job) -> TrainView:
         early_stopping=plan.early_stopping > 0,
         max_bad_steps=plan.max_bad_steps,
         cuda=cuda,
+        plans=cuda and target.precision == "bf16" and text,
         device=target.device,
         bf16=target.precision == "bf16",
         compile=target.compile,

@@ -295,9 +295,21 @@ def _embedding(here: _Here, ids: Tensor) -> Results:
 
 
 def _positions(here: _Here, x: Tensor) -> Results:
-    """The first T rows from `offset` on: (T, C)."""
-    rows = torch.arange(x.shape[1], device=x.device) + here.integer("offset")
-    return (here.params["weight"][rows],)
+    """The first T rows: (T, C)."""
+    return (here.params["weight"][: x.shape[1]],)
+
+
+def _token_places(here: _Here, ids: Tensor) -> Results:
+    """Of every token the number of those up to it, plus padding; of padding, padding."""
+    padding = here.integer("padding")
+    rows = []
+    for row in ids.tolist():
+        seen, places = 0, []
+        for token in row:
+            seen += token != padding
+            places.append(padding + (seen if token != padding else 0))
+        rows.append(places)
+    return (torch.tensor(rows, device=ids.device).view_as(ids),)
 
 
 def _row(here: _Here) -> Results:
@@ -396,10 +408,17 @@ def _narrow(here: _Here, x: Tensor) -> Results:
 
 
 def _last_index(here: _Here, ids: Tensor, mask: Tensor | None) -> Results:
-    """The place of every row's last real token: padding is on the right."""
-    if mask is None:
-        return (ids.new_full(ids.shape[:1], ids.shape[1] - 1),)
-    return (mask.sum(1) - 1,)
+    """The place of every row's last real token, in a text no padding token; else 0."""
+    real = torch.ones_like(ids, dtype=torch.bool) if mask is None else mask
+    if "padding" in here.attrs:
+        real = real & (ids != here.integer("padding"))
+    found = [[i for i, r in enumerate(row) if r] for row in real.tolist()]
+    return (torch.tensor([max(row, default=0) for row in found], device=ids.device),)
+
+
+def _keys_until(here: _Here, ids: Tensor, index: Tensor) -> Results:
+    places = torch.arange(ids.shape[1], device=ids.device)
+    return ((places[None, :] <= index[:, None])[:, None, None, :],)
 
 
 def _pick(here: _Here, x: Tensor, index: Tensor) -> Results:
@@ -452,6 +471,7 @@ OPERATIONS: dict[str, Callable[..., tuple[Tensor | None, ...]]] = {
     "rms_norm": _rms_norm,
     "embedding": _embedding,
     "positions": _positions,
+    "token_places": _token_places,
     "row": _row,
     "parameter": _parameter,
     "add": _add,
@@ -465,6 +485,7 @@ OPERATIONS: dict[str, Callable[..., tuple[Tensor | None, ...]]] = {
     "first": _first,
     "narrow": _narrow,
     "last_index": _last_index,
+    "keys_until": _keys_until,
     "pick": _pick,
     "pick_rows": _pick_rows,
     "patches": _patches,

@@ -284,6 +284,14 @@ class EncoderTests:
         with pytest.raises((IndexError, RuntimeError)):
             call_oracle(model, {"ids": torch.full((1, longest + 1), 5)})
 
+    def test_the_padding_token_spelt_out_in_a_text(self) -> None:
+        for seed in range(3):
+            model, card, tensors = model_of(self.family)
+            job = job_of(card, tensors)
+            assert_parity(
+                job, model, tensors=tensors, gradients=False, seed=seed, spelt=True
+            )
+
     def test_single_precision(self) -> None:
         model, card, tensors = model_of(self.family)
         model.float()

@@ -335,6 +335,14 @@ def test_padding_without_an_id_is_0(pad: int | None) -> None:
     assert job.data.inputs.pad_id == 0
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_a_text_that_spells_out_the_padding_token(seed: int) -> None:
+    """Also at its end, where transformers reads the last other token."""
+    model, card, tensors = tiny(LlamaConfig(**SIZES))
+    job = job_of(card, tensors)
+    assert_parity(job, model, tensors=tensors, gradients=False, seed=seed, spelt=True)
+
+
 def test_attention_dropout_is_the_specs() -> None:
     _, card, tensors = tiny(LlamaConfig(**SIZES, attention_dropout=0.3))
     consts = job_of(card, tensors).model.constants

@@ -560,7 +560,7 @@ WRONG: dict[str, tuple[Attr, ...]] = {
     "heads": ((dim("H"), dim("H")), dim("H"), "H", ()),
     "width": (dim("C") + number(1), 4, "D"),
     "causal": (1, "no", True),  # true, of an attention that has a mask
-    "offset": (-1, 0.5, "0", 1000),
+    "padding": (-1, 0.5, "0", True),
     "index": (-1, 0.5, "0", 1000),
 }
 

@@ -83,7 +83,7 @@ def test_tables():
     ids = torch.tensor([[0, 6, 2], [1, 1, 5]])
     close(evaluate("embedding", ids, params=table), F.embedding(ids, table["weight"]))
     x = rand(2, 3, 3)
-    close(evaluate("positions", x, params=table, offset=2), table["weight"][2:5])
+    close(evaluate("positions", x, params=table), table["weight"][:3])
     close(evaluate("row", params=table, index=4), table["weight"][4])
     close(evaluate("parameter", params={"": x}), x)
 
@@ -158,12 +158,30 @@ def test_choosing_positions():
     close(evaluate("narrow", x), x[:, :1])
     assert evaluate("last_index", ids, mask).tolist() == [2, 0]
     assert evaluate("last_index", ids, None).tolist() == [3, 3]
+    spelt = torch.tensor([[7, 1, 5, 1], [1, 1, 1, 1]])
+    assert evaluate("last_index", spelt, None, padding=1).tolist() == [2, 0]
+    short = torch.tensor([[True, True, False, False]] * 2)
+    assert evaluate("last_index", spelt, short, padding=1).tolist() == [0, 0]
     index = torch.tensor([2, 0])
     close(evaluate("pick", x, index), torch.stack([x[0, 2:3], x[1, 0:1]]))
     table = rand(4, 5)
     close(evaluate("pick_rows", table, index), table[index].view(2, 1, 1, 5))
     assert evaluate("key_mask", None) is None
     close(evaluate("key_mask", mask), mask.view(2, 1, 1, 4))
+
+
+def test_keys_until_a_place() -> None:
+    ids, index = torch.zeros(2, 3, dtype=torch.long), torch.tensor([1, 0])
+    want = torch.tensor([[True, True, False], [True, False, False]])
+    assert torch.equal(evaluate("keys_until", ids, index), want.view(2, 1, 1, 3))
+
+
+def test_places_of_tokens_leave_the_padding_out() -> None:
+    ids = torch.tensor([[7, 1, 5, 1], [4, 3, 2, 0]])
+    assert evaluate("token_places", ids, padding=1).tolist() == [
+        [2, 1, 3, 1],
+        [2, 3, 4, 5],
+    ]
 
 
 def test_patches_are_a_strided_convolution():

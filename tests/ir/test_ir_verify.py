@@ -192,7 +192,11 @@ IN_SMALL: list[tuple[str, str, list[tuple[str, str]]]] = [
         "Half: linear up gives f32[B,C], not f32[B,C], f32[B,C]",
         [("%_.1: f32[B,C] = linear", "%_.1: f32[B,C], %_.5: f32[B,C] = linear")],
     ),
-    ("G334", "Model: positions position: row 11 of 11", [("offset=2", "offset=3")]),
+    (
+        "G334",
+        "Model: positions position: row 11 of 11",
+        [("dim T = ? <= 9", "dim T = ? <= 12")],
+    ),
     ("G335", "Model: there is no instance other", [("call half", "call other")]),
     ("G336", "Model: repeat of half, count 1", [("call half", "repeat half")]),
     ("G337", "Model: half takes 1 values, not 2", [("half(%_.3)", "half(%_.3, %_.3)")]),
@@ -423,8 +427,8 @@ ELSEWHERE: list[tuple[str, str, str, list[tuple[str, str]]]] = [
     (
         IMAGE,
         "G334",
-        "Model: positions position: row 7 of 7",
-        [("offset=0", "offset=1")],
+        "Model: positions position: row 6 of 6",
+        [("position.weight: f32[R*S+1,C]", "position.weight: f32[R*S,C]")],
     ),
     (
         IMAGE,

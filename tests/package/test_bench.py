@@ -188,6 +188,12 @@ def test_every_contender_works(case: str, tmp_path: Path) -> None:
     module.prepare(args)
     rows, split = module.training_rows(args)
     taken = module.batches_by_length(split)[:2]
+    lengths = split.tokens.lengths
+    padded = [
+        len(some) * int(lengths[some].max()) for some in module.epoch_order(split, 0)
+    ]
+    some = module.largest(split)
+    assert len(some) * int(lengths[some].max()) == max(padded)
     predictions = []
     for name in (module.OURS, module.DEFAULTS, module.BEST):
         module.enter(name, "train", args, rows, split)(taken)

@@ -129,8 +129,14 @@ def test_the_form_for_cuda_with_bf16_runs_on_a_cpu(tmp_path):
     predictor = predict.Predictor(weights, device="cpu")
     assert next(predictor.model.parameters()).dtype == torch.float32
     plain = predictor.model(predict.encode(["a film"]).ids[None].long()).softmax(1)
+    seen = []
+    predictor.model.register_forward_hook(
+        lambda *_: seen.append(torch.backends.cuda.cudnn_sdp_enabled())
+    )
     (found,) = predictor.predict(["a film"])
     assert found.probabilities["yes"] == pytest.approx(plain[0, 1].item(), abs=0.02)
+    # Plans of cuDNN's would be made for every length of rows; others keep the setting.
+    assert seen and not any(seen) and torch.backends.cuda.cudnn_sdp_enabled()
 
 
 # Weights

@@ -467,6 +467,20 @@ def test_the_cuda_form_computes_what_the_other_does(
     assert logged == [5, 7, 10, 14, 15, 20, 21, 24]
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_what_the_cuda_form_sets(tmp_path: Path, precision: str) -> None:
+    job = tiny_job(device="cuda", precision=precision)
+    train = train_module(tmp_path, job)
+    before = torch.get_float32_matmul_precision()
+    try:
+        train.set_up_cuda()
+        assert torch.get_float32_matmul_precision() == "high"
+        assert torch.backends.cuda.cudnn_sdp_enabled() == (precision == "fp32")
+    finally:
+        torch.set_float32_matmul_precision(before)
+        torch.backends.cuda.enable_cudnn_sdp(True)
+
+
 def test_the_cuda_form_skips_and_counts_bad_steps(tmp_path: Path) -> None:
     support.write_package(tmp_path, tiny_job(device="cuda"))
     hook = functools.partial(support.spoil, (3, 5), processor=True)

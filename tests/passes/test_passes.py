@@ -17,7 +17,7 @@ import torch
 from oracle import batches_of, job_of, tiny
 from test_generated_models import KINDS
 from torch import Tensor
-from transformers import BertConfig, LlamaConfig, RobertaConfig
+from transformers import BertConfig, LlamaConfig
 
 from generator.errors import GenError
 from generator.ir.job import Job, parameters
@@ -46,20 +46,6 @@ def bert() -> Job:
     return job_of(card, tensors)
 
 
-def roberta() -> Job:
-    config = RobertaConfig(
-        vocab_size=17,
-        hidden_size=6,
-        num_attention_heads=2,
-        num_hidden_layers=1,
-        intermediate_size=10,
-        max_position_embeddings=9,
-        type_vocab_size=1,
-    )
-    _, card, tensors = tiny(config)
-    return job_of(card, tensors)
-
-
 def llama() -> Job:
     config = LlamaConfig(
         vocab_size=17,
@@ -81,7 +67,6 @@ PAIRS: dict[str, tuple[str, Callable[[], Job], tuple[str, ...]]] = {
     "fuse_qkv": ("fuse-qkv", bert, ("only-needed-positions",)),
     "fuse_qkv_grouped": ("fuse-qkv", llama, ()),
     "drop_unread_weights": ("drop-unread-weights", bert, ()),
-    "drop_unread_weights_positions": ("drop-unread-weights", roberta, ()),
     "draw_masks_by_bits": ("draw-masks-by-bits", bert, ()),
     "group_blocks": (
         "group-blocks",
@@ -225,8 +210,6 @@ def other_row(job: Job) -> Job:
     def change(source):
         if isinstance(source, Row):
             return replace(source, index=1)
-        if isinstance(source, Rows):
-            return replace(source, start=source.start - 1, stop=source.stop - 1)
         return source
 
     return _sources(job, change)

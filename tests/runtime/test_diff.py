@@ -180,7 +180,7 @@ def test_another_architecture(folder, tmp_path, capsys):
         num_hidden_layers=2,
         num_attention_heads=3,
         intermediate_size=37,
-        max_position_embeddings=21,
+        max_position_embeddings=22,
         pad_token_id=0,
     )
     b = write_job(tmp_path / "other", name="two", config=config)

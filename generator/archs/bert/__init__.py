@@ -51,5 +51,5 @@ def _embedding(writer: post_norm.Writer, pair: bool) -> Module:
     b.table("token_type", "f32[Y,C]", "token_type_embeddings.weight")
     x = b.op("embedding", ids, name="token")
     x = writer.add_types(b, x, types)
-    x = b.add(x, b.op("positions", x, name="position", offset=0), out="x")
+    x = b.add(x, b.op("positions", x, name="position"), out="x")
     return b.build(b.dropout(writer.norm(b, "norm", x, "LayerNorm")))

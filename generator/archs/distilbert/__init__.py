@@ -94,5 +94,5 @@ def _embedding(writer: post_norm.Writer) -> Module:
     b.table("token", "f32[V,C]", "word_embeddings.weight")
     b.table("position", "f32[P,C]", "position_embeddings.weight")
     x = b.op("embedding", ids, name="token", out="x")
-    x = b.add(x, b.op("positions", x, name="position", offset=0), out="x")
+    x = b.add(x, b.op("positions", x, name="position"), out="x")
     return b.build(b.dropout(writer.norm(b, "norm", x, "LayerNorm")))

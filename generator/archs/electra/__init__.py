@@ -73,7 +73,7 @@ def _embedding(writer: post_norm.Writer, pair: bool, projected: bool) -> Module:
     b.table("token_type", f"f32[Y,{width}]", "embeddings.token_type_embeddings.weight")
     x = b.op("embedding", ids, name="token")
     x = writer.add_types(b, x, types)
-    x = b.add(x, b.op("positions", x, name="position", offset=0), out="x")
+    x = b.add(x, b.op("positions", x, name="position"), out="x")
     x = b.dropout(writer.norm(b, "norm", x, "embeddings.LayerNorm"))
     return b.build(
         b.linear("project", x, "C", "embeddings_project") if projected else x

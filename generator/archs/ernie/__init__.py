@@ -66,7 +66,7 @@ def _embedding(writer: post_norm.Writer, pair: bool, has_tasks: bool) -> Module:
     b.table("token_type", "f32[Y,C]", "token_type_embeddings.weight")
     x = b.op("embedding", ids, name="token")
     x = writer.add_types(b, x, types)
-    x = b.add(x, b.op("positions", x, name="position", offset=0), out="x")
+    x = b.add(x, b.op("positions", x, name="position"), out="x")
     if has_tasks:
         b.table("task_type", "f32[Z,C]", "task_type_embeddings.weight")
         x = b.add(x, b.op("row", name="task_type", index=0), out="x")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from generator.archs.build import (
     ACTIVATIONS,
@@ -53,6 +54,7 @@ class Writer:
     activation: str
     attention_bias: bool
     ff_bias: bool
+    padding: int | None  # the token that config.json names for it
 
     def builder(self, name: str, doc: str = "") -> Builder:
         return Builder(name, self.size, doc)
@@ -130,7 +132,11 @@ class Writer:
             x = b.call(f"blocks.{i}", block, x, cos, sin, keys=keys, depth=i + 1)
         b.place = "task"
         # transformers norms and scores all positions, and then picks: the same numbers.
-        x = b.op("pick", x, b.op("last_index", ids, mask, out="index"), out="x")
+        named: dict[str, Any] = (
+            {} if self.padding is None else {"padding": self.padding}
+        )
+        index = b.op("last_index", ids, mask, out="index", **named)
+        x = b.op("pick", x, index, out="x")
         depth = len(blocks) + 1
         return b.build(b.call("classifier", classifier, x, depth=depth, out="_"))
 
@@ -138,7 +144,8 @@ class Writer:
 def build(request: Request) -> Imported:
     """The classifier on a Llama checkpoint. GenError where one of the two does not fit.
 
-    Where config.json names no padding, rows are padded with id 0, which is never read.
+    Where config.json names a padding token, a text that ends with it is read at the last
+    other token, as transformers does. Where it names none, rows are padded with id 0.
     """
     if request.dropout:
         raise fail(
@@ -155,10 +162,13 @@ def build(request: Request) -> Imported:
     std = c.initial_std()
     attention_bias, ff_bias = c.flag("attention_bias", False), c.flag("mlp_bias", False)
     pad = c.optional("pad_token_id")
-    if pad is None or pad == -1:  # as early files say that there is none
-        pad = 0
+    if pad == -1:  # as early files say that there is none
+        pad = None
     c.require(
-        isinstance(pad, int) and not isinstance(pad, bool) and 0 <= pad < sizes.vocab,
+        pad is None
+        or isinstance(pad, int)
+        and not isinstance(pad, bool)
+        and 0 <= pad < sizes.vocab,
         f"pad_token_id is {pad!r}, and the vocabulary has {sizes.vocab} tokens",
     )
     c.harmless("attention_dropout")  # the spec says it
@@ -168,7 +178,7 @@ def build(request: Request) -> Imported:
     prefix = request.prefix("embed_tokens.weight", ("", "model."))
     dims = _dims(sizes, len(request.labels), rope.bound)
     size = {d.symbol: d.size for d in dims if d.size is not None}
-    writer = Writer(request, size, activation, attention_bias, ff_bias)
+    writer = Writer(request, size, activation, attention_bias, ff_bias, pad)
     blocks = [writer.block(i) for i in range(sizes.blocks)]
     classifier = writer.classifier(prefix, std)
     main = writer.main(prefix, rope, [block[-1] for block in blocks], classifier)
@@ -187,7 +197,7 @@ def build(request: Request) -> Imported:
             (r".*\.rotary_emb\.inv_freq", "worked out from the configuration"),
         ],
     )
-    return Imported(model, pad_id=pad)
+    return Imported(model, pad_id=pad or 0)
 
 
 def _sizes(c: Config) -> Sizes:

@@ -1,8 +1,8 @@
 """RoBERTa: Liu et al. (2019), with XLM-RoBERTa (Conneau et al., 2020) and CamemBERT
 (Martin et al., 2020); transformers' models/roberta is the reference.
 
-BERT but for its positions, which count from the row after the padding token's, and its
-classifier, which brings a dense layer of its own. Token types, where there is a table,
+BERT but for its positions, which count from the row after the padding token's and leave
+that token out wherever it stands, and its classifier, which brings a dense layer of its own. Token types, where there is a table,
 are all 0: its tokenizers know no other, not for pairs either.
 """
 
@@ -49,12 +49,10 @@ def build(request: Request) -> Imported:
     c.finish()
 
     prefix = request.prefix("embeddings.word_embeddings.weight", ("", "roberta."))
-    # With padding on the right a token's row is its place plus this, whatever the ids.
-    offset = pad + 1
     dims = post_norm.dims(
         sizes,
         len(request.labels),
-        sizes.positions - offset,
+        sizes.positions - pad - 1,
         [DimDef("Y", types, "token_types")],
     )
     writer = post_norm.Writer(request, dims, prefix)
@@ -64,7 +62,7 @@ def build(request: Request) -> Imported:
     model = writer.model(
         title,
         settings,
-        embedding=(_embedding(writer, offset), f"{prefix}embeddings."),
+        embedding=(_embedding(writer, pad), f"{prefix}embeddings."),
         blocks=[writer.block(i, post_norm.KEYS, settings) for i in range(sizes.blocks)],
         block_keys=prefix + "encoder.layer.{i}.",
         classifier=writer.classifier(head, settings),
@@ -76,7 +74,7 @@ def build(request: Request) -> Imported:
     return Imported(model, pad_id=pad)
 
 
-def _embedding(writer: post_norm.Writer, offset: int) -> Module:
+def _embedding(writer: post_norm.Writer, pad: int) -> Module:
     b = Builder("Embedding", writer.size, "Token, position and token-type vectors.")
     ids = b.input("ids", post_norm.IDS)
     b.table("token", "f32[V,C]", "word_embeddings.weight")
@@ -84,5 +82,6 @@ def _embedding(writer: post_norm.Writer, offset: int) -> Module:
     b.table("token_type", "f32[Y,C]", "token_type_embeddings.weight")
     x = b.op("embedding", ids, name="token")
     x = writer.add_types(b, x, "")
-    x = b.add(x, b.op("positions", x, name="position", offset=offset), out="x")
+    places = b.op("token_places", ids, padding=pad)
+    x = b.add(x, b.op("embedding", places, name="position"), out="x")
     return b.build(b.dropout(writer.norm(b, "norm", x, "LayerNorm")))
