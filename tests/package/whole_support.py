@@ -7,6 +7,7 @@ made.module("test_model").certificate(made.weights)
 from __future__ import annotations
 
 import importlib
+import shutil
 import itertools
 import json
 import sys
@@ -58,6 +59,8 @@ class Whole:
         path.write_text(source.replace(old, new))
         for loaded in [n for n in sys.modules if n.startswith(f"{self.job.name}.")]:
             del sys.modules[loaded]
+        # Bytecode tells sources apart by their size and the second they were written in.
+        shutil.rmtree(self.package / "__pycache__", ignore_errors=True)
         importlib.invalidate_caches()
 
 
