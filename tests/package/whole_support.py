@@ -7,9 +7,9 @@ made.module("test_model").certificate(made.weights)
 from __future__ import annotations
 
 import importlib
-import shutil
 import itertools
 import json
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
