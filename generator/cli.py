@@ -16,6 +16,7 @@ from typing import Any
 from generator.errors import Diagnostic, GenError, fail, render_diagnostics
 
 OK, DIFFERS, WRONG = 0, 1, 2
+WHAT = ("archs", "edits", "passes", "tasks", "codes", "ops")  # of `gen list`
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -166,8 +167,12 @@ def parser() -> argparse.ArgumentParser:
     render.add_argument("file", nargs="?", default="-", help="a .gir file, or -")
     render.add_argument("--out", type=Path, help="a folder; default: standard output")
 
-    lists = command("list", run_list, "what there is of tasks, archs, passes or codes")
-    lists.add_argument("what", choices=("archs", "passes", "tasks", "codes", "ops"))
+    lists = command(
+        "list", run_list, "what there is of tasks, archs, edits, passes or codes"
+    )
+    lists.add_argument(
+        "what", choices=("archs", "edits", "passes", "tasks", "codes", "ops")
+    )
 
     schema = command("schema", run_schema, "print the JSON Schema of specs")
     schema.add_argument("--reference", action="store_true", help="the reference page")
@@ -261,11 +266,11 @@ def _distinct(names: Sequence[str]) -> None:
 
 def _built(args: argparse.Namespace, built: Any) -> dict[str, Any]:
     from generator.cost import describe
-    from generator.runtime.tables import gflop, mib, one_row
+    from generator.runtime.tables import edits_table, gflop, mib, one_row
 
     plan = built.plan
     job = plan.compiled.job
-    cost, before = describe(job), describe(plan.compiled.imported)
+    cost, before = describe(job), describe(plan.compiled.edited)
     what = f"{len(built.written)} written" if built.written else "nothing to do"
     say(args, f"{plan.folder}: {what}, {len(plan.compiled.drafts) + 1} files")
     for path in built.removed:
@@ -284,6 +289,8 @@ def _built(args: argparse.Namespace, built: Any) -> dict[str, Any]:
         f"  predicted peak memory: {mib(cost.train_bytes)} in training, "
         f"{mib(cost.predict_bytes)} in prediction",
     )
+    for line in edits_table(plan.compiled.stages):
+        say(args, f"  {line}")
     for note in plan.compiled.notes:
         say(args, f"  note: {note}")
     return {
@@ -296,6 +303,7 @@ def _built(args: argparse.Namespace, built: Any) -> dict[str, Any]:
         "forward_flops": cost.forward(cost.tokens),
         "train_bytes": cost.train_bytes,
         "predict_bytes": cost.predict_bytes,
+        "edits": [stage.figures for stage in plan.compiled.stages],
         "notes": list(plan.compiled.notes),
     }
 
@@ -473,33 +481,9 @@ def run_render(args: argparse.Namespace) -> int:
 
 
 def run_list(args: argparse.Namespace) -> int:
-    if args.what == "archs":
-        from generator import archs
+    from generator.listing import listing
 
-        for name in archs.names():
-            module = archs.module(name)
-            print(
-                f"{name:12} {', '.join(module.MODEL_TYPES):36} {', '.join(module.TASKS)}"
-            )
-    elif args.what == "passes":
-        from generator.passes import PASSES
-
-        for one in PASSES:
-            keeps = ", ".join(sorted(one.preserves))
-            print(f"{one.name:24} {one.doc}; keeps {keeps}")
-    elif args.what == "tasks":
-        from generator.spec.model import TASKS
-
-        print("\n".join(TASKS))
-    elif args.what == "ops":
-        from generator.ir.ops import OPS
-
-        print("\n".join(OPS))
-    else:
-        from generator.codes import CODES
-
-        for code in sorted(CODES):
-            print(f"{code}  {CODES[code].title}")
+    print("\n".join(listing(args.what)))
     return OK
 
 

@@ -579,6 +579,14 @@ says 514.
 `freeze` of `[train]` covers every part of the model. Leave at least the classifier out.
 """,
     ),
+    "G230": Code(
+        "Blocks to keep that the model has not",
+        """
+`layers` of a keep-layers names blocks by their numbers, from 0 and in order, and `n` is at
+most their number. An edit sees the model as the edits above it left it: after one that
+keeps four blocks they are 0 to 3.
+""",
+    ),
 }
 
 

@@ -12,12 +12,13 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from generator import archs
 from generator.archs.build import Imported, Request
+from generator.cost import Stage, describe
 from generator.errors import Diagnostic, GenError, fail
 from generator.facts import Facts, dump_card
 from generator.ir.job import Backbone, Job, Tensor, parameters
@@ -32,7 +33,8 @@ from generator.ir.sources import Init
 from generator.ir.text import parse_job, print_job
 from generator.ir.verify import verify
 from generator.ir.weightmap import WeightMap
-from generator.passes import Step, steps
+from generator.passes import EDITS, Step, steps
+from generator.passes import run as run_passes
 from generator.render.package import Draft, finished, render_package
 from generator.spec import SpecFile
 from generator.spec.model import Spec
@@ -50,9 +52,16 @@ class Compiled:
 
     job: Job
     imported: Job
-    steps: tuple[Step, ...]
+    steps: tuple[Step, ...]  # the edits, then the passes
+    stages: tuple[Stage, ...]  # as imported and after each edit; none without edits
     drafts: tuple[Draft, ...]
     notes: tuple[str, ...]
+
+    @property
+    def edited(self) -> Job:
+        """The job after the edits and before the passes."""
+        edits = max(0, len(self.stages) - 1)
+        return self.steps[edits - 1].job if edits else self.imported
 
     @property
     def weights(self) -> WeightMap:
@@ -74,13 +83,15 @@ def compile(spec_file: SpecFile, facts: Facts) -> dict[str, bytes]:
 def draft(spec_file: SpecFile, facts: Facts) -> Compiled:
     """All of `compile` but for the formatting and the lock."""
     imported = import_job(spec_file, facts)
-    done = tuple(steps(imported))
+    edits = tuple(_edits(spec_file, imported))
+    done = (*edits, *steps(edits[-1].job if edits else imported))
     job = done[-1].job
+    stages = tuple(_stages(imported, edits))
     if frozen := _frozen(spec_file, job):
         job = replace(job, frozen=frozen)
         verify(job)
     # What renders a job reads its text and nothing else.
-    drafts = render_package(parse_job(print_job(job)), facts.measured)
+    drafts = render_package(parse_job(print_job(job)), facts.measured, stages)
     drafts += (Draft("spec.toml", spec_file.text.encode(), python=False),)
     if facts.tokenizer is not None and isinstance(job.data.inputs, TextPlan):
         drafts += (Draft("tokenizer.json", facts.tokenizer, python=False),)
@@ -89,7 +100,31 @@ def draft(spec_file: SpecFile, facts: Facts) -> Compiled:
     notes = _notes(job, facts)
     if left := _request(spec_file, facts).head_left(imported.model):
         notes.append(left)
-    return Compiled(job, imported, done, drafts, tuple(notes))
+    return Compiled(job, imported, done, stages, drafts, tuple(notes))
+
+
+def _edits(spec_file: SpecFile, job: Job) -> Iterator[Step]:
+    """The job after each edit of the spec in turn, verified."""
+    for number, edit in enumerate(spec_file.spec.edit):
+        at = f"edit[{number}]"
+        try:
+            job, weights = EDITS[edit.DO].run(job, **asdict(edit))
+        except GenError as error:  # edits know of no file: say which one it is
+            given = [f"{at}.{key}" for key in (*edit.ONE_OF, "do")]
+            key = next(path for path in given if path in spec_file.given)
+            raise GenError(
+                [replace(d, place=spec_file.place(key)) for d in error.diagnostics]
+            ) from None
+        verify(job, after=edit.DO)
+        yield Step(edit.DO, job, weights)
+
+
+def _stages(imported: Job, edits: Sequence[Step]) -> Iterator[Stage]:
+    """What the job costs before and after each edit, all with the passes applied."""
+    if edits:
+        yield Stage("the backbone as it is", describe(run_passes(imported)[0]))
+    for step in edits:
+        yield Stage(step.name, describe(run_passes(step.job)[0]))
 
 
 def lock(compiled: Compiled, facts: Facts, files: Mapping[str, bytes]) -> bytes:
@@ -113,6 +148,8 @@ def lock(compiled: Compiled, facts: Facts, files: Mapping[str, bytes]) -> bytes:
             for d in sorted(compiled.drafts, key=lambda d: d.path)
         },
     }
+    if compiled.stages:
+        content["edits"] = [stage.figures for stage in compiled.stages]
     return (json.dumps(content, indent=1, ensure_ascii=True) + "\n").encode()
 
 

@@ -78,6 +78,26 @@ class Cost:
         return self.forward + self.backward
 
 
+@dataclass(frozen=True)
+class Stage:
+    """A job on its way from the backbone to what the spec asks for."""
+
+    name: str  # what was done last
+    cost: Cost
+
+    @property
+    def figures(self) -> dict[str, str | int]:
+        """As JSON files hold them."""
+        cost = self.cost
+        return {
+            "after": self.name,
+            "parameters": cost.parameters,
+            "forward_flops": cost.forward(cost.tokens),
+            "train_bytes": cost.train_bytes,
+            "predict_bytes": cost.predict_bytes,
+        }
+
+
 @functools.lru_cache(maxsize=8)  # the model card, the bench and the build all ask
 def describe(job: Job, tokens: int | None = None, rows: int | None = None) -> Cost:
     """The cost of a job, with rows of `tokens` tokens and batches of `rows` rows.

@@ -129,7 +129,9 @@ def distance(ours: Tensor, theirs: Tensor, least: float = 0.0) -> float:
     return off / size if size else off
 
 
-def run(model: nn.Module, blocks: Iterable[nn.Module], forward: Callable) -> Outputs:
+def run(
+    parameters: dict[str, nn.Parameter], blocks: Iterable[nn.Module], forward: Callable
+) -> Outputs:
     """Of a call that gives the model's logits; the gradients are of their weighted sum."""
     seen: list[Tensor] = []
 
@@ -142,8 +144,10 @@ def run(model: nn.Module, blocks: Iterable[nn.Module], forward: Callable) -> Out
     weighted = logits * draw(logits.shape, seed=1).to(logits)
     # transformers never trains the vector of PAD, which the last row reads.
     weighted[:-1].sum().backward()
-    named = model.named_parameters()
-    gradients = {n: torch.zeros_like(p) if p.grad is None else p.grad for n, p in named}
+    gradients = {
+        name: torch.zeros_like(p) if p.grad is None else p.grad
+        for name, p in parameters.items()
+    }
     return Outputs(logits.detach(), seen, gradients)
 
 
@@ -151,7 +155,8 @@ def run(model: nn.Module, blocks: Iterable[nn.Module], forward: Callable) -> Out
 def ours(weights: Path, dtype: torch.dtype = torch.float64) -> Outputs:
     model = load_pretrained(weights).to(dtype).eval()
     fill(model.get_parameter(name) for name in NEW)
-    return run(model, model.blocks, lambda: model(*example()))
+    parameters = dict(model.named_parameters())
+    return run(parameters, model.blocks, lambda: model(*example()))
 
 
 @torch.no_grad()
@@ -191,7 +196,7 @@ def theirs(
         model.config.pad_token_id = PAD
         ids, mask = example()
         given = {"input_ids": ids, "attention_mask": mask.long()}
-        found = run(model, blocks, lambda: model(**given).logits)
+        found = run(parameters, blocks, lambda: model(**given).logits)
     found.blocks[-1] = found.blocks[-1][:, :1]
 
     # The loader joins and cuts tensors. What it makes of gradients is what ours are.

@@ -9,12 +9,12 @@ makes one of those that are equal.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal
 
 from generator.ir.dims import Dim, Type
-from generator.ir.plans import DataPlan, TargetPlan, Task, TrainPlan
+from generator.ir.plans import DataPlan, ReferencePlan, TargetPlan, Task, TrainPlan
 from generator.ir.sources import Checkpoint, Shape, Source, rebuild
 
 Level = Literal["imported", "optimised", "shaped"]
@@ -188,6 +188,14 @@ class Model:
     def constants(self) -> dict[str, float | int]:
         return {c.name: c.value for c in self.consts}
 
+    @cached_property
+    def blocks(self) -> tuple[Instance, ...]:
+        """The instances of the main module's one list, in order."""
+        found = [i for i in self.main.instances if i.name.rpartition(".")[2].isdigit()]
+        if len({i.name.rpartition(".")[0] for i in found}) != 1:
+            raise ValueError(f"the model's blocks are no single list: {found}")
+        return tuple(sorted(found, key=lambda i: int(i.name.rpartition(".")[2])))
+
     def with_modules(self, changed: Mapping[str, Module]) -> Model:
         """The same with modules replaced by name."""
         return replace(
@@ -215,6 +223,7 @@ class Job:
     target: TargetPlan
     frozen: tuple[str, ...] = ()  # paths of modules whose parameters do not train
     level: Level = "imported"
+    reference: ReferencePlan = field(default_factory=ReferencePlan)
 
 
 @dataclass(frozen=True)

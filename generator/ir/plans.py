@@ -85,6 +85,17 @@ class TrainPlan:
 
 
 @dataclass(frozen=True)
+class ReferencePlan:
+    """What is done to transformers' model so that it computes what the edited one does.
+
+    Blocks are numbered as the checkpoint has them.
+    """
+
+    blocks: tuple[int, ...] = ()  # those that run, in order; none stands for all
+    total: int = 0  # how many there are; 0 where all run
+
+
+@dataclass(frozen=True)
 class TargetPlan:
     device: Literal["cpu", "cuda"]
     precision: Literal["fp32", "bf16"]  # bf16 is autocast; the weights stay fp32

@@ -43,6 +43,7 @@ from generator.ir.job import (
 from generator.ir.plans import (
     DataPlan,
     ImagePlan,
+    ReferencePlan,
     TargetPlan,
     Task,
     TextPlan,
@@ -90,6 +91,8 @@ def _job_lines(job: Job) -> Iterator[str]:
     yield from _plan_lines(kind, job.data.inputs)
     yield from _plan_lines("train", job.train)
     yield from _plan_lines("target", job.target)
+    if job.reference != ReferencePlan():
+        yield from _plan_lines("reference", job.reference)
     yield from _model_lines(job.model)
 
 
@@ -314,7 +317,9 @@ _PLANS: dict[str, type] = {
     "image": ImagePlan,
     "train": TrainPlan,
     "target": TargetPlan,
+    "reference": ReferencePlan,
 }
+_OPTIONAL = {"text", "image", "reference"}
 
 
 def parse_job(text: str, file: str = "job.gir") -> Job:
@@ -363,7 +368,7 @@ def parse_job(text: str, file: str = "job.gir") -> Job:
     for needed in ("gir", "job", "level", "task", "labels", "title"):
         if needed not in head:
             raise end.error(f'the job has no "{needed}" line')
-    if set(plans) - {"text", "image"} != set(_PLANS) - {"text", "image"}:
+    if set(plans) - _OPTIONAL != set(_PLANS) - _OPTIONAL:
         raise end.error(f"the job has the plans {sorted(plans)} and needs {[*_PLANS]}")
     kinds = [k for k in ("text", "image") if k in plans]
     if len(kinds) != 1:
@@ -388,6 +393,7 @@ def parse_job(text: str, file: str = "job.gir") -> Job:
         target=_construct(TargetPlan, plans["target"], end),
         frozen=head.get("frozen", ()),
         level=head["level"],
+        reference=_construct(ReferencePlan, plans.get("reference", {}), end),
     )
 
 

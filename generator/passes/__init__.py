@@ -18,6 +18,7 @@ from generator.passes import (
     drop_unread_weights,
     fuse_qkv,
     group_blocks,
+    keep_layers,
     only_needed_positions,
 )
 
@@ -78,6 +79,32 @@ PASSES: tuple[Pass, ...] = (
     ),
 )
 BY_NAME = {p.name: p for p in PASSES}
+
+
+@dataclass(frozen=True)
+class Edit:
+    """A change of structure that a spec asks for, ahead of all passes.
+
+    `run` takes the job as imported or edited, and the keys of the spec by name.
+    """
+
+    name: str
+    run: Callable[..., tuple[Job, WeightMap]]
+    exact: str  # what the result is equal to
+    doc: str
+
+
+EDITS = {
+    edit.name: edit
+    for edit in (
+        Edit(
+            "keep-layers",
+            keep_layers.run,
+            "the reference with the other blocks skipped",
+            "some blocks stay, the others are left out",
+        ),
+    )
+}
 
 
 @dataclass(frozen=True)

@@ -84,6 +84,8 @@ class CertificateView:
     last: Literal["", "first", "pick"]
     last_note: str
     blocks: str  # code: the list of the model's blocks
+    kept: tuple[int, ...]  # of transformers' blocks; none stands for all
+    total: int  # of them
     auto: str  # code: transformers' class
     outputs: int
     vocab: int
@@ -138,6 +140,8 @@ def certificate_view(job: Job) -> CertificateView:
         last=last_position(job),
         last_note=", of the last (B, 1, C)" if last_position(job) else "",
         blocks=block_list(job),
+        kept=job.reference.blocks,
+        total=job.reference.total,
         auto=(
             "AutoModelForImageClassification"
             if images
@@ -181,14 +185,7 @@ def certificate_view(job: Job) -> CertificateView:
 
 def block_list(job: Job) -> str:
     """The model's attribute that is the list of its blocks."""
-    stems = {
-        i.name.rpartition(".")[0]
-        for i in job.model.main.instances
-        if i.name.rpartition(".")[2].isdigit()
-    }
-    if len(stems) != 1:
-        raise ValueError(f"the model's blocks are no single list: {sorted(stems)}")
-    return stems.pop()
+    return job.model.blocks[0].name.rpartition(".")[0]
 
 
 def last_position(job: Job) -> Literal["", "first", "pick"]:

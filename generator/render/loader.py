@@ -6,7 +6,7 @@ import os.path
 import re
 import textwrap
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from generator.ir.job import Job, Model, Module, Unused, absolute
 from generator.ir.sources import (
@@ -31,7 +31,10 @@ from generator.render.text import prose, py
 
 @dataclass(frozen=True)
 class Entry:
-    """A parameter and where it comes from; `{i}` and `{p}` are variables of loops."""
+    """A parameter and where it comes from; `{i}`, `{j}` and `{p}` are variables of loops.
+
+    `{i}` is the number of a block here, `{j}` the one that the checkpoint has for it.
+    """
 
     name: str
     source: Source
@@ -60,6 +63,7 @@ class TableView:
 class LoaderView:
     tables: tuple[TableView, ...]
     unused: tuple[tuple[str, tuple[str, ...]], ...]  # reason, literals of keys
+    left: tuple[tuple[str, tuple[str, ...]], ...]  # the same, of starts of keys
     few_unused: tuple[tuple[str, str], ...]  # the same in pairs, where they are few
     lines: tuple[str, ...]  # of the body that fills `state`
     doc: tuple[str, ...]  # the lines of the docstring's second paragraph
@@ -96,18 +100,23 @@ def loader_view(job: Job, sizes: Sizes) -> LoaderView:
     for stem, members in blocks.items():
         new += [
             f"{stem}.{i}.{e.name}"
-            for i, one in members.items()
+            for i, one in members.entries.items()
             for e in one
             if isinstance(e.source, Init)
         ]
-    unused = tuple(_unused(model.unused))
+    left, named = _left(model)
+    unused = tuple(_unused(named))
     few = sum(len(keys) for _, keys in unused) <= 2 and len(unused) == 1
     unread = {u.key for u in model.unused}
     read = [t for t in model.tensors if t.key not in unread]
-    every = [*entries, *(e for one in blocks.values() for m in one.values() for e in m)]
+    every = [
+        *entries,
+        *(e for one in blocks.values() for some in one.entries.values() for e in some),
+    ]
     return LoaderView(
         tables=tuple(tables),
         unused=() if few else unused,
+        left=left,
         few_unused=tuple((key, why) for why, some in unused for key in some if few),
         lines=tuple(part for line in lines for part in _fit(line)),
         doc=tuple(_doc([name.rpartition(".")[0] for name in new])),
@@ -136,12 +145,45 @@ def _doc(new: Sequence[str]) -> list[str]:
     return textwrap.wrap(text, 84, break_long_words=False)
 
 
+def _left(
+    model: Model,
+) -> tuple[tuple[tuple[str, tuple[str, ...]], ...], list[Unused]]:
+    """Whole blocks of unread tensors by the start of their keys, and the other ones."""
+    reasons = {u.key: u.reason for u in model.unused}
+    blocks: dict[str, list[str]] = {}
+    for t in model.tensors:
+        if start := re.match(r"(?:\D*?\.)?\d+\.", t.key):
+            blocks.setdefault(start.group(), []).append(t.key)
+    found: dict[str, list[str]] = {}
+    gone: set[str] = set()
+    for start, some in blocks.items():
+        why = {reasons.get(key) for key in some}
+        if len(some) > 1 and len(why) == 1 and (reason := why.pop()) is not None:
+            found.setdefault(reason, []).append(py(start))
+            gone.update(some)
+    left = tuple((prose(reason), tuple(starts)) for reason, starts in found.items())
+    return left, [u for u in model.unused if u.key not in gone]
+
+
 def _unused(unused: Sequence[Unused]) -> Iterator[tuple[str, tuple[str, ...]]]:
     for reason in dict.fromkeys(u.reason for u in unused):
         yield prose(reason), tuple(py(u.key) for u in unused if u.reason == reason)
 
 
-Members = dict[int, list[Entry]]  # the entries of each block, relative but for the key
+@dataclass
+class Members:
+    """The blocks of a list: their numbers in the checkpoint, and their entries.
+
+    The names of the entries are relative to their block, their keys are not.
+    """
+
+    numbers: dict[int, int] = field(default_factory=dict)  # by the number here
+    entries: dict[int, list[Entry]] = field(default_factory=dict)
+
+    @property
+    def same(self) -> bool:
+        """Whether all have the checkpoint's numbers."""
+        return all(here == there for here, there in self.numbers.items())
 
 
 def _entries(model: Model, sizes: Sizes) -> tuple[list[Entry], dict[str, Members]]:
@@ -170,12 +212,31 @@ def _entries(model: Model, sizes: Sizes) -> tuple[list[Entry], dict[str, Members
         for name, at, _ in instance.each():
             stem, _, number = name.rpartition(".")
             if number.isdigit():
-                pattern = re.sub(rf"(?<!\d){number}(?!\d)", "{i}", at, count=1)
-                members = lists.setdefault(stem, {})
-                members[int(number)] = list(walk(inner, "", pattern))
+                members = lists.setdefault(stem, Members())
+                # The last number in the keys of a block is its own.
+                head, there, tail = re.findall(r"(.*?)(\d+)(\D*)$", at)[0]
+                members.numbers[int(number)] = int(there)
+                members.entries[int(number)] = list(
+                    walk(inner, "", f"{head}{{j}}{tail}")
+                )
             else:
                 plain += walk(inner, f"{name}.", at)
+    for members in lists.values():
+        if members.same:  # then one variable is enough
+            for i, some in members.entries.items():
+                members.entries[i] = [_renamed(e, "{j}", "{i}") for e in some]
     return plain, lists
+
+
+def _renamed(entry: Entry, old: str, new: str) -> Entry:
+    """The entry with another text for one in its checkpoint's keys."""
+
+    def change(leaf: Source) -> Source:
+        if isinstance(leaf, Checkpoint):
+            return Checkpoint(leaf.key.replace(old, new))
+        return leaf
+
+    return replace(entry, source=rebuild(entry.source, change))
 
 
 def _pairs(entries: Sequence[Entry]) -> list[Entry]:
@@ -216,7 +277,7 @@ def _blocks(
 ) -> tuple[list[str], list[TableView]]:
     """The loops that load a list's members. What all have stands in a table of names."""
     where: dict[Entry, list[int]] = {}
-    for i, entries in members.items():
+    for i, entries in members.entries.items():
         for entry in _pairs(entries):
             if entry.paired == paired:
                 where.setdefault(entry, []).append(i)
@@ -225,7 +286,7 @@ def _blocks(
     rows = [
         e
         for e, at in where.items()
-        if at == [*members] and len(at) > 1 and isinstance(e.source, Checkpoint)
+        if at == [*members.entries] and len(at) > 1 and isinstance(e.source, Checkpoint)
     ]
     if len(rows) > 2:
         at = _common([keys(e.source)[0] for e in rows])
@@ -235,7 +296,8 @@ def _blocks(
         to = _text(f"{stem}.{{i}}.{{p}}")[2:].partition("{p}")[0]
         ours = f'f"{to}{{ours}}{tail}"'
         lines += _over_members(
-            [*members],
+            members,
+            [*members.entries],
             [
                 f"at = {_text(at.removesuffix('.'))}",
                 f"for ours, theirs in {name}.items():",
@@ -250,7 +312,8 @@ def _blocks(
     for numbers, entries in by_range.items():
         moved = [replace(e, name=f"{stem}.{{i}}.{e.name}") for e in entries]
         if len(numbers) == 1:
-            moved = [_numbered(e, numbers[0]) for e in moved]
+            (here,) = numbers
+            moved = [_numbered(e, here, members.numbers[here]) for e in moved]
         read = [key for e in moved for key in keys(e.source)]
         at = _common(read)
         inner = []
@@ -258,7 +321,7 @@ def _blocks(
             inner.append(f"at = {_text(at.removesuffix('.'))}")
             moved = [replace(e, source=_below(e.source, at)) for e in moved]
         inner += [_assign(e, shapes) for e in moved]
-        lines += inner if len(numbers) == 1 else _over_members(numbers, inner)
+        lines += inner if len(numbers) == 1 else _over_members(members, numbers, inner)
     return lines, tables
 
 
@@ -273,12 +336,23 @@ def _below(source: Source, at: str) -> Source:
     return rebuild(source, change)
 
 
-def _over_members(at: Sequence[int], lines: Sequence[str]) -> list[str]:
-    if [*at] == [*range(at[0], at[-1] + 1)]:
-        members = f"range({at[0]}, {at[-1] + 1})" if at[0] else f"range({at[-1] + 1})"
+def _over_members(
+    members: Members, at: Sequence[int], lines: Sequence[str]
+) -> list[str]:
+    """A loop over the blocks with these numbers here."""
+    several = range(at[0], at[-1] + 1)
+    if [*at] == [*several]:
+        here = f"range({at[0]}, {at[-1] + 1})" if at[0] else f"range({at[-1] + 1})"
     else:
-        members = py(tuple(at))
-    return [f"for i in {members}:", *("    " + line for line in lines)]
+        here = py(tuple(at))
+    there = py(tuple(members.numbers[i] for i in at))
+    if members.same:
+        head = f"for i in {here}:"
+    elif [*at] == [*several]:
+        head = f"for i, j in enumerate({there}{f', {at[0]}' if at[0] else ''}):"
+    else:
+        head = f"for i, j in zip({here}, {there}):"
+    return [head, *("    " + line for line in lines)]
 
 
 def _row(entry: Entry, prefix: str, tail: str) -> tuple[str, str]:
@@ -301,19 +375,10 @@ def _common_tail(names: Sequence[str]) -> str:
     return "." + tails.pop() if len(tails) == 1 else ""
 
 
-def _numbered(entry: Entry, i: int) -> Entry:
-    """The entry of one member, its number written out."""
-
-    def change(leaf: Source) -> Source:
-        if isinstance(leaf, Checkpoint):
-            return Checkpoint(leaf.key.replace("{i}", str(i)))
-        return leaf
-
-    return replace(
-        entry,
-        name=entry.name.replace("{i}", str(i)),
-        source=rebuild(entry.source, change),
-    )
+def _numbered(entry: Entry, here: int, there: int) -> Entry:
+    """The entry of one member, its numbers written out."""
+    entry = _renamed(_renamed(entry, "{i}", str(there)), "{j}", str(there))
+    return replace(entry, name=entry.name.replace("{i}", str(here)))
 
 
 def _text(key: str) -> str:
@@ -321,10 +386,10 @@ def _text(key: str) -> str:
     literal = py(key)
     if not literal.startswith('"'):  # a key with a quote in it: none is known to be
         raise ValueError(f"not a name of a parameter: {key!r}")
-    if not re.search(r"\{(i|p|at)\}", literal):
+    if not re.search(r"\{(i|j|p|at)\}", literal):
         return literal
     quoted = literal.replace("{", "{{").replace("}", "}}")
-    return "f" + re.sub(r"\{(\{(?:i|p|at)\})\}", r"\1", quoted)
+    return "f" + re.sub(r"\{(\{(?:i|j|p|at)\})\}", r"\1", quoted)
 
 
 Shapes = dict[str, tuple[int, ...]]

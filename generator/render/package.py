@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from generator.cost import Stage
 from generator.ir.job import Job
 from generator.render import (
     bench,
@@ -58,7 +59,9 @@ def render_python(job: Job) -> tuple[Draft, ...]:
     return tuple(Draft(path, render(job).encode(), True) for path, render in PYTHON)
 
 
-def render_package(job: Job, measured: Mapping[str, Any] | None) -> tuple[Draft, ...]:
-    """The source files and the model card, which shows what was measured."""
-    card = readme.render(job, measured)
+def render_package(
+    job: Job, measured: Mapping[str, Any] | None, stages: Sequence[Stage] = ()
+) -> tuple[Draft, ...]:
+    """The source files and the model card: what was measured, what each edit changed."""
+    card = readme.render(job, measured, stages)
     return (*render_python(job), Draft("README.md", card.encode(), False))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from generator.cost import describe
+from generator.cost import Stage, describe
 from generator.ir.job import Job, parameters
 from generator.ir.plans import TextPlan
 from generator.ir.sources import Init
@@ -37,17 +37,22 @@ class CardView:
     facts: tuple[RowView, ...]
     recipe: tuple[RowView, ...]
     measured: tuple[RowView, ...]
+    edits: tuple[tuple[str, ...], ...]  # a line of finished cells for each stage
     labels: tuple[str, ...]
     columns: tuple[str, ...]
     text: bool
     outputs: str  # what the labels are called
 
 
-def render(job: Job, measured: Mapping[str, Any] | None) -> str:
-    return fill("README.md.j2", card_view(job, measured))
+def render(
+    job: Job, measured: Mapping[str, Any] | None, stages: Sequence[Stage] = ()
+) -> str:
+    return fill("README.md.j2", card_view(job, measured, stages))
 
 
-def card_view(job: Job, measured: Mapping[str, Any] | None) -> CardView:
+def card_view(
+    job: Job, measured: Mapping[str, Any] | None, stages: Sequence[Stage] = ()
+) -> CardView:
     inputs = job.data.inputs
     columns = inputs.columns if isinstance(inputs, TextPlan) else (inputs.column,)
     return CardView(
@@ -58,10 +63,22 @@ def card_view(job: Job, measured: Mapping[str, Any] | None) -> CardView:
         facts=tuple(_facts(job)),
         recipe=tuple(_recipe(job)),
         measured=tuple(_measured(measured or {})),
+        edits=tuple(_stage(stage) for stage in stages),
         labels=tuple(markdown(label) for label in job.labels),
         columns=tuple(markdown(c) for c in columns),
         text=isinstance(inputs, TextPlan),
         outputs="Targets" if job.task == "regression" else "Labels",
+    )
+
+
+def _stage(stage: Stage) -> tuple[str, ...]:
+    cost = stage.cost
+    return (
+        stage.name,
+        f"{cost.parameters:,}",
+        f"{cost.forward(cost.tokens) / 1e9:,.3f}",
+        f"{cost.train_bytes / 2**20:,.0f}",
+        f"{cost.predict_bytes / 2**20:,.0f}",
     )
 
 

@@ -37,7 +37,7 @@ PACKAGES = (
 def job_figures(plan: building.Plan) -> dict[str, Any]:
     """What is known when a job is built."""
     job = plan.compiled.job
-    cost, before = describe(job), describe(plan.compiled.imported)
+    cost, before = describe(job), describe(plan.compiled.edited)
     return {
         "name": job.name,
         "task": job.task,
@@ -64,6 +64,7 @@ def job_figures(plan: building.Plan) -> dict[str, Any]:
             "train_bytes": cost.train_bytes,
             "predict_bytes": cost.predict_bytes,
         },
+        "edits": [stage.figures for stage in plan.compiled.stages],
     }
 
 

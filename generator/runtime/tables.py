@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from generator.cost import Stage
 from generator.ir.job import Job
 from generator.ir.plans import TextPlan
 
@@ -101,6 +102,29 @@ def mib(value: float) -> str:
 def gflop(value: float) -> str:
     """In billions; small models have three digits too."""
     return f"{value / 1e9:.2f}" if value >= 1e8 else f"{value / 1e9:.3g}"
+
+
+def edits_table(stages: Sequence[Stage]) -> list[str]:
+    """What each edit changes, a line a stage, in columns."""
+    if not stages:
+        return []
+    rows = [("after", "parameters", "GFLOP", "training", "prediction")]
+    rows += [
+        (
+            stage.name,
+            f"{stage.cost.parameters:,}",
+            gflop(stage.cost.forward(stage.cost.tokens)),
+            mib(stage.cost.train_bytes),
+            mib(stage.cost.predict_bytes),
+        )
+        for stage in stages
+    ]
+    wide = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        row[0].ljust(wide[0])
+        + "".join(cell.rjust(n + 2) for cell, n in zip(row[1:], wide[1:], strict=True))
+        for row in rows
+    ]
 
 
 def one_row(job: Job) -> str:

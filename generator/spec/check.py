@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from generator.errors import quote
+from generator.spec.edited import EDIT, read_edits
 from generator.spec.entries import SECTIONS, Entry, entries, section_entries
-from generator.spec.model import TASKS, Spec
+from generator.spec.key import TASKS
+from generator.spec.model import Spec
 from generator.spec.state import Problem, State
 from generator.spec.together import check_together
 from generator.spec.value import read_given
@@ -30,10 +33,11 @@ def check(values: Mapping[str, Any]) -> tuple[Spec | None, list[Problem]]:
             if entry.name in table:
                 read_given(state, entry, table[entry.name])
     _missing(state, tables)
+    edits = read_edits(state, values.get(EDIT, []))
     check_together(state)
     if state.problems:
         return None, state.problems
-    return _build(state), []
+    return replace(_build(state), edit=edits), []
 
 
 def given_paths(values: Mapping[str, Any]) -> frozenset[str]:
@@ -43,6 +47,10 @@ def given_paths(values: Mapping[str, Any]) -> frozenset[str]:
         table = values.get(entry.section) if entry.section else values
         if isinstance(table, dict) and entry.name in table:
             found.add(entry.path)
+    edits = values.get(EDIT)
+    for number, table in enumerate(edits if isinstance(edits, list) else []):
+        if isinstance(table, dict):
+            found |= {f"{EDIT}[{number}].{name}" for name in table}
     return frozenset(found)
 
 
@@ -74,6 +82,8 @@ def _unknown_keys(state: State, section: str, table: Mapping[str, Any]) -> None:
     for name, value in table.items():
         if name in known or (not section and (_section(name) or is_table(value))):
             continue
+        if not section and name == EDIT:  # not a list of tables: told where it is read
+            continue
         from generator.spec.suggest import suggest_key
 
         found = suggest_key(section, name, state.given)
@@ -87,6 +97,8 @@ def _unknown_keys(state: State, section: str, table: Mapping[str, Any]) -> None:
 def _unknown_tables(state: State, values: Mapping[str, Any]) -> None:
     for name, value in values.items():
         if _section(name) or name in section_entries("") or not is_table(value):
+            continue
+        if name == EDIT:
             continue
         from generator.spec.suggest import suggest_section
 

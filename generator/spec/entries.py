@@ -9,11 +9,13 @@ import dataclasses
 import functools
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from generator.spec.model import Backbone, Data, Key, Spec, Target, Train
+from generator.spec.edits import EDITS
+from generator.spec.key import Key
+from generator.spec.model import Backbone, Data, Spec, Target, Train
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class Choice:
 class Items:
     """A list."""
 
-    item: Number | String
+    item: Whole | Number | String
 
 
 Shape = Whole | Number | Flag | String | Choice | Items
@@ -102,15 +104,27 @@ SECTION_ALIASES = {
 @functools.cache
 def entries() -> tuple[Entry, ...]:
     """Every key of the spec, section by section, in the order of the classes."""
-    found = []
-    for section, owner in SECTIONS.items():
-        hints = typing.get_type_hints(owner)
-        for f in dataclasses.fields(owner):
-            if key := f.metadata.get("key"):
-                shapes = tuple(_shapes(hints[f.name]))
-                name = key.toml or f.name
-                found.append(Entry(section, f.name, name, shapes, f.default, key))
-    return tuple(found)
+    return tuple(e for section, owner in SECTIONS.items() for e in _of(section, owner))
+
+
+@functools.cache
+def edit_entries(do: str) -> Mapping[str, Entry]:
+    """The keys of an edit by their names in the file; `do` is not among them."""
+    return {e.name: e for e in _of("edit", EDITS[do])}
+
+
+def edit_doc(do: str) -> str:
+    """What an edit does: a sentence or two."""
+    return " ".join((EDITS[do].__doc__ or "").split())
+
+
+def _of(section: str, owner: type) -> Iterator[Entry]:
+    hints = typing.get_type_hints(owner)
+    for f in dataclasses.fields(owner):
+        if key := f.metadata.get("key"):
+            shapes = tuple(_shapes(hints[f.name]))
+            name = key.toml or f.name
+            yield Entry(section, f.name, name, shapes, f.default, key)
 
 
 @functools.cache
@@ -135,7 +149,7 @@ def _shapes(hint: Any) -> list[Shape]:
         return [Choice(typing.get_args(hint))]
     if typing.get_origin(hint) is tuple:
         (item,) = _shapes(typing.get_args(hint)[0])
-        assert isinstance(item, Number | String)
+        assert isinstance(item, Whole | Number | String)
         return [Items(item)]
     scalar: dict[Any, list[Shape]] = {
         bool: [Flag()],

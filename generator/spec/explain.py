@@ -5,7 +5,14 @@ from __future__ import annotations
 import textwrap
 from typing import Any
 
-from generator.spec.entries import SECTIONS, Entry, section_doc, section_entries
+from generator.spec.entries import (
+    SECTIONS,
+    Entry,
+    edit_doc,
+    edit_entries,
+    section_doc,
+    section_entries,
+)
 from generator.spec.model import Spec
 from generator.spec.reader import SpecFile
 from generator.spec.words import toml
@@ -30,6 +37,15 @@ def explain_defaults(spec_file: SpecFile) -> str:
             if given or _applies(spec, entry):
                 lines += ["", *_key(entry, getattr(table, entry.attribute), given)]
         blocks.append("\n".join(lines).strip("\n"))
+    for number, edit in enumerate(spec.edit):
+        lines = [*_comment(edit_doc(edit.DO)), "[[edit]]", f"do = {toml(edit.DO)}"]
+        for entry in edit_entries(edit.DO).values():
+            value = getattr(edit, entry.attribute)
+            given = f"edit[{number}].{entry.name}" in spec_file.given
+            other = entry.key.unless
+            if given or not other or getattr(edit, other) is None:
+                lines += ["", *_key(entry, value, given)]
+        blocks.append("\n".join(lines))
     return "\n\n".join(blocks) + "\n"
 
 

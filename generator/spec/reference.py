@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import textwrap
 
+from generator.spec.edits import EDITS
 from generator.spec.entries import (
     SECTIONS,
     Choice,
@@ -13,10 +14,12 @@ from generator.spec.entries import (
     Number,
     String,
     Whole,
+    edit_doc,
+    edit_entries,
     section_doc,
     section_entries,
 )
-from generator.spec.model import TASKS, TEXT_TASKS
+from generator.spec.key import TASKS, TEXT_TASKS
 from generator.spec.words import bounds, listed, toml, wanted
 
 _HEAD = """\
@@ -38,6 +41,14 @@ names, paths and `from` no invisible characters either.
 """
 
 
+_EDITS = """\
+## [[edit]]
+
+What changes the structure of the backbone: none, or several, each under a header of its
+own and with a key `do`, applied in the order in which they are written.
+"""
+
+
 def reference_markdown() -> str:
     """The page: a section for each table, a heading for each key."""
     parts = [_HEAD, _tasks()]
@@ -45,6 +56,10 @@ def reference_markdown() -> str:
         title = f"## [{section}]" if section else "## The top of the file"
         parts.append(f"{title}\n\n{_fill(section_doc(section))}\n")
         parts += [_key(entry) for entry in section_entries(section).values()]
+    parts.append(_EDITS)
+    for do in EDITS:
+        parts.append(f"### do = {toml(do)}\n\n{_fill(edit_doc(do))}\n")
+        parts += [_key(entry, "####") for entry in edit_entries(do).values()]
     return "\n".join(parts)
 
 
@@ -75,7 +90,7 @@ def _tasks() -> str:
     return "\n".join(rows) + "\n"
 
 
-def _key(entry: Entry) -> str:
+def _key(entry: Entry, level: str = "###") -> str:
     facts = [("type", _type(entry)), *_limits(entry)]
     facts.append(("default", _default(entry)))
     if entry.key.tasks != TASKS:
@@ -87,7 +102,7 @@ def _key(entry: Entry) -> str:
         facts.append(("elsewhere called", ", ".join(_code(a) for a in entry.key.also)))
     lines = [f"- {name}: {words}" for name, words in facts if words]
     body = "\n".join(_fill(line, "  ") for line in lines)
-    return f"### {_code(entry.name)}\n\n{_fill(entry.key.doc)}\n\n{body}\n"
+    return f"{level} {_code(entry.name)}\n\n{_fill(entry.key.doc)}\n\n{body}\n"
 
 
 def _type(entry: Entry) -> str:

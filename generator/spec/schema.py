@@ -7,8 +7,10 @@ for the reader alone.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
+from generator.spec.edits import EDITS
 from generator.spec.entries import (
     SECTIONS,
     Choice,
@@ -19,10 +21,12 @@ from generator.spec.entries import (
     Shape,
     String,
     Whole,
+    edit_doc,
+    edit_entries,
     section_doc,
     section_entries,
 )
-from generator.spec.model import TASKS
+from generator.spec.key import TASKS
 from generator.spec.rules import Rule
 
 
@@ -32,6 +36,7 @@ def json_schema() -> dict[str, Any]:
     for section in SECTIONS:
         if section:
             top["properties"][section] = _table(section)
+    top["properties"]["edit"] = _edits()
     top["required"] += [s for s in SECTIONS if s and _required(s)]
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",
@@ -40,6 +45,43 @@ def json_schema() -> dict[str, Any]:
         **top,
         "allOf": [_of_task(task) for task in TASKS],
     }
+
+
+def _edits() -> dict[str, Any]:
+    """A list of tables; `do` says which keys each may have."""
+    every = {"do": {"description": "What the edit does.", "enum": [*EDITS]}}
+    cases = []
+    for do, owner in EDITS.items():
+        known = edit_entries(do)
+        then: dict[str, Any] = {
+            "description": edit_doc(do),
+            "properties": {
+                "do": {"const": do},
+                **{name: _property(entry) for name, entry in known.items()},
+            },
+            "additionalProperties": False,
+        }
+        if limits := _contradictions(known):
+            then["allOf"] = limits
+        if owner.ONE_OF:
+            then["anyOf"] = [{"required": [name]} for name in owner.ONE_OF]
+        named = {"properties": {"do": {"const": do}}, "required": ["do"]}
+        cases.append({"if": named, "then": then})
+    return {
+        "description": "What changes the structure of the backbone, in this order.",
+        "type": "array",
+        "items": {
+            "type": "object",
+            "properties": every,
+            "required": ["do"],
+            "allOf": cases,
+        },
+    }
+
+
+def _contradictions(known: Mapping[str, Entry]) -> list[dict[str, Any]]:
+    pairs = [(e.name, e.key.unless) for e in known.values() if e.key.unless]
+    return [{"not": {"required": list(pair)}} for pair in pairs]
 
 
 def _table(section: str) -> dict[str, Any]:
@@ -52,9 +94,8 @@ def _table(section: str) -> dict[str, Any]:
     }
     if section:
         schema = {"description": section_doc(section), **schema}
-    pairs = [(e.name, e.key.unless) for e in known.values() if e.key.unless]
-    if pairs:
-        schema["allOf"] = [{"not": {"required": list(pair)}} for pair in pairs]
+    if limits := _contradictions(known):
+        schema["allOf"] = limits
     return schema
 
 

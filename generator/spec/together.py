@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from generator.errors import quote
 from generator.spec.entries import section_entries
-from generator.spec.model import TEXT_TASKS
+from generator.spec.key import TEXT_TASKS
 from generator.spec.state import State
 from generator.spec.words import count, toml
 

@@ -72,8 +72,15 @@ def _value(state: State, entry: Entry, value: Any, path: Path) -> Any:
     return None
 
 
+_ITEMS = {String: str, Whole: int, Number: (int, float)}
+
+
 def _list(
-    state: State, entry: Entry, item: Number | String, value: list[Any], path: Path
+    state: State,
+    entry: Entry,
+    item: Whole | Number | String,
+    value: list[Any],
+    path: Path,
 ) -> tuple[Any, ...] | None:
     key = entry.key
     if state.task and key.single and state.task not in key.lists:
@@ -87,7 +94,7 @@ def _list(
         return None
     read = []
     for position, part in enumerate(value):
-        allowed = str if isinstance(item, String) else (int, float)
+        allowed = _ITEMS[type(item)]
         if isinstance(part, bool) or not isinstance(part, allowed):
             (kinds,) = wanted(item)
             message = f"{entry.name}[{position}] must be {kinds}, not {kind(part)}"
@@ -156,7 +163,8 @@ def _scalar(state: State, entry: Entry, value: str | float, path: Path) -> Any:
         message += f", not {value!r}" if is_plain(value) else ""
         state.add("G007", path, message, label=_off(entry, value))
         return value
-    return value if Whole() in entry.shapes else float(value)
+    whole = Whole() in entry.shapes or Items(Whole()) in entry.shapes
+    return value if whole else float(value)
 
 
 def _within(entry: Entry, value: float) -> bool:

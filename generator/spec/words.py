@@ -115,5 +115,6 @@ def wanted(shape: Shape) -> list[str]:
         case Choice(values):
             return [quote(v) for v in values]
         case Items(item):
-            return ["a list of " + ("strings" if item == String() else "numbers")]
+            many = {String(): "strings", Whole(): "integers", Number(): "numbers"}
+            return [f"a list of {many[item]}"]
     raise AssertionError(shape)

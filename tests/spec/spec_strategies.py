@@ -20,7 +20,7 @@ from generator.spec.entries import (
     entries,
     section_entries,
 )
-from generator.spec.model import TASKS, TEXT_TASKS
+from generator.spec.key import TASKS, TEXT_TASKS
 from generator.spec.words import toml
 
 # The same examples in every run, and nothing kept on disk.

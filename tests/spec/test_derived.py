@@ -23,6 +23,7 @@ from generator.spec import (
 )
 from generator.spec import source as sources
 from generator.spec.__main__ import DOCS, derived, out_of_date
+from generator.spec.edits import EDITS
 from generator.spec.entries import (
     SECTION_ALIASES,
     SECTIONS,
@@ -33,7 +34,7 @@ from generator.spec.entries import (
     entries,
     section_entries,
 )
-from generator.spec.model import TASKS
+from generator.spec.key import TASKS
 from generator.spec.rules import check_string
 from generator.spec.words import toml
 
@@ -108,7 +109,12 @@ def test_codes_are_in_their_ranges() -> None:
 def test_every_field_is_a_key_or_a_table() -> None:
     for owner in SECTIONS.values():
         for f in dataclasses.fields(owner):
-            assert set(f.metadata) in ({"key"}, {"section"})
+            if (owner, f.name) != (Spec, "edit"):  # a list of tables, with their own
+                assert set(f.metadata) in ({"key"}, {"section"})
+    for owner in EDITS.values():
+        assert owner.__doc__ and all(
+            set(f.metadata) == {"key"} for f in dataclasses.fields(owner)
+        )
     tables = [f.name for f in dataclasses.fields(Spec) if "section" in f.metadata]
     assert ["", *tables] == list(SECTIONS)
 
