@@ -94,6 +94,14 @@ def parser() -> argparse.ArgumentParser:
     facts.add_argument(
         "--complete", action="store_true", help="fill in what was unverified"
     )
+    facts.add_argument(
+        "--vocabulary",
+        action="store_true",
+        help="count the tokens that the training rows use",
+    )
+    facts.add_argument(
+        "--root", type=Path, help="where data paths start; the spec's folder"
+    )
     _long(facts)
 
     run = command("run", run_run, "build, train, test, certify, bench and report a job")
@@ -356,8 +364,38 @@ def run_facts(args: argparse.Namespace) -> int:
         figures.append(
             {"folder": str(folder), "source": card.source, "verified": card.verified}
         )
+        if args.vocabulary:
+            figures[-1]["tokens"] = _count_tokens(args, spec_file, facts, folder)
     give(args, figures)
     return OK
+
+
+def _count_tokens(
+    args: argparse.Namespace, spec_file: Any, facts: Any, folder: Path
+) -> dict[str, Any]:
+    from dataclasses import replace
+
+    from generator.facts import dump_used
+    from generator.runtime import gather
+    from generator.runtime.vocab import training_tokens
+    from generator.vocab import closure, parse
+
+    root = args.root or Path(spec_file.file).parent
+    used = training_tokens(spec_file, facts, root, quiet=args.quiet or args.json)
+    vocabulary = parse(facts.tokenizer, str(folder / gather.TOKENIZER))
+    kept = closure(vocabulary, used.ids)
+    gather.save_facts(replace(facts, vocabulary=dump_used(used)), folder)
+    say(
+        args,
+        f"  {used.texts:,} texts use {len(used.ids):,} of {len(vocabulary.tokens):,} "
+        f"tokens; {len(kept):,} would be kept",
+    )
+    return {
+        "texts": used.texts,
+        "used": len(used.ids),
+        "kept": len(kept),
+        "vocabulary": len(vocabulary.tokens),
+    }
 
 
 # ---------------------------------------------------------------------------- running

@@ -442,6 +442,15 @@ space (BPE on bytes, Unigram). Where an id is not in the vocabulary, the tokens 
 counted with another tokenizer: count them again.
 """,
     ),
+    "G145": Code(
+        "The tokens of the training rows cannot be counted",
+        """
+`gen facts SPEC --vocabulary` builds the job's package in a folder of its own and lets it
+read the rows. That needs a job that reads text, its tokenizer, and the data, whose paths
+start in the spec's folder or in the one that `--root` names. What is wrong with the data
+is said by the package, above this message.
+""",
+    ),
     "G150": Code(
         "A file of facts is damaged or was edited",
         """

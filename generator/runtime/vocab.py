@@ -8,12 +8,23 @@ from __future__ import annotations
 
 import difflib
 import itertools
+import json
+import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
+from generator.compile import digest
+from generator.errors import fail
+from generator.facts import CardFile, Facts, UsedTokens
+from generator.runtime import build as building
+from generator.runtime.files import file_size, hash_file
+from generator.runtime.programs import Programs
+from generator.runtime.ready import need
 from generator.runtime.tokenizer import TOKENIZER, parse_tokenizer
+from generator.spec import SpecFile
 from generator.vocab import parse
 
 BATCH = 1024  # texts that are tokenised at once
@@ -64,6 +75,50 @@ def used_tokens(tokenizer_json: bytes, texts: Iterable[str]) -> Counter[int]:
     return found
 
 
+def training_tokens(
+    spec_file: SpecFile, facts: Facts, root: Path, *, quiet: bool = False
+) -> UsedTokens:
+    """The tokens of a job's training rows, those that its package would train on.
+
+    `root` is where the spec's data paths start. GenError (G145) where there is no text,
+    or it cannot be read.
+    """
+    tokenizer, name = facts.tokenizer, spec_file.spec.name
+    if tokenizer is None:
+        raise fail(
+            "G145",
+            f"{name} has no tokenizer whose tokens could be counted",
+            place=spec_file.place("task"),
+            help="only a job that reads text has tokens; gen facts SPEC --complete "
+            "fetches a tokenizer that was not at hand",
+        )
+    need("torch", "tokenizers", "safetensors")
+    with tempfile.TemporaryDirectory() as folder:
+        out, texts = Path(folder, "out"), Path(folder, "texts")
+        texts.mkdir()
+        building.build(building.plan(spec_file, facts, out))
+        program = Path(__file__).with_name("texts.py")
+        ended = Programs(out, name, quiet).python(
+            program, name, root, texts, output="keep"
+        )
+        if ended.code:
+            raise fail(
+                "G145",
+                f"the rows of {name} cannot be read; what its package says stands above",
+                place=spec_file.place("data.train"),
+                help="mend the data, or say where its paths start: --root FOLDER",
+            )
+        counts = used_tokens(tokenizer, _lines(texts / "train.jsonl"))
+        ids = sorted(counts)
+        return UsedTokens(
+            ids=tuple(ids),
+            counts=tuple(counts[i] for i in ids),
+            texts=sum(1 for _ in _lines(texts / "train.jsonl")),
+            tokenizer=digest(tokenizer),
+            files=tuple(_data_file(root, one) for one in json.loads(ended.output)),
+        )
+
+
 def compare(
     old_json: bytes, new_json: bytes, texts: Iterable[str], *, examples: int = 5
 ) -> Comparison:
@@ -96,6 +151,16 @@ def compare(
 
 
 _COUNTS = tuple(field.name for field in fields(Comparison) if field.name != "changed")
+
+
+def _lines(path: Path) -> Iterator[str]:
+    with open(path, encoding="utf-8") as file:
+        yield from map(json.loads, file)
+
+
+def _data_file(root: Path, name: str) -> CardFile:
+    path = root / name
+    return CardFile(name, file_size(path, str(path)), hash_file(path, str(path)))
 
 
 def _whole(tokenizer_json: bytes) -> Any:

@@ -49,7 +49,7 @@ HEAVY = {
 PURE = {
     "__future__", "abc", "ast", "bisect", "collections", "dataclasses", "datetime", "difflib",
     "enum", "functools", "hashlib", "importlib", "itertools", "json", "keyword", "math",
-    "operator", "pkgutil", "re", "string", "sys", "textwrap", "tomllib", "types",
+    "operator", "pkgutil", "re", "string", "struct", "sys", "textwrap", "tomllib", "types",
     "typing", "unicodedata", "black", "jinja2", "tree_sitter", "tree_sitter_toml",
 }  # fmt: skip
 # A name, and the modules that may use it: reading templates; paths that are only text.
