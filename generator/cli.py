@@ -340,62 +340,10 @@ def run_check(args: argparse.Namespace) -> int:
 
 
 def run_facts(args: argparse.Namespace) -> int:
-    from generator.runtime import build as building
-    from generator.runtime import gather
-    from generator.runtime.checkpoint import resolve
+    from generator.runtime.facts import facts
 
-    figures = []
-    for path in _all_or_none(args.specs):
-        spec_file = building.load_spec(path)
-        root = path.resolve().parent
-        folder = gather.facts_folder(root, spec_file.spec.name)
-        if args.complete:
-            facts = building.facts_for(spec_file)
-            source = resolve(spec_file.spec.backbone.source, root)
-            facts = gather.complete(facts, source, convert_tokenizer=True)
-            gather.save_facts(facts, folder)
-        elif args.refresh:
-            facts = building.refresh_facts(spec_file)
-        else:
-            facts = building.facts_for(spec_file)
-        card = facts.card
-        verified = "verified" if card.verified else "unverified"
-        say(args, f"{folder}: {card.source}, {len(card.tensors)} tensors, {verified}")
-        figures.append(
-            {"folder": str(folder), "source": card.source, "verified": card.verified}
-        )
-        if args.vocabulary:
-            figures[-1]["tokens"] = _count_tokens(args, spec_file, facts, folder)
-    give(args, figures)
-    return OK
-
-
-def _count_tokens(
-    args: argparse.Namespace, spec_file: Any, facts: Any, folder: Path
-) -> dict[str, Any]:
-    from dataclasses import replace
-
-    from generator.facts import dump_used
-    from generator.runtime import gather
-    from generator.runtime.vocab import training_tokens
-    from generator.vocab import closure, parse
-
-    root = args.root or Path(spec_file.file).parent
-    used = training_tokens(spec_file, facts, root, quiet=args.quiet or args.json)
-    vocabulary = parse(facts.tokenizer, str(folder / gather.TOKENIZER))
-    kept = closure(vocabulary, used.ids)
-    gather.save_facts(replace(facts, vocabulary=dump_used(used)), folder)
-    say(
-        args,
-        f"  {used.texts:,} texts use {len(used.ids):,} of {len(vocabulary.tokens):,} "
-        f"tokens; {len(kept):,} would be kept",
-    )
-    return {
-        "texts": used.texts,
-        "used": len(used.ids),
-        "kept": len(kept),
-        "vocabulary": len(vocabulary.tokens),
-    }
+    _all_or_none(args.specs)
+    return facts(args)
 
 
 # ---------------------------------------------------------------------------- running
