@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
@@ -146,11 +146,7 @@ def test_with_everything_kept_nothing_changes(tokenizer_json, vocabulary):
     assert json.loads(trim(tokenizer_json, everything)) == json.loads(tokenizer_json)
 
 
-@settings(
-    max_examples=300,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
+@settings(max_examples=300, deadline=None)
 @given(text=st.text(max_size=60))
 def test_any_text_has_kept_tokens(smallest, text):
     """Of an empty job, with what is kept in any case."""
