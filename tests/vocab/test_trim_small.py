@@ -1,4 +1,4 @@
-"""Every text of a few letters, for thousands of tokenizers made at random.
+"""Every text of a few letters, for 900 tokenizers made at random.
 
 Small alphabets make what is rare in language common: overlapping pieces, equal scores,
 merges in odd orders, letters that are no token.
