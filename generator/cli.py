@@ -95,6 +95,14 @@ def parser() -> argparse.ArgumentParser:
     facts.add_argument(
         "--complete", action="store_true", help="fill in what was unverified"
     )
+    facts.add_argument(
+        "--vocabulary",
+        action="store_true",
+        help="count the tokens that the training rows use",
+    )
+    facts.add_argument(
+        "--root", type=Path, help="where data paths start; the spec's folder"
+    )
     _long(facts)
 
     run = command("run", run_run, "build, train, test, certify, bench and report a job")
@@ -340,32 +348,10 @@ def run_check(args: argparse.Namespace) -> int:
 
 
 def run_facts(args: argparse.Namespace) -> int:
-    from generator.runtime import build as building
-    from generator.runtime import gather
-    from generator.runtime.checkpoint import resolve
+    from generator.runtime.facts import facts
 
-    figures = []
-    for path in _all_or_none(args.specs):
-        spec_file = building.load_spec(path)
-        root = path.resolve().parent
-        folder = gather.facts_folder(root, spec_file.spec.name)
-        if args.complete:
-            facts = building.facts_for(spec_file)
-            source = resolve(spec_file.spec.backbone.source, root)
-            facts = gather.complete(facts, source, convert_tokenizer=True)
-            gather.save_facts(facts, folder)
-        elif args.refresh:
-            facts = building.refresh_facts(spec_file)
-        else:
-            facts = building.facts_for(spec_file)
-        card = facts.card
-        verified = "verified" if card.verified else "unverified"
-        say(args, f"{folder}: {card.source}, {len(card.tensors)} tensors, {verified}")
-        figures.append(
-            {"folder": str(folder), "source": card.source, "verified": card.verified}
-        )
-    give(args, figures)
-    return OK
+    _all_or_none(args.specs)
+    return facts(args)
 
 
 # ---------------------------------------------------------------------------- running

@@ -423,6 +423,34 @@ AutoTokenizer.from_pretrained(folder).save_pretrained(folder)
 A `truncation_side` of "left" is another case: a package cuts long rows at the end.
 """,
     ),
+    "G143": Code(
+        "The vocabulary of this tokenizer cannot be trimmed",
+        """
+Trimming has to be sure that texts of kept tokens are cut as before. It knows how
+WordPiece, BPE and Unigram cut a word, and which post-processors name ids: templates, those
+of BERT and RoBERTa, and sequences of them. Other kinds, a `dropout` of merges, and files
+whose ids are not those that the tokenizers library gives are refused. Take `trim-vocab`
+out of the spec: the package then has the whole vocabulary.
+""",
+    ),
+    "G144": Code(
+        "A token to keep is not in the vocabulary",
+        """
+A token is named as `tokenizer.json` has it. Most tokenizers mark where a word begins or
+goes on: `##ing` goes on with a word (WordPiece), `Ġthe` and `▁the` begin one after a
+space (BPE on bytes, Unigram). Where an id is not in the vocabulary, the tokens were
+counted with another tokenizer: count them again.
+""",
+    ),
+    "G145": Code(
+        "The tokens of the training rows cannot be counted",
+        """
+`gen facts SPEC --vocabulary` builds the job's package in a folder of its own and lets it
+read the rows. That needs a job that reads text, its tokenizer, and the data, whose paths
+start in the spec's folder or in the one that `--root` names. What is wrong with the data
+is said by the package, above this message.
+""",
+    ),
     "G150": Code(
         "A file of facts is damaged or was edited",
         """

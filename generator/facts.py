@@ -2,8 +2,8 @@
 
 Everything here is pure: `generator.runtime` gathers facts, reads and writes their files,
 and compares them with the weights; compiling only takes them as values. They lie beside
-the spec, in `facts/<job name>/`, as `card.json`, `tokenizer.json`, `measured.json` and
-`reference.safetensors`.
+the spec, in `facts/<job name>/`, as `card.json`, `tokenizer.json`, `measured.json`,
+`reference.safetensors` and `vocabulary.safetensors`.
 
 What could not be seen is `None`, and the card says `verified: false`; nothing is guessed
 in its place.
@@ -15,6 +15,7 @@ import hashlib
 import itertools
 import json
 import math
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, NoReturn
@@ -92,6 +93,23 @@ class Card:
 
 
 @dataclass(frozen=True)
+class UsedTokens:
+    """Which tokens the training rows have, each text whole, and what was counted."""
+
+    ids: tuple[int, ...]  # ascending
+    counts: tuple[int, ...]  # how often each occurs
+    texts: int  # two a row where a row is a pair
+    tokenizer: str  # SHA-256 of the tokenizer.json that they were cut with
+    files: tuple[CardFile, ...]  # every split's, since a row is left to one of them
+
+    def __post_init__(self) -> None:
+        if len(self.ids) != len(self.counts):
+            raise ValueError("there is a count for each id")
+        if any(a >= b for a, b in itertools.pairwise(self.ids)):
+            raise ValueError("ids are ascending")
+
+
+@dataclass(frozen=True)
 class Facts:
     """All that compiling a job may know beside its spec."""
 
@@ -99,6 +117,7 @@ class Facts:
     tokenizer: bytes | None  # tokenizer.json exactly as it ships in the package
     measured: Mapping[str, Any] | None  # figures for the model card
     reference: bytes | None  # a safetensors file of inputs and the reference's logits
+    vocabulary: bytes | None = None  # what `dump_used` wrote, where that was asked for
 
 
 def dump_card(card: Card) -> str:
@@ -153,6 +172,58 @@ def dump_measured(measured: Mapping[str, Any]) -> str:
     return json.dumps(measured, indent=1, sort_keys=True, allow_nan=False) + "\n"
 
 
+def dump_used(used: UsedTokens) -> bytes:
+    """vocabulary.safetensors: `ids` (n) I32 and `counts` (n) I64, and what they are of."""
+    n = len(used.ids)
+    tensors = struct.pack(f"<{n}q", *used.counts) + struct.pack(f"<{n}i", *used.ids)
+    said = {
+        "format": str(FORMAT),
+        "texts": str(used.texts),
+        "tokenizer": used.tokenizer,
+        "files": json.dumps([_row(f) for f in used.files]),
+    }
+    header = {
+        "__metadata__": {**said, "hash": _hash({**said, "tensors": _digest(tensors)})},
+        "counts": {"dtype": "I64", "shape": [n], "data_offsets": [0, 8 * n]},
+        "ids": {"dtype": "I32", "shape": [n], "data_offsets": [8 * n, 12 * n]},
+    }
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)  # tensors begin at a multiple of 8
+    return len(text).to_bytes(8, "little") + text + tensors
+
+
+def load_used(data: bytes, tokenizer: bytes, file: str) -> UsedTokens:
+    """What `dump_used` wrote; a GenError where it is damaged, was edited, or is of
+    another tokenizer than that of the facts."""
+    try:
+        used = _used(data)
+    except (ValueError, LookupError, TypeError, struct.error, RecursionError):
+        used = None
+    count = "count the tokens again: gen facts SPEC --vocabulary"
+    if used is None or dump_used(used) != data:
+        raise fail(
+            "G150",
+            f"{file} is damaged, or was changed after it was gathered",
+            help=count,
+        )
+    if used.tokenizer != _digest(tokenizer):
+        raise fail("G151", f"{file} is of another tokenizer than the facts", help=count)
+    return used
+
+
+def _used(data: bytes) -> UsedTokens:
+    start = 8 + int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:start])
+    said, (n,) = header["__metadata__"], header["ids"]["shape"]
+    return UsedTokens(
+        ids=struct.unpack_from(f"<{n}i", data, start + 8 * n),
+        counts=struct.unpack_from(f"<{n}q", data, start),
+        texts=int(said["texts"]),
+        tokenizer=said["tokenizer"],
+        files=tuple(CardFile(**row) for row in json.loads(said["files"])),
+    )
+
+
 def facts_hash(facts: Facts) -> str:
     """SHA-256 of everything in the facts, in hexadecimal."""
     measured = None if facts.measured is None else dump_measured(facts.measured)
@@ -161,6 +232,7 @@ def facts_hash(facts: Facts) -> str:
         "tokenizer": _digest(facts.tokenizer),
         "measured": _digest(None if measured is None else measured.encode()),
         "reference": _digest(facts.reference),
+        "vocabulary": _digest(facts.vocabulary),
     }
     return _hash(parts)
 

@@ -52,6 +52,7 @@ PREPROCESSOR = "preprocessor_config.json"
 CARD = "card.json"
 MEASURED = "measured.json"
 REFERENCE = "reference.safetensors"
+VOCABULARY = "vocabulary.safetensors"
 
 # Keys of config.json that say who wrote it, not what is computed.
 BOOKKEEPING = frozenset({"_name_or_path", "transformers_version"})
@@ -216,12 +217,18 @@ def complete(
         tokenizer=facts.tokenizer or seen.tokenizer,
         measured=facts.measured,
         reference=facts.reference,
+        vocabulary=facts.vocabulary,
     )
 
 
 def keep_measured(old: Facts | None, new: Facts) -> Facts:
-    """The new facts with what was measured on the old, where the weights are the same."""
-    if old is None or _weights_of(old) != _weights_of(new):
+    """The new facts with what was measured on the old, where the weights are the same,
+    and what was counted, where the tokenizer is."""
+    if old is None:
+        return new
+    if old.tokenizer == new.tokenizer:
+        new = replace(new, vocabulary=old.vocabulary)
+    if _weights_of(old) != _weights_of(new):
         return new
     return replace(new, measured=old.measured, reference=old.reference)
 
@@ -260,6 +267,7 @@ def load_facts(folder: Path) -> Facts | None:
         tokenizer=tokenizer,
         measured=figures,
         reference=_read(folder / REFERENCE, TOKENIZER_LIMIT),
+        vocabulary=_read(folder / VOCABULARY, TOKENIZER_LIMIT),
     )
 
 
@@ -271,6 +279,7 @@ def save_facts(facts: Facts, folder: Path) -> list[Path]:
         TOKENIZER: facts.tokenizer,
         MEASURED: None if measured is None else measured.encode(),
         REFERENCE: facts.reference,
+        VOCABULARY: facts.vocabulary,
     }
     changed = []
     for name, data in wanted.items():

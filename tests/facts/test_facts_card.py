@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
+import safetensors.numpy
 
 from generator.errors import GenError
 from generator.facts import (
@@ -15,10 +17,13 @@ from generator.facts import (
     CardFile,
     CardTensor,
     Facts,
+    UsedTokens,
     _hash,
     dump_card,
+    dump_used,
     facts_hash,
     load_card,
+    load_used,
     parse_json,
 )
 
@@ -165,6 +170,49 @@ def test_broken(name: str) -> None:
     assert found.help
 
 
+USED = UsedTokens(
+    ids=(0, 7, 2**31 - 1),
+    counts=(1, 2**40, 3),
+    texts=12,
+    tokenizer=hashlib.sha256(b"{}").hexdigest(),
+    files=(CardFile("data/träin.csv", 5, "22" * 32),),
+)
+
+
+class TestUsedTokens:
+    @pytest.mark.parametrize("used", [USED, replace(USED, ids=(), counts=(), files=())])
+    def test_reads_back(self, used: UsedTokens) -> None:
+        data = dump_used(used)
+        assert load_used(data, b"{}", "v") == used
+        assert dump_used(load_used(data, b"{}", "v")) == data
+
+    def test_is_a_safetensors_file(self) -> None:
+        tensors = safetensors.numpy.load(dump_used(USED))
+        assert tensors["ids"].tolist() == list(USED.ids)
+        assert tensors["counts"].tolist() == list(USED.counts)
+
+    def test_every_edit_is_noticed(self) -> None:
+        data = dump_used(USED)
+        spoiled = [
+            data[:i] + bytes([b ^ 1]) + data[i + 1 :] for i, b in enumerate(data)
+        ]
+        for wrong in (*spoiled, *(data[:i] for i in range(len(data))), data + b" "):
+            with pytest.raises(GenError) as caught:
+                load_used(wrong, b"{}", "v")
+            (found,) = caught.value.diagnostics
+            assert (found.code, "--vocabulary" in found.help) == ("G150", True)
+
+    def test_another_tokenizer_is_noticed(self) -> None:
+        with pytest.raises(GenError) as caught:
+            load_used(dump_used(USED), b"{} ", "v")
+        assert caught.value.diagnostics[0].code == "G151"
+
+    @pytest.mark.parametrize("ids", [(0, 7), (0, 7, 7), (7, 0, 9)])
+    def test_contradictions(self, ids: tuple[int, ...]) -> None:
+        with pytest.raises(ValueError):
+            replace(USED, ids=ids)
+
+
 def test_facts_hash_sees_every_part() -> None:
     facts = Facts(CARD, b"{}", {"accuracy": 0.9}, b"ref")
     variants = [
@@ -176,6 +224,7 @@ def test_facts_hash_sees_every_part() -> None:
         replace(facts, measured={"accuracy": 0.91}),
         replace(facts, reference=None),
         replace(facts, tokenizer=b"ref", reference=b"{}"),
+        replace(facts, vocabulary=b"ref"),
     ]
     assert len({facts_hash(f) for f in variants}) == len(variants)
     assert facts_hash(facts) == facts_hash(replace(facts, measured={"accuracy": 0.9}))

@@ -119,11 +119,13 @@ class TestFolder:
         folder = facts_folder(tmp_path, "job")
         assert load_facts(folder) is None
         full = replace(facts, measured={"b": 0.5, "a": [1]}, reference=b"\0\1")
+        full = replace(full, vocabulary=b"\2")
         assert {p.name for p in save_facts(full, folder)} == {
             "card.json",
             "tokenizer.json",
             "measured.json",
             "reference.safetensors",
+            "vocabulary.safetensors",
         }
         again = load_facts(folder)
         assert again == full
