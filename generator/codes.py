@@ -607,6 +607,21 @@ says 514.
 `freeze` of `[train]` covers every part of the model. Leave at least the classifier out.
 """,
     ),
+    "G231": Code(
+        "A vocabulary that cannot be trimmed",
+        """
+`trim-vocab` applies once, to a job that reads text. In the RoBERTa family positions start
+after the id of the padding token, so that every token with a smaller id has to stay; the
+special tokens, which have those ids, do.
+""",
+    ),
+    "G232": Code(
+        "The tokens that are used are not known",
+        """
+`trim-vocab` keeps the tokens that the training rows use, and counting them reads the data:
+`gen facts SPEC --vocabulary` does it, and writes the counts beside the spec.
+""",
+    ),
     "G230": Code(
         "Blocks to keep that the model has not",
         """

@@ -16,11 +16,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from generator import archs
+from generator import archs, vocab
 from generator.archs.build import Imported, Request
 from generator.cost import Stage, describe
 from generator.errors import Diagnostic, GenError, fail
-from generator.facts import Facts, dump_card
+from generator.facts import Facts, dump_card, load_used
 from generator.ir.job import Backbone, Job, Tensor, parameters
 from generator.ir.plans import (
     DataPlan,
@@ -35,8 +35,10 @@ from generator.ir.verify import verify
 from generator.ir.weightmap import WeightMap
 from generator.passes import EDITS, Step, steps
 from generator.passes import run as run_passes
+from generator.passes.trim_vocab import kept_tokens
 from generator.render.package import Draft, finished, render_package
 from generator.spec import SpecFile
+from generator.spec.edits import Edit, TrimVocab
 from generator.spec.model import Spec
 
 LOCK = "gen.lock"
@@ -83,7 +85,7 @@ def compile(spec_file: SpecFile, facts: Facts) -> dict[str, bytes]:
 def draft(spec_file: SpecFile, facts: Facts) -> Compiled:
     """All of `compile` but for the formatting and the lock."""
     imported = import_job(spec_file, facts)
-    edits = tuple(_edits(spec_file, imported))
+    edits = tuple(_edits(spec_file, facts, imported))
     done = (*edits, *steps(edits[-1].job if edits else imported))
     job = done[-1].job
     stages = tuple(_stages(imported, edits))
@@ -94,7 +96,10 @@ def draft(spec_file: SpecFile, facts: Facts) -> Compiled:
     drafts = render_package(parse_job(print_job(job)), facts.measured, stages)
     drafts += (Draft("spec.toml", spec_file.text.encode(), python=False),)
     if facts.tokenizer is not None and isinstance(job.data.inputs, TextPlan):
-        drafts += (Draft("tokenizer.json", facts.tokenizer, python=False),)
+        tokenizer = facts.tokenizer
+        if ids := kept_tokens(job):
+            tokenizer = vocab.trim(tokenizer, ids)
+        drafts += (Draft("tokenizer.json", tokenizer, python=False),)
     if facts.reference is not None:
         drafts += (Draft("reference.safetensors", facts.reference, python=False),)
     notes = _notes(job, facts)
@@ -103,12 +108,12 @@ def draft(spec_file: SpecFile, facts: Facts) -> Compiled:
     return Compiled(job, imported, done, stages, drafts, tuple(notes))
 
 
-def _edits(spec_file: SpecFile, job: Job) -> Iterator[Step]:
+def _edits(spec_file: SpecFile, facts: Facts, job: Job) -> Iterator[Step]:
     """The job after each edit of the spec in turn, verified."""
     for number, edit in enumerate(spec_file.spec.edit):
         at = f"edit[{number}]"
         try:
-            job, weights = EDITS[edit.DO].run(job, **asdict(edit))
+            job, weights = EDITS[edit.DO].run(job, **_arguments(edit, spec_file, facts))
         except GenError as error:  # edits know of no file: say which one it is
             given = [f"{at}.{key}" for key in (*edit.ONE_OF, "do")]
             key = next(path for path in given if path in spec_file.given)
@@ -117,6 +122,32 @@ def _edits(spec_file: SpecFile, job: Job) -> Iterator[Step]:
             ) from None
         verify(job, after=edit.DO)
         yield Step(edit.DO, job, weights)
+
+
+def _arguments(edit: Edit, spec_file: SpecFile, facts: Facts) -> dict[str, Any]:
+    """What an edit's pass takes: its keys, and what facts say where it needs them."""
+    match edit:
+        case TrimVocab(keep=keep):
+            return {"kept": _tokens_to_keep(keep, spec_file, facts)}
+    return asdict(edit)
+
+
+def _tokens_to_keep(
+    keep: Sequence[str], spec_file: SpecFile, facts: Facts
+) -> tuple[int, ...]:
+    if facts.tokenizer is None or facts.vocabulary is None:
+        what = "--complete" if facts.tokenizer is None else "--vocabulary"
+        raise fail(
+            "G232",
+            (
+                "trim-vocab needs to know which tokens the training rows use"
+                if facts.tokenizer
+                else "trim-vocab needs the tokenizer, which was not at hand"
+            ),
+            help=f"gen facts {spec_file.file} {what}",
+        )
+    used = load_used(facts.vocabulary, facts.tokenizer, "the facts' vocabulary")
+    return vocab.closure(vocab.parse(facts.tokenizer), used.ids, keep)
 
 
 def _stages(imported: Job, edits: Sequence[Step]) -> Iterator[Stage]:

@@ -211,9 +211,8 @@ def load_pretrained(path: str | Path) -> Model:
         parts = [holds.pop(key).get_tensor(key) for key in keys]
         return torch.cat(parts) if len(parts) > 1 else parts[0]
 
-    state = {
-        "embedding.token.weight": take("roberta.embeddings.word_embeddings.weight")
-    }
+    state: dict[str, Tensor] = {}
+    state["embedding.token.weight"] = take("roberta.embeddings.word_embeddings.weight")
     state["embedding.position.weight"] = take(
         "roberta.embeddings.position_embeddings.weight"
     )

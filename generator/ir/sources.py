@@ -62,6 +62,20 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Take:
+    """The entries `index` of an axis, ascending: what an edit keeps of a tensor.
+
+    A list that is long stands beside the package, under `name`; lists of one name are
+    equal.
+    """
+
+    of: Source
+    axis: int
+    name: str
+    index: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Transpose:
     """The two axes of a matrix swapped."""
 
@@ -83,7 +97,16 @@ class Tie:
 
 
 Source = (
-    Checkpoint | Parameter | Init | Concatenate | Rows | Row | Transpose | Sum | Tie
+    Checkpoint
+    | Parameter
+    | Init
+    | Concatenate
+    | Rows
+    | Row
+    | Take
+    | Transpose
+    | Sum
+    | Tie
 )
 
 
@@ -95,7 +118,7 @@ def children(source: Source) -> tuple[Source, ...]:
     match source:
         case Concatenate(parts) | Sum(parts):
             return parts
-        case Rows(of=of) | Row(of=of) | Transpose(of=of):
+        case Rows(of=of) | Row(of=of) | Take(of=of) | Transpose(of=of):
             return (of,)
         case _:
             return ()
@@ -106,7 +129,7 @@ def rebuild(source: Source, change: Callable[[Source], Source]) -> Source:
     match source:
         case Concatenate(parts) | Sum(parts):
             return replace(source, parts=tuple(rebuild(p, change) for p in parts))
-        case Rows(of=of) | Row(of=of) | Transpose(of=of):
+        case Rows(of=of) | Row(of=of) | Take(of=of) | Transpose(of=of):
             return replace(source, of=rebuild(of, change))
         case _:
             return change(source)
@@ -130,7 +153,7 @@ def whole(source: Source) -> Iterator[str]:
     match source:
         case Checkpoint(key):
             yield key
-        case Rows() | Row():
+        case Rows() | Row() | Take():
             return
         case _:
             for child in children(source):
@@ -171,6 +194,15 @@ def shape_of(source: Source, known: Mapping[str, Shape], target: Shape) -> Shape
             if not inner or not 0 <= index < inner[0]:
                 raise ShapeError(f"row {index} of a tensor of shape {inner}")
             return inner[1:]
+        case Take(of, axis, name, index):
+            inner = shape_of(of, known, target)
+            if not 0 <= axis < len(inner) or not index or index[-1] >= inner[axis]:
+                raise ShapeError(
+                    f'"{name}" of axis {axis} of a tensor of shape {inner}'
+                )
+            if list(index) != sorted(set(index)) or index[0] < 0:
+                raise ShapeError(f'"{name}" is not ascending')
+            return (*inner[:axis], len(index), *inner[axis + 1 :])
         case Transpose(of):
             inner = shape_of(of, known, target)
             if len(inner) != 2:

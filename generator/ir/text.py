@@ -58,6 +58,7 @@ from generator.ir.sources import (
     Rows,
     Source,
     Sum,
+    Take,
     Tie,
     Transpose,
 )
@@ -185,6 +186,9 @@ def print_source(source: Source) -> str:
             return f"rows({print_source(of)}, {start}, {stop})"
         case Row(of, index):
             return f"row({print_source(of)}, {index})"
+        case Take(of, axis, name, index):
+            listed = ",".join(map(str, index))
+            return f"take({print_source(of)}, {axis}, {_q(name)}, [{listed}])"
         case Transpose(of):
             return f"transpose({print_source(of)})"
 
@@ -677,5 +681,16 @@ def _source(line: _Line) -> Source:
             return {"rows": Rows, "row": Row, "transpose": Transpose}[word](
                 of, *numbers
             )
+        case "take":
+            line.mark("(")
+            of = _source(line)
+            line.mark(",")
+            axis = line.integer()
+            line.mark(",")
+            name = line.string()
+            line.mark(",")
+            index = _shape(line)
+            line.mark(")")
+            return Take(of, axis, name, index)
     line.at -= 1
     raise line.error(f"no source {word}")

@@ -20,6 +20,7 @@ from generator.passes import (
     group_blocks,
     keep_layers,
     only_needed_positions,
+    trim_vocab,
 )
 
 Preserves = frozenset[str]
@@ -102,6 +103,12 @@ EDITS = {
             keep_layers.run,
             "the reference with the other blocks skipped",
             "some blocks stay, the others are left out",
+        ),
+        Edit(
+            "trim-vocab",
+            trim_vocab.run,
+            "the reference on texts whose tokens are kept",
+            "the tokens that the training data uses stay",
         ),
     )
 }

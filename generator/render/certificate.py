@@ -9,7 +9,7 @@ from typing import Literal
 from generator.ir.job import Job, parameters
 from generator.ir.plans import ImagePlan, TextPlan
 from generator.ir.sources import Init
-from generator.render import data
+from generator.render import data, kept
 from generator.render.data import INSTALLED, OWN, STDLIB
 from generator.render.text import fill, py
 
@@ -84,6 +84,7 @@ class CertificateView:
     last: Literal["", "first", "pick"]
     last_note: str
     blocks: str  # code: the list of the model's blocks
+    trimmed: bool  # of transformers' tokens some are kept
     kept: tuple[int, ...]  # of transformers' blocks; none stands for all
     total: int  # of them
     auto: str  # code: transformers' class
@@ -140,6 +141,7 @@ def certificate_view(job: Job) -> CertificateView:
         last=last_position(job),
         last_note=", of the last (B, 1, C)" if last_position(job) else "",
         blocks=block_list(job),
+        trimmed=_trimmed(job),
         kept=job.reference.blocks,
         total=job.reference.total,
         auto=(
@@ -163,7 +165,8 @@ def certificate_view(job: Job) -> CertificateView:
         inputs_note=f"{names}, each (B, T)",
         inputs_names=names,
         given=(
-            '{"input_ids": ids, "attention_mask": mask.long()'
+            ('{"input_ids": VOCABULARY[ids]' if _trimmed(job) else '{"input_ids": ids')
+            + ', "attention_mask": mask.long()'
             + (', "token_type_ids": types}' if types else "}")
         ),
         serving_partial=f"partials/certificate_serving_{'image' if images else 'text'}.j2",
@@ -197,6 +200,11 @@ def last_position(job: Job) -> Literal["", "first", "pick"]:
         return ""
     picks = any(op.kind == "last_index" for op in main.ops)
     return "pick" if picks else "first"
+
+
+def _trimmed(job: Job) -> bool:
+    takes = (t for p in parameters(job) for t in kept.takes(p.source))
+    return any(take.name == "vocab" for take in takes)
 
 
 def _lengths(longest: int) -> tuple[int, ...]:

@@ -18,6 +18,7 @@ from generator.ir.sources import (
     ShapeError,
     Source,
     Sum,
+    Take,
     Tie,
     Transpose,
     keys,
@@ -25,6 +26,7 @@ from generator.ir.sources import (
     rebuild,
     shape_of,
 )
+from generator.render import kept
 from generator.render.sizes import Sizes
 from generator.render.text import prose, py
 
@@ -69,6 +71,7 @@ class LoaderView:
     doc: tuple[str, ...]  # the lines of the docstring's second paragraph
     cast: str  # what makes fp32 of a tensor of the checkpoint; "" where it is that
     joins: bool  # some tensors are joined
+    kept: str  # the file of the lists of what is kept; "" where there are none
 
 
 def loader_view(job: Job, sizes: Sizes) -> LoaderView:
@@ -92,7 +95,7 @@ def loader_view(job: Job, sizes: Sizes) -> LoaderView:
     if paired:
         paired = ['for p in ("weight", "bias"):', *("    " + line for line in paired)]
     first = "state: dict[str, Tensor] = {}"
-    if single and single[0].startswith("state["):
+    if single and single[0].startswith("state[") and len(single[0]) < 80:
         name, _, value = single.pop(0).removeprefix("state[").partition("] = ")
         first = f"state = {{{name}: {value}}}"
     lines = [first, *single, *paired]
@@ -122,6 +125,7 @@ def loader_view(job: Job, sizes: Sizes) -> LoaderView:
         doc=tuple(_doc([name.rpartition(".")[0] for name in new])),
         cast=".float()" if any(t.dtype != "F32" for t in read) else "",
         joins=any(isinstance(e.source, Concatenate) for e in every),
+        kept=kept.FILE if kept.lists(job) else "",
     )
 
 
@@ -216,9 +220,10 @@ def _entries(model: Model, sizes: Sizes) -> tuple[list[Entry], dict[str, Members
                 # The last number in the keys of a block is its own.
                 head, there, tail = re.findall(r"(.*?)(\d+)(\D*)$", at)[0]
                 members.numbers[int(number)] = int(there)
-                members.entries[int(number)] = list(
-                    walk(inner, "", f"{head}{{j}}{tail}")
-                )
+                members.entries[int(number)] = [
+                    _of_its_block(entry, f"{name}.")
+                    for entry in walk(inner, "", f"{head}{{j}}{tail}")
+                ]
             else:
                 plain += walk(inner, f"{name}.", at)
     for members in lists.values():
@@ -226,6 +231,29 @@ def _entries(model: Model, sizes: Sizes) -> tuple[list[Entry], dict[str, Members
             for i, some in members.entries.items():
                 members.entries[i] = [_renamed(e, "{j}", "{i}") for e in some]
     return plain, lists
+
+
+def _of_its_block(entry: Entry, block: str) -> Entry:
+    """The entry with `{i}` for its block's number in the names of long lists.
+
+    The lists themselves go, so that entries that are alike but for them are equal.
+    """
+    stem = block.rstrip(".").rpartition(".")[0]
+
+    def change(source: Source) -> Source:
+        match source:
+            case Take(of, axis, name, index):
+                if len(index) > kept.FEW:
+                    name = name.replace(block, stem + ".{i}.", 1)
+                    index = ()
+                return Take(change(of), axis, name, index)
+            case Concatenate(parts) | Sum(parts):
+                return replace(source, parts=tuple(map(change, parts)))
+            case Rows(of=of) | Row(of=of) | Transpose(of=of):
+                return replace(source, of=change(of))
+        return source
+
+    return replace(entry, source=change(entry.source))
 
 
 def _renamed(entry: Entry, old: str, new: str) -> Entry:
@@ -378,7 +406,20 @@ def _common_tail(names: Sequence[str]) -> str:
 def _numbered(entry: Entry, here: int, there: int) -> Entry:
     """The entry of one member, its numbers written out."""
     entry = _renamed(_renamed(entry, "{i}", str(there)), "{j}", str(there))
+    entry = replace(entry, source=_named(entry.source, here))
     return replace(entry, name=entry.name.replace("{i}", str(here)))
+
+
+def _named(source: Source, here: int) -> Source:
+    """The source with a block's number in the names of lists."""
+    match source:
+        case Take(of, axis, name, index):
+            return Take(_named(of, here), axis, name.replace("{i}", str(here)), index)
+        case Concatenate(parts) | Sum(parts):
+            return replace(source, parts=tuple(_named(p, here) for p in parts))
+        case Rows(of=of) | Row(of=of) | Transpose(of=of):
+            return replace(source, of=_named(of, here))
+    return source
 
 
 def _text(key: str) -> str:
@@ -415,6 +456,13 @@ def _expression(source: Source, entry: Entry, shapes: Shapes) -> str:
         case Rows(of, start, stop):
             end = "" if stop == _rows(of, entry, shapes) else str(stop)
             return f"{_inner(of, entry, shapes)}[{start or ''}:{end}]"
+        case Take(of, axis, name, index):
+            which = (
+                f"[{', '.join(map(str, index))}]" if index else f"kept[{_text(name)}]"
+            )
+            if len(index) > kept.FEW:
+                which = f"kept[{_text(name)}]"
+            return f"{_inner(of, entry, shapes)}[{':, ' * axis}{which}]"
         case Transpose(of):
             return f"{_inner(of, entry, shapes)}.T.contiguous()"
         case Init("normal", std):

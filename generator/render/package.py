@@ -14,6 +14,7 @@ from generator.render import (
     certificate,
     data,
     init,
+    kept,
     model,
     predict,
     readme,
@@ -64,4 +65,6 @@ def render_package(
 ) -> tuple[Draft, ...]:
     """The source files and the model card: what was measured, what each edit changed."""
     card = readme.render(job, measured, stages)
-    return (*render_python(job), Draft("README.md", card.encode(), False))
+    drafts = (*render_python(job), Draft("README.md", card.encode(), False))
+    lists = kept.render(job)
+    return drafts if lists is None else (*drafts, Draft(kept.FILE, lists, False))

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from generator.facts import Facts, dump_used
 from generator.runtime import build as building
 from generator.runtime import gather
 from generator.runtime.checkpoint import resolve
 from generator.spec import SpecFile
+from generator.spec.edits import TrimVocab
 from generator.vocab import closure, parse
+
+if TYPE_CHECKING:
+    from generator.runtime.vocab import Comparison
 
 
 def facts(args: argparse.Namespace) -> int:
@@ -51,25 +56,45 @@ def _one(args: argparse.Namespace, spec_file: SpecFile) -> dict[str, Any]:
 
 def _count_tokens(
     args: argparse.Namespace, spec_file: SpecFile, found: Facts, folder: Path
-) -> dict[str, int]:
+) -> dict[str, Any]:
     from generator.runtime.vocab import training_tokens
 
     root = args.root or Path(spec_file.file).parent
-    used = training_tokens(spec_file, found, root, quiet=args.quiet or args.json)
+    keep = [t for e in spec_file.spec.edit if isinstance(e, TrimVocab) for t in e.keep]
+    used, become = training_tokens(
+        spec_file, found, root, keep=keep, quiet=args.quiet or args.json
+    )
     vocabulary = parse(found.tokenizer or b"", str(folder / gather.TOKENIZER))
-    kept = closure(vocabulary, used.ids)
+    kept = closure(vocabulary, used.ids, keep)
     gather.save_facts(replace(found, vocabulary=dump_used(used)), folder)
     _say(
         args,
         f"  {used.texts:,} texts use {len(used.ids):,} of {len(vocabulary.tokens):,} "
         f"tokens; {len(kept):,} would be kept",
     )
+    for split, found_there in become.items():
+        for line in _become(split, found_there):
+            _say(args, f"  {line}")
     return {
+        "become": {split: asdict(one) for split, one in become.items()},
         "texts": used.texts,
         "used": len(used.ids),
         "kept": len(kept),
         "vocabulary": len(vocabulary.tokens),
     }
+
+
+def _become(split: str, found: Comparison) -> Iterator[str]:
+    """What becomes of a split's texts under the trimmed vocabulary, and an example."""
+    unknown = found.unknown_after - found.unknown_before
+    yield (
+        f"{split}: {found.same:,} of {found.texts:,} texts have the same tokens; "
+        f"{found.lost:,} of {found.tokens:,} tokens fall to shorter ones, "
+        f"{unknown:,} more are unknown"
+    )
+    for one in found.changed[:1]:
+        for span in one.spans[:2]:
+            yield f"  {' '.join(span.before)} becomes {' '.join(span.after)}"
 
 
 def _say(args: argparse.Namespace, text: str) -> None:

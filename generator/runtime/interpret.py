@@ -32,6 +32,7 @@ from generator.ir.sources import (
     Rows,
     Source,
     Sum,
+    Take,
     Tie,
     Transpose,
 )
@@ -81,6 +82,9 @@ def evaluate_source(
             return evaluate_source(of, tensors, shape)[start:stop]
         case Row(of, index):
             return evaluate_source(of, tensors, shape)[index]
+        case Take(of, axis, _, index):
+            value = evaluate_source(of, tensors, shape)
+            return value.index_select(axis, torch.tensor(index, device=value.device))
         case Transpose(of):
             return evaluate_source(of, tensors, shape).transpose(0, 1)
 

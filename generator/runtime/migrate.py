@@ -8,7 +8,7 @@ from there forward into the other.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from generator.compile import Compiled
@@ -21,6 +21,7 @@ from generator.ir.sources import (
     Shape,
     Source,
     Sum,
+    Take,
     Transpose,
     leaves,
 )
@@ -108,6 +109,9 @@ class _Held:
                 return (stop - start, *self.shape(of)[1:])
             case Row(of=of):
                 return self.shape(of)[1:]
+            case Take(of, axis, _, index):
+                inner = self.shape(of)
+                return (*inner[:axis], len(index), *inner[axis + 1 :])
             case Transpose(of):
                 return self.shape(of)[::-1]
             case _:
@@ -128,6 +132,8 @@ class _Held:
                 return Rows(self.source(of), start, stop)
             case Row(of, index):
                 return Row(self.source(of), index)
+            case Take(of=of):
+                return replace(wanted, of=self.source(of))
             case Transpose(of):
                 return Transpose(self.source(of))
             case Parameter(path):

@@ -12,7 +12,7 @@ import json
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from generator.runtime.programs import Programs
 from generator.runtime.ready import need
 from generator.runtime.tokenizer import TOKENIZER, parse_tokenizer
 from generator.spec import SpecFile
-from generator.vocab import parse
+from generator.vocab import closure, parse, trim
 
 BATCH = 1024  # texts that are tokenised at once
 
@@ -76,11 +76,17 @@ def used_tokens(tokenizer_json: bytes, texts: Iterable[str]) -> Counter[int]:
 
 
 def training_tokens(
-    spec_file: SpecFile, facts: Facts, root: Path, *, quiet: bool = False
-) -> UsedTokens:
+    spec_file: SpecFile,
+    facts: Facts,
+    root: Path,
+    *,
+    keep: Iterable[str] = (),
+    quiet: bool = False,
+) -> tuple[UsedTokens, dict[str, Comparison]]:
     """The tokens of a job's training rows, those that its package would train on.
 
-    `root` is where the spec's data paths start. GenError (G145) where there is no text,
+    Beside them, by split, what becomes of the other rows' texts where those tokens and
+    `keep` are kept. `root` is where the spec's data paths start. GenError (G145) where there is no text,
     or it cannot be read.
     """
     tokenizer, name = facts.tokenizer, spec_file.spec.name
@@ -96,7 +102,9 @@ def training_tokens(
     with tempfile.TemporaryDirectory() as folder:
         out, texts = Path(folder, "out"), Path(folder, "texts")
         texts.mkdir()
-        building.build(building.plan(spec_file, facts, out))
+        # As the backbone reads them: an edit that trims has to know this first.
+        unedited = replace(spec_file, spec=replace(spec_file.spec, edit=()))
+        building.build(building.plan(unedited, facts, out))
         program = Path(__file__).with_name("texts.py")
         ended = Programs(out, name, quiet).python(
             program, name, root, texts, output="keep"
@@ -110,13 +118,18 @@ def training_tokens(
             )
         counts = used_tokens(tokenizer, _lines(texts / "train.jsonl"))
         ids = sorted(counts)
-        return UsedTokens(
+        used = UsedTokens(
             ids=tuple(ids),
             counts=tuple(counts[i] for i in ids),
             texts=sum(1 for _ in _lines(texts / "train.jsonl")),
             tokenizer=digest(tokenizer),
             files=tuple(_data_file(root, one) for one in json.loads(ended.output)),
         )
+        small = trim(tokenizer, closure(parse(tokenizer), ids, keep))
+        return used, {
+            split: compare(tokenizer, small, _lines(texts / f"{split}.jsonl"))
+            for split in ("valid", "test")
+        }
 
 
 def compare(

@@ -13,7 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
-from generator.spec.key import TASKS, about
+from generator.spec.key import TASKS, TEXT_TASKS, about
+from generator.spec.rules import TOKEN
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,5 +57,28 @@ class KeepLayers:
     )
 
 
-Edit = KeepLayers
-EDITS: Mapping[str, type[Edit]] = {one.DO: one for one in (KeepLayers,)}
+@dataclass(frozen=True, kw_only=True)
+class TrimVocab:
+    """The tokens that the training rows use stay, with those that words fall to without
+    them; the others leave the tokenizer and the model. `gen facts SPEC --vocabulary`
+    counts what is used."""
+
+    DO: ClassVar[str] = "trim-vocab"
+    ONE_OF: ClassVar[tuple[str, ...]] = ()
+
+    keep: tuple[str, ...] = field(
+        default=(),
+        metadata=about(
+            "Tokens that stay although no training row uses them, as the tokenizer "
+            "writes them.",
+            ["##ness"],
+            rule=TOKEN,
+            few=dict.fromkeys(TASKS, 0),
+            tasks=TEXT_TASKS,
+            also="extra tokens words",
+        ),
+    )
+
+
+Edit = KeepLayers | TrimVocab
+EDITS: Mapping[str, type[Edit]] = {one.DO: one for one in (KeepLayers, TrimVocab)}

@@ -290,3 +290,4 @@ LABEL = Rule(
     explain=_explain_blank,
 )
 SEPARATOR = Rule(what="a separator", refused=CONTROL, longest=16)
+TOKEN = Rule(what="a token", refused=CONTROL, longest=1000)

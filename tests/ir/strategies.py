@@ -30,6 +30,7 @@ from generator.ir.sources import (
     Rows,
     Source,
     Sum,
+    Take,
     Tie,
     Transpose,
 )
@@ -86,6 +87,13 @@ sources: st.SearchStrategy[Source] = st.recursive(
         st.builds(Sum, st.lists(inner, min_size=1, max_size=3).map(tuple)),
         st.builds(Rows, inner, st.integers(0, 9), st.integers(0, 9)),
         st.builds(Row, inner, st.integers(0, 9)),
+        st.builds(
+            Take,
+            inner,
+            st.integers(0, 2),
+            texts,
+            st.lists(st.integers(0, 99), max_size=4).map(tuple),
+        ),
         st.builds(Transpose, inner),
     ),
     max_leaves=6,

@@ -18,6 +18,7 @@ from generator.ir.sources import (
     ShapeError,
     Source,
     Sum,
+    Take,
     Tie,
     Transpose,
     keys,
@@ -70,6 +71,9 @@ def test_values():
     assert value(Sum((ckpt("a"), ckpt("w")))) == (2 * a).tolist()
     assert value(Rows(ckpt("a"), 1, 3)) == a.tolist()[1:3]
     assert value(Row(ckpt("a"), 2)) == a.tolist()[2]
+    assert value(Take(ckpt("a"), 0, "n", (0, 2))) == a[[0, 2]].tolist()
+    assert value(Take(ckpt("a"), 1, "n", (0, 2))) == a[:, [0, 2]].tolist()
+    assert shape_of(Take(ckpt("a"), 1, "n", (0, 2)), SHAPES, ()) == (4, 2)
     assert value(Transpose(ckpt("b"))) == [list(c) for c in zip(*b.tolist())]
     assert value(Parameter("v")) == v.tolist()
 
@@ -107,6 +111,20 @@ def test_initial_values():
         (Rows(Checkpoint("a"), -1, 2), "rows -1:2 of a tensor of shape (4, 3)"),
         (Row(Checkpoint("a"), 4), "row 4 of a tensor of shape (4, 3)"),
         (Row(Row(Checkpoint("v"), 0), 0), "row 0 of a tensor of shape ()"),
+        (
+            Take(Checkpoint("a"), 0, "n", (0, 4)),
+            '"n" of axis 0 of a tensor of shape (4, 3)',
+        ),
+        (
+            Take(Checkpoint("a"), 2, "n", (0,)),
+            '"n" of axis 2 of a tensor of shape (4, 3)',
+        ),
+        (
+            Take(Checkpoint("a"), 1, "n", ()),
+            '"n" of axis 1 of a tensor of shape (4, 3)',
+        ),
+        (Take(Checkpoint("a"), 1, "n", (2, 0)), '"n" is not ascending'),
+        (Take(Checkpoint("a"), 1, "n", (1, 1)), '"n" is not ascending'),
         (Transpose(Checkpoint("v")), "transpose of a tensor of shape (3,)"),
         (
             Sum((Checkpoint("a"), Checkpoint("c"))),

@@ -70,6 +70,8 @@ def test_the_rows_of_training_are_counted(spec: Path, capsys: pytest.CaptureFixt
         f"rows/{s}.csv" for s in ("train", "valid", "test")
     ]
     assert all(f.size == (spec.parent / f.name).stat().st_size for f in used.files)
+    become = figures["tokens"].pop("become")
+    assert set(become) == {"valid", "test"} and become["test"]["broken"] == 0
     assert figures["tokens"] == {
         "texts": 64,
         "used": len(used.ids),
