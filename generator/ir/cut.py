@@ -56,5 +56,7 @@ def trained(job: Job, paths: Iterable[str]) -> list[str]:
     """The parameters at or under `paths` that are not frozen."""
     under = tuple(f"{path}." for path in paths)
     return [
-        p.path for p in parameters(job) if not p.frozen and f"{p.path}.".startswith(under)
+        p.path
+        for p in parameters(job)
+        if not p.frozen and f"{p.path}.".startswith(under)
     ]

@@ -186,9 +186,7 @@ def bench_view(job: Job) -> BenchView:
         ),
         weights_else="" if recipe.weights_required else recipe.weights,
         criterion=criterion,
-        step_argument=(
-            f"[{batch}]" if recipe.accumulate > 1 else batch
-        ),
+        step_argument=(f"[{batch}]" if recipe.accumulate > 1 else batch),
         model=recipe.forward,
         whole="model.suffix" if recipe.cache else "model",
         kept=recipe.cache is not None,

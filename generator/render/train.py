@@ -153,7 +153,9 @@ def train_view(job: Job) -> TrainView:
 
     source = job.backbone.source
     required = source.startswith(("package:", "hf:"))
-    weights = "args.weights" if required else f"args.weights or args.root / {py(source)}"
+    weights = (
+        "args.weights" if required else f"args.weights or args.root / {py(source)}"
+    )
     model = f"Model() if found else load_pretrained({weights})"
     weighted = plan.class_weights != "none"
     balanced = plan.class_weights == "balanced"
@@ -242,9 +244,7 @@ def train_view(job: Job) -> TrainView:
             if target.compile
             else "model.suffix" if job.model.cut else "model"
         ),
-        model=(
-            f"({model}).to(DEVICE)" if cuda else model if frozen else f"({model})"
-        ),
+        model=(f"({model}).to(DEVICE)" if cuda else model if frozen else f"({model})"),
     )
 
 

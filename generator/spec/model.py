@@ -396,12 +396,13 @@ class Train:
         default=(),
         metadata=about(
             "What is not trained: a number for the embedding and so many of the first "
-            "blocks, or modules of the generated model by their dotted names. Frozen "
-            "parts run as in prediction, without dropout.",
+            "blocks, or a list of modules of the generated model by their dotted names, "
+            'as in ["embedding", "blocks.0"]. What is frozen runs as in prediction, '
+            "without dropout.",
             4,
             rule=MODULE,
             at_least=1,
-            at_most=LARGEST,
+            at_most=65536,
             few=dict.fromkeys(TASKS, 0),
             also="frozen freeze_layers frozen_layers num_frozen_layers",
         ),

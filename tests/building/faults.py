@@ -137,6 +137,8 @@ FAULTS = (
           _train("schedules")),
     Fault(P + "train_main.j2", "state.step += 1", "state.step += 2",
           _train("run_from")),
+    Fault(P + "train_cache.j2", "* (place < lengths)", "* (place > lengths)",
+          ("tests/package/test_cache.py", "-k", "prefix_gives and text")),
     Fault(P + "train_checkpoint.j2", "reverse=True", "reverse=False",
           _train("damaged_checkpoint")),
     Fault(P + "train_metrics_labels.j2", "targets * K + logits",
