@@ -283,7 +283,7 @@ def keep(
             f"{needed:,}: make room, choose another --work, or set "
             'cache = "bf16" or cache = "off" in [train]'
         )
-    rows = sum(len(splits[name]) for name in missing)
+    rows, quiet = sum(len(splits[name]) for name in missing), quiet or not missing
     with tqdm(total=rows, unit="row", desc="frozen blocks", disable=quiet) as bar:
         for name in missing:
             unfinished = folder / "unfinished"

@@ -22,6 +22,7 @@ from transformers import BertConfig, LlamaConfig, ViTConfig
 from whole_support import Whole, formatted, whole
 
 from generator.ir.job import parameters
+from generator.ir.plans import TextPlan
 
 ENCODER: dict[str, Any] = {
     "vocab_size": 14,
@@ -87,8 +88,9 @@ def make(folder: Path, case: str = "text", **more: Any) -> Whole:
             texts = [_image(folder, f"{name}-{i}.png", i) for i in range(count)]
             labels = [("no", "yes")[i % 2] for i in range(count)]
         rows = [[t, t[::-1]] if case == "pairs" else [t] for t in texts]
-        heads = made.job.data.inputs
-        columns = [heads.column] if case.startswith("images") else [*heads.columns]
+        inputs = made.job.data.inputs
+        text = isinstance(inputs, TextPlan)
+        columns = inputs.columns if text else (inputs.column,)
         write_csv(
             folder / f"{name}.csv",
             [
