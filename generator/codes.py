@@ -607,6 +607,22 @@ says 514.
 `freeze` of `[train]` covers every part of the model. Leave at least the classifier out.
 """,
     ),
+    "G224": Code(
+        "More blocks to freeze than there are",
+        """
+A number at `freeze` of `[train]` is how many of the first blocks are frozen, with the
+embedding. The message says how many the model has. With all of them frozen, the
+classifier alone is trained.
+""",
+    ),
+    "G230": Code(
+        "Blocks to keep that the model has not",
+        """
+`layers` of a keep-layers names blocks by their numbers, from 0 and in order, and `n` is at
+most their number. An edit sees the model as the edits above it left it: after one that
+keeps four blocks they are 0 to 3.
+""",
+    ),
     "G231": Code(
         "A vocabulary that cannot be trimmed",
         """
@@ -620,14 +636,6 @@ special tokens, which have those ids, do.
         """
 `trim-vocab` keeps the tokens that the training rows use, and counting them reads the data:
 `gen facts SPEC --vocabulary` does it, and writes the counts beside the spec.
-""",
-    ),
-    "G230": Code(
-        "Blocks to keep that the model has not",
-        """
-`layers` of a keep-layers names blocks by their numbers, from 0 and in order, and `n` is at
-most their number. An edit sees the model as the edits above it left it: after one that
-keeps four blocks they are 0 to 3.
 """,
     ),
 }
@@ -871,6 +879,26 @@ Equal modules have to be one before they become classes. Run the passes first:
     "G363": _invalid(
         "A parameter is read from a tensor of integers",
         "Parameters are made of tensors in F64, F32, F16 or BF16.",
+    ),
+    "G364": _invalid(
+        "The model cannot be divided at its cut",
+        """
+`cut` names a value that the main module works out, of floating point and three
+dimensions (rows, positions, width).
+""",
+    ),
+    "G365": _invalid(
+        "Something with parameters is on both sides of the cut",
+        """
+What leads to the cut runs once, and what leads from it in every step. Only what has no
+parameters, such as a mask, may be worked out on both sides.
+""",
+    ),
+    "G366": _invalid(
+        "A parameter before the cut trains",
+        """
+What leads to the cut runs once: everything in it is frozen.
+""",
     ),
     "G370": _invalid(
         "A module stands twice before grouping",

@@ -18,9 +18,10 @@ from typing import Any
 
 from generator import archs, vocab
 from generator.archs.build import Imported, Request
-from generator.cost import Stage, describe
+from generator.cost import Cost, Stage, describe
 from generator.errors import Diagnostic, GenError, fail
 from generator.facts import Facts, dump_card, load_used
+from generator.ir.dims import dim
 from generator.ir.job import Backbone, Job, Tensor, parameters
 from generator.ir.plans import (
     DataPlan,
@@ -33,8 +34,7 @@ from generator.ir.sources import Init
 from generator.ir.text import parse_job, print_job
 from generator.ir.verify import verify
 from generator.ir.weightmap import WeightMap
-from generator.passes import EDITS, Step, steps
-from generator.passes import run as run_passes
+from generator.passes import EDITS, NAMED, NAMING, Step, steps
 from generator.passes.trim_vocab import kept_tokens
 from generator.render.package import Draft, finished, render_package
 from generator.spec import SpecFile
@@ -86,12 +86,11 @@ def draft(spec_file: SpecFile, facts: Facts) -> Compiled:
     """All of `compile` but for the formatting and the lock."""
     imported = import_job(spec_file, facts)
     edits = tuple(_edits(spec_file, facts, imported))
-    done = (*edits, *steps(edits[-1].job if edits else imported))
+    named = tuple(steps(edits[-1].job if edits else imported, NAMING))
+    frozen = _frozen(spec_file, named[-1].job)
+    done = (*edits, *named, *steps(replace(named[-1].job, frozen=frozen), NAMED))
     job = done[-1].job
-    stages = tuple(_stages(imported, edits))
-    if frozen := _frozen(spec_file, job):
-        job = replace(job, frozen=frozen)
-        verify(job)
+    stages = tuple(_stages(imported, edits, frozen))
     # What renders a job reads its text and nothing else.
     drafts = render_package(parse_job(print_job(job)), facts.measured, stages)
     drafts += (Draft("spec.toml", spec_file.text.encode(), python=False),)
@@ -150,12 +149,23 @@ def _tokens_to_keep(
     return vocab.closure(vocab.parse(facts.tokenizer), used.ids, keep)
 
 
-def _stages(imported: Job, edits: Sequence[Step]) -> Iterator[Stage]:
-    """What the job costs before and after each edit, all with the passes applied."""
+def _stages(
+    imported: Job, edits: Sequence[Step], frozen: Sequence[str]
+) -> Iterator[Stage]:
+    """What the job costs before and after each edit, with all passes, and as frozen as
+    the last one is."""
     if edits:
-        yield Stage("the backbone as it is", describe(run_passes(imported)[0]))
+        yield Stage("the backbone as it is", _cost(imported, frozen))
     for step in edits:
-        yield Stage(step.name, describe(run_passes(step.job)[0]))
+        yield Stage(step.name, _cost(step.job, frozen))
+
+
+def _cost(job: Job, frozen: Sequence[str]) -> Cost:
+    *_, named = steps(job, NAMING)
+    paths = [p.path for p in parameters(named.job)]
+    there = tuple(f for f in frozen if any(_covers((f,), path) for path in paths))
+    *_, done = steps(replace(named.job, frozen=there), NAMED)
+    return describe(done.job)
 
 
 def lock(compiled: Compiled, facts: Facts, files: Mapping[str, bytes]) -> bytes:
@@ -308,12 +318,15 @@ def _train(spec: Spec) -> TrainPlan:
         evaluate_every=t.evaluate_every,
         save_every=t.save_every,
         max_bad_steps=t.max_bad_steps,
+        cache=t.cache,
     )
 
 
 def _frozen(spec_file: SpecFile, job: Job) -> tuple[str, ...]:
     """The frozen paths, once each is seen to be a module of the finished model."""
     freeze = spec_file.spec.train.freeze
+    if isinstance(freeze, int):
+        return _first_blocks(spec_file, job, freeze)
     infos = parameters(job)
     modules: set[str] = set()
     for info in infos:
@@ -345,6 +358,23 @@ def _frozen(spec_file: SpecFile, job: Job) -> tuple[str, ...]:
     return freeze
 
 
+def _first_blocks(spec_file: SpecFile, job: Job, count: int) -> tuple[str, ...]:
+    """What lies no further from the input than the first `count` blocks."""
+    main, blocks = job.model.main, job.model.sizes["L"]
+    if count > blocks:
+        has = f"{blocks} block{'s' if blocks > 1 else ''}"
+        raise fail(
+            "G224",
+            f"the model has {has}, and freeze counts {count}",
+            place=spec_file.place("train.freeze"),
+            label=f"at most {blocks}",
+            help=f"freeze = {blocks}",
+        )
+    own = [p.name.rpartition(".")[0] or p.name for p in main.parameters]
+    parts = [part for i in main.instances for part in i.each()]
+    return (*dict.fromkeys(own), *(name for name, _, far in parts if far <= count))
+
+
 def _covers(freeze: Sequence[str], path: str) -> bool:
     return any(path == f or path.startswith(f + ".") for f in freeze)
 
@@ -357,6 +387,19 @@ def _notes(job: Job, facts: Facts) -> list[str]:
     )
     if new:
         notes.append(f"newly initialised, for training to fill: {', '.join(new)}")
+    if job.frozen:
+        notes.append(
+            f"frozen, and so run in evaluation mode, without dropout: "
+            f"{', '.join(job.frozen)}"
+        )
+    if job.model.cut:
+        kept = job.model.main.types[job.model.cut].shape[2].value(job.model.sizes)
+        kept *= 4 if job.train.cache == "fp32" else 2
+        notes.append(
+            "what is frozen runs once, before the first epoch, and training goes on "
+            f"from what it gave, which takes {kept:,} bytes {_each(job)} in the work "
+            'folder; cache = "off" in [train] runs it in every step'
+        )
     if "attention_dropout" in job.model.constants:
         notes.append(
             "attention_dropout is on: it rules out flash attention, and a step is slower"
@@ -379,6 +422,15 @@ def _notes(job: Job, facts: Facts) -> list[str]:
             "checkpoint, where it is at hand"
         )
     return notes
+
+
+def _each(job: Job) -> str:
+    """What the prefix gives a vector for."""
+    positions = job.model.main.types[job.model.cut].shape[1]
+    if positions == dim("T"):
+        return "a token"
+    count = positions.value(job.model.sizes)
+    return "a row" if count == 1 else f"for each of {count} positions of a row"
 
 
 def read_lock(data: bytes) -> dict[str, Any] | None:

@@ -25,6 +25,7 @@ import functools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
+from generator.ir.cut import halves
 from generator.ir.dims import Dim, Type, dim, number
 from generator.ir.job import Const, Job, Model, Module, Op, parameters
 from generator.ir.plans import TextPlan
@@ -56,6 +57,9 @@ class Flops:
             self.per_pair + other.per_pair,
         )
 
+    def times(self, n: int) -> Flops:
+        return Flops(n * self.constant, n * self.per_token, n * self.per_pair)
+
 
 @dataclass(frozen=True)
 class Cost:
@@ -64,6 +68,7 @@ class Cost:
     parameters: int
     trained: int
     forward: Flops
+    prefix: Flops  # of forward: what a cut model runs once, and not in a step
     backward: Flops
     rows: int
     tokens: int
@@ -74,8 +79,13 @@ class Cost:
 
     @property
     def step(self) -> Flops:
-        """Forward and backward."""
-        return self.forward + self.backward
+        """Forward, but for what has run before, and backward."""
+        return self.rest + self.backward
+
+    @property
+    def rest(self) -> Flops:
+        """What a step has of forward."""
+        return self.forward + self.prefix.times(-1)
 
 
 @dataclass(frozen=True)
@@ -117,10 +127,12 @@ def describe(job: Job, tokens: int | None = None, rows: int | None = None) -> Co
     trained = sum(_product(p.shape) for p in own if not p.frozen)
     sizes = {**job.model.sizes, ROWS: rows, TOKENS: tokens}
     train = _training(job, steps, sizes)
+    prefix = trace(_prefix(job)) if job.model.cut else []
     return Cost(
         parameters=count,
         trained=trained,
         forward=_flops(job.model, [s.forward for s in steps]),
+        prefix=_flops(job.model, [s.forward for s in prefix]),
         backward=_flops(job.model, [s.backward for s in steps]),
         rows=rows,
         tokens=tokens,
@@ -161,6 +173,7 @@ class Step:
     args: tuple[Tracked, ...]
     results: tuple[Tracked, ...]
     weights: Mapping[str, tuple[Type, bool]]  # by the end of its name; does it train?
+    chance: float  # of its dropout; 0.0 where it has none, or is frozen
     forward: Dim  # FLOPs
     backward: Dim
 
@@ -168,6 +181,12 @@ class Step:
 def trace(job: Job) -> list[Step]:
     """Every operation of a forward pass, in order."""
     return _Tracer(job).run()
+
+
+def _prefix(job: Job) -> Job:
+    """The job with its model up to the cut alone."""
+    prefix, _ = halves(job.model)
+    return replace(job, model=job.model.with_modules({prefix.name: prefix}))
 
 
 @dataclass
@@ -242,16 +261,17 @@ class _Tracer:
         }
         grad = any(a.needs_grad for a in args) or any(t for _, t in weights.values())
         size = self._bytes_each(op, args)
+        drop = 0.0 if self._frozen(path.rstrip(".")) else chance(self.job.model, op)
         results = []
         for value in op.results:
             kind = _substitute(value.type, bound)
-            if op.kind in VIEWS or (op.kind == "dropout" and not self.chance(op)):
+            if op.kind in VIEWS or (op.kind == "dropout" and not drop):
                 results.append(replace(args[0], type=kind))
             else:
                 results.append(self._fresh(kind, grad and kind.dtype == "f32", size))
         forward, backward = _products(op, args, results, weights)
         self.steps.append(
-            Step(op, tuple(args), tuple(results), weights, forward, backward)
+            Step(op, tuple(args), tuple(results), weights, drop, forward, backward)
         )
         return results
 
@@ -268,9 +288,6 @@ class _Tracer:
 
     def _frozen(self, path: str) -> bool:
         return any(path == f or path.startswith(f + ".") for f in self.job.frozen)
-
-    def chance(self, op: Op) -> float:
-        return chance(self.job.model, op)
 
 
 def chance(model: Model, op: Op) -> float:
@@ -414,7 +431,7 @@ def _kept(job: Job, step: Step, sizes: Mapping[str, int]) -> Iterator[tuple[int,
             yield own, (8 if op.kind == "layer_norm" else 4) * positions
         case "activation":
             yield whole(results[0] if op.attrs_dict["kind"] in BY_RESULT else x)
-        case "dropout" if chance(job.model, op):
+        case "dropout" if step.chance:
             # On a CPU the mask is of the values' own type, on CUDA a byte each.
             each = x.bytes_each if job.target.device == "cpu" else 1
             yield own, each * elements(x.type).value(sizes)
@@ -426,7 +443,7 @@ def _kept(job: Job, step: Step, sizes: Mapping[str, int]) -> Iterator[tuple[int,
             yield from (whole(a) for a in args[:3])
             B, H, S, _ = (d.value(sizes) for d in x.type.shape)
             pairs = B * H * S * args[1].type.shape[2].value(sizes)
-            if chance(job.model, op) and job.target.device == "cpu":
+            if step.chance and job.target.device == "cpu":
                 # No flash attention there: the weights, their mask and their product.
                 yield own, 3 * x.bytes_each * pairs
             else:

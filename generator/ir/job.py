@@ -165,6 +165,8 @@ class Model:
     modules: tuple[
         Module, ...
     ]  # in the order of their definition; the last is the model
+    # The value of the main module up to which it never trains; "" where it does.
+    cut: str = ""
 
     @property
     def main(self) -> Module:

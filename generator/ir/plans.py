@@ -82,6 +82,8 @@ class TrainPlan:
     evaluate_every: int  # optimizer steps; 0: at the end of each epoch
     save_every: int  # optimizer steps between checkpoints; 0: at the end of each epoch
     max_bad_steps: int  # steps with a loss that is not finite before it gives up
+    # The type that what a frozen prefix gives is kept in; "off" runs it in every step.
+    cache: Literal["fp32", "bf16", "off"] = "fp32"
 
 
 @dataclass(frozen=True)

@@ -107,6 +107,8 @@ def _plan_lines(name: str, plan: Any, skip: tuple[str, ...] = ()) -> Iterator[st
 
 def _model_lines(model: Model) -> Iterator[str]:
     yield f"model {_q(model.title)}"
+    if model.cut:
+        yield f"cut %{model.cut}"
     for d in model.dims:
         bound = "" if d.bound is None else f" <= {d.bound}"
         size = "?" if d.size is None else d.size
@@ -389,6 +391,7 @@ def parse_job(text: str, file: str = "job.gir") -> Job:
         backbone=_construct(Backbone, plans["backbone"], end),
         model=Model(
             title=head["title"],
+            cut=head.get("cut", ""),
             **{k: tuple(v) for k, v in model.items() if k != "modules"},
             modules=tuple(_finish(m) for m in model["modules"]),
         ),
@@ -481,6 +484,8 @@ def _top_line(
             return plans[name], None
         case "model":
             head["title"] = line.string()
+        case "cut":
+            head["cut"] = line.take("value")[1:]
         case "dim":
             symbol = line.take("word")
             line.mark("=")

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from keyword import iskeyword
 
 from generator.errors import Diagnostic, GenError
+from generator.ir.cut import CALLS, owned, reaching, trained
 from generator.ir.dims import Dim, Type
 from generator.ir.job import (
     Const,
@@ -37,7 +38,6 @@ from generator.ir.sources import (
 )
 
 LEVELS = ("imported", "optimised", "shaped")
-CALLS = frozenset({"call", "repeat"})
 # safetensors' names of the dtypes that a parameter may be stored in.
 FLOATS = frozenset({"F64", "F32", "F16", "BF16"})
 # What the data gives: dtype and number of dimensions.
@@ -74,6 +74,7 @@ def problems(job: Job) -> Iterator[Diagnostic]:
         yield from _Checker(job.model, module).problems()
     if not structure:  # a walk over instances needs them to be there and finite
         yield from _weights(job)
+        yield from _cut(job)
         yield from _level(job)
         yield from _interface(job)
 
@@ -450,6 +451,31 @@ def _weights(job: Job) -> Iterator[Diagnostic]:
     for path in job.frozen:
         if not any(p == path or p.startswith(path + ".") for p in paths):
             yield Diagnostic("G360", f"{path} is frozen, and is no part of the model")
+
+
+def _cut(job: Job) -> Iterator[Diagnostic]:
+    """Up to its cut the model never trains, and nothing else goes past it."""
+    main, cut = job.model.main, job.model.cut
+    if not cut:
+        return
+    made = {r.name: r.type for op in main.ops for r in op.results}
+    kind = None if cut.startswith("_") else made.get(cut)
+    if kind is None or kind.dtype != "f32" or len(kind.shape) != 3:
+        yield Diagnostic(
+            "G364",
+            f"%{cut} is no f32 of three dimensions that {main.name} works out and names",
+        )
+        return
+    before, after = reaching(main, (cut,)), reaching(main, main.outputs, cut)
+    for op in after:
+        if op in before and owned(main, op):
+            yield Diagnostic("G365", f"{op.name} is read before and after %{cut}")
+    try:
+        moving = trained(job, [path for op in before for path in owned(main, op)])
+    except (KeyError, ValueError, StopIteration):
+        return  # said by the weights' check
+    if moving:
+        yield Diagnostic("G366", f"{moving[0]} is before %{cut}, and trains")
 
 
 def _interface(job: Job) -> Iterator[Diagnostic]:

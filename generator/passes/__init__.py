@@ -16,6 +16,7 @@ from generator.ir.weightmap import WeightMap
 from generator.passes import (
     draw_masks_by_bits,
     drop_unread_weights,
+    freeze_prefix,
     fuse_qkv,
     group_blocks,
     keep_layers,
@@ -78,8 +79,19 @@ PASSES: tuple[Pass, ...] = (
         "shaped",
         "one class for equal modules, one loop for calls in a row",
     ),
+    Pass(
+        "freeze-prefix",
+        freeze_prefix.run,
+        ALL,
+        ("shaped",),
+        None,
+        "what is frozen from the input on runs once, and not in every step",
+    ),
 )
 BY_NAME = {p.name: p for p in PASSES}
+# Up to the names of the finished model, which `freeze` of a spec is about, and after.
+NAMING = tuple(p.name for p in PASSES if "shaped" not in p.requires)
+NAMED = tuple(p.name for p in PASSES if p.name not in NAMING)
 
 
 @dataclass(frozen=True)
@@ -136,7 +148,7 @@ def steps(job: Job, names: Sequence[str] | None = None) -> Iterator[Step]:
                 "G306",
                 f"the pass {name} takes a job that is {' or '.join(one.requires)}, "
                 f"not {job.level}",
-                help="run it before group-blocks",
+                help=f"run it {'after' if name in NAMED else 'before'} group-blocks",
             )
         job, weights = one.run(job)
         verify(job, after=name)

@@ -58,12 +58,14 @@ BESIDE: Mapping[str, tuple[int, str]] = {
             "CLASS_WEIGHTS",
             "DEVICE",
             "LABEL_SMOOTHING",
+            "keep",
             "keep_memory",
             "LR",
             "make_criterion",
             "make_optimizer",
             "set_up_cuda",
             "step",
+            "training_mode",
         )
     },
 }
@@ -81,6 +83,7 @@ class BenchView:
     of_tokens: str
     floor: str
     forward_formula: str
+    rest_formula: str
     backward_formula: str
     memory_doc: str
     batch_doc: str
@@ -88,6 +91,7 @@ class BenchView:
     # What is measured
     text: bool
     forward: tuple[int, int, int]
+    rest: tuple[int, int, int]  # what a step has of forward
     backward: tuple[int, int, int]
     coefficients: str  # code: a comment
     longest: int
@@ -99,6 +103,8 @@ class BenchView:
     criterion: str  # code
     step_argument: str  # code
     model: str  # code: what a step is given
+    whole: str  # code: the same before it is compiled
+    kept: bool  # what is frozen has run before
     compile: bool
     cuda: bool
     bf16: bool
@@ -145,6 +151,7 @@ def bench_view(job: Job) -> BenchView:
     cuda, bf16 = job.target.device == "cuda", job.target.precision == "bf16"
     consts = job.model.constants
     dropouts = [v for name, v in consts.items() if name.endswith("dropout")]
+    batch = "kept.batch(some)" if recipe.cache else "batch_of(split, some)"
     criterion = "make_criterion(split)" if recipe.weighted else recipe.criterion
     auto = (
         "AutoModelForSequenceClassification"
@@ -159,12 +166,14 @@ def bench_view(job: Job) -> BenchView:
         of_tokens=" of T tokens" if text else "",
         floor=_floor(text),
         forward_formula=formula(cost.forward),
+        rest_formula=formula(cost.rest),
         backward_formula=formula(cost.backward),
         memory_doc="" if cuda else "; Python, torch and the rows count too",
         batch_doc="largest batch" if text else "first batch",
         head="{'tokens/s':>11}{'padding':>9}" if text else "",
         text=text,
         forward=_coefficients(cost.forward),
+        rest=_coefficients(cost.rest),
         backward=_coefficients(cost.backward),
         coefficients="  # FLOPs of a row: 1, T, T**2" if text else "  # FLOPs of a row",
         longest=_longest(job),
@@ -177,12 +186,10 @@ def bench_view(job: Job) -> BenchView:
         ),
         weights_else="" if recipe.weights_required else recipe.weights,
         criterion=criterion,
-        step_argument=(
-            "[batch_of(split, some)]"
-            if recipe.accumulate > 1
-            else "batch_of(split, some)"
-        ),
+        step_argument=(f"[{batch}]" if recipe.accumulate > 1 else batch),
         model=recipe.forward,
+        whole="model.suffix" if recipe.cache else "model",
+        kept=recipe.cache is not None,
         compile=recipe.compile,
         cuda=cuda,
         bf16=bf16,

@@ -47,7 +47,7 @@ class Body:
         self.uses = Counter(a for op in self.module.ops for a in op.args)
         self.uses.update(self.module.outputs)
         for value in self.module.inputs:
-            self._hold(value.name, value.name)
+            self._hold(value.base, value.name)
 
     # ------------------------------------------------------------------- statements
 
@@ -366,7 +366,9 @@ class Body:
         start = int(first.name.rpartition(".")[2])
         stop = start + sum(self.module.instance(op.name).count for op in ops)
         one = stem.removesuffix("s") if stem.endswith("s") else f"each_{stem}"
-        members = f"self.{stem}" + _slice(start, stop, total)
+        # Of a model that is cut both parts count from the input.
+        end = stop if self.model.cut else stop - total
+        members = f"self.{stem}" + _slice(start, stop, total, end)
         carried = self.variable[first.args[0]]
         rest = [self._use(a) for a in first.args[1:]]
         for op in ops:
@@ -402,11 +404,12 @@ def loop_at(module: Module, ops: list[Op], at: int) -> int:
     return n if n > 1 or first.kind == "repeat" else 0
 
 
-def _slice(start: int, stop: int, total: int) -> str:
+def _slice(start: int, stop: int, total: int, end: int) -> str:
+    """What takes members from `start` up to `stop`, which is written as `end`."""
     if (start, stop) == (0, total):
         return ""
     left = str(start) if start else ""
-    right = "" if stop == total else str(stop - total)
+    right = "" if stop == total else str(end)
     return f"[{left}:{right}]"
 
 

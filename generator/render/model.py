@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
+from generator.ir.cut import halves
 from generator.ir.dims import Dim
 from generator.ir.emit import parameter_types
 from generator.ir.job import Attr, Const, Instance, Job, Model, Module, Op
@@ -46,6 +47,15 @@ class FieldView:
 
 
 @dataclass(frozen=True)
+class PartView:
+    """A method that does a part of forward."""
+
+    signature: str
+    doc: str
+    body: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class ClassView:
     name: str
     doc: str
@@ -54,6 +64,7 @@ class ClassView:
     signature: str
     forward_doc: tuple[str, ...]
     body: tuple[str, ...]
+    parts: tuple[PartView, ...]  # of forward, where it is divided
 
 
 @dataclass(frozen=True)
@@ -91,8 +102,14 @@ def model_view(job: Job) -> ModelView:
     consts: set[str] = set()
     classes = []
     for module in model.modules:
-        body = Body(model, module, sizes)
-        lines = body.write()
+        divided = module is model.main and model.cut != ""
+        parts = halves(model) if divided else (module,)
+        bodies = [Body(model, part, sizes) for part in parts]
+        lines = [tuple(body.write()) for body in bodies]
+        body = bodies[0]
+        for other in bodies[1:]:
+            body.setup |= other.setup
+            body.functions |= other.functions
         functions |= body.functions
         consts |= {
             v.name for op in module.ops for _, v in op.attrs if isinstance(v, Const)
@@ -105,7 +122,8 @@ def model_view(job: Job) -> ModelView:
                 init=tuple(_init(model, module, body, sizes)),
                 signature=_signature(module, main=module is model.main),
                 forward_doc=_forward_doc(job) if module is model.main else (),
-                body=tuple(lines),
+                body=(_composed(*parts),) if divided else lines[0],
+                parts=tuple(_parts(job, parts, lines)) if divided else (),
             )
         )
     loader = loader_view(job, sizes)
@@ -195,6 +213,31 @@ def _signature(module: Module, main: bool) -> str:
     n = len(module.outputs)
     result = "Tensor" if n == 1 else f"tuple[{', '.join(['Tensor'] * n)}]"
     return f"def forward({', '.join(args)}) -> {result}:"
+
+
+def _composed(prefix: Module, suffix: Module) -> str:
+    """The body of a forward that is the one of its parts after the other."""
+    first = ", ".join(v.name for v in prefix.inputs)
+    rest = ", ".join(["", *(v.name for v in suffix.inputs[1:])])
+    return f"return self.suffix(self.prefix({first}){rest})"
+
+
+def _parts(
+    job: Job, halves: Sequence[Module], bodies: Sequence[tuple[str, ...]]
+) -> Iterator[PartView]:
+    """The methods of a model that is cut: what never trains, and the rest."""
+    cut = halves[1].inputs[0]
+    x, shape = cut.base, Sizes(job.model).shape(cut.type.shape)
+    docs = (
+        f"What is frozen, up to {x} {shape}: the same in every epoch.",
+        "Logits (B, K) of what `prefix` gives.",
+    )
+    for name, half, doc, body in zip(
+        ("prefix", "suffix"), halves, docs, bodies, strict=True
+    ):
+        named = tuple(replace(v, name=v.base) for v in half.inputs)
+        signature = _signature(replace(half, inputs=named), main=False)
+        yield PartView(signature.replace("forward", name, 1), doc, body)
 
 
 def _forward_doc(job: Job) -> tuple[str, ...]:

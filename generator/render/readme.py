@@ -138,6 +138,7 @@ def _unusual(job: Job) -> list[tuple[str, str]]:
         ("Label smoothing", f"{t.label_smoothing:g}" if t.label_smoothing else ""),
         ("Class weights", weights if weights != "none" else ""),
         ("Frozen", ", ".join(f"`{name}`" for name in job.frozen)),
+        ("What the frozen part gave is kept in", t.cache if job.model.cut else ""),
         ("Early stopping", _patience(t.early_stopping)),
         *(
             (name.replace("_", " ").capitalize(), f"{value:g}")

@@ -7,12 +7,15 @@ are found here and checked against the IR, name by name, before they are written
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from generator.ir.job import Job, ParameterInfo, parameters
+from generator.ir.cut import halves
+from generator.ir.dims import dim
+from generator.ir.job import Job, ParameterInfo, Value, parameters
 from generator.ir.plans import TextPlan
+from generator.render.sizes import Sizes
 from generator.render.text import fill, prose, py
 
 Literals = bool | int | float | str | tuple
@@ -41,6 +44,24 @@ SCORES = {
 }
 # What may change between a run and its resumption; the other constants may not.
 FREE = {"SAVE_EVERY", "MAX_BAD_STEPS", "KEEP", "LOG_EVERY"}
+
+
+@dataclass(frozen=True)
+class CacheView:
+    """How what a frozen prefix gives is kept, and what goes on from it."""
+
+    by_token: bool  # each token has a vector; else each row has so many
+    shape: str  # of what a batch gives
+    mapped: str  # and of all that is kept
+    in_file: str
+    mend: str
+    computed: str  # what changes it beside the source: the device and the precision
+    # Code
+    prefix: str  # what the prefix takes of a batch
+    suffix: str  # and the suffix
+    width: str  # numbers of a token, or of a row
+    viewed: str  # the shape of a file
+    moved: str  # what follows where a batch is taken
 
 
 @dataclass(frozen=True)
@@ -88,6 +109,7 @@ class TrainView:
     embedding_prefixes: tuple[str, ...]
     deepest: int
     frozen: bool
+    cache: CacheView | None
     evaluating: str  # code
     saving: str  # code
     early_stopping: bool
@@ -97,7 +119,8 @@ class TrainView:
     device: str
     bf16: bool
     compile: bool
-    forward: str  # code
+    forward: str  # code: what a step is given
+    model: str  # code
     value: str  # code: the loss as a number
 
 
@@ -130,6 +153,10 @@ def train_view(job: Job) -> TrainView:
 
     source = job.backbone.source
     required = source.startswith(("package:", "hf:"))
+    weights = (
+        "args.weights" if required else f"args.weights or args.root / {py(source)}"
+    )
+    model = f"Model() if found else load_pretrained({weights})"
     weighted = plan.class_weights != "none"
     balanced = plan.class_weights == "balanced"
     cuda = target.device == "cuda"
@@ -154,9 +181,7 @@ def train_view(job: Job) -> TrainView:
             if required
             else f"the backbone, if not {prose(source)}".replace("%", "%%")
         ),
-        weights=(
-            "args.weights" if required else f"args.weights or args.root / {py(source)}"
-        ),
+        weights=weights,
         weights_required=required,
         text=text,
         unit="tokens" if text else "examples",
@@ -203,6 +228,7 @@ def train_view(job: Job) -> TrainView:
         embedding_prefixes=blocks[1] if blocks else (),
         deepest=max(p.depth for p in infos),
         frozen=len(frozen) > 0,
+        cache=_cache(job) if job.model.cut else None,
         evaluating=_every(plan.evaluate_every, "EVALUATE_EVERY"),
         saving=_every(plan.save_every, "SAVE_EVERY"),
         early_stopping=plan.early_stopping > 0,
@@ -213,8 +239,49 @@ def train_view(job: Job) -> TrainView:
         bf16=target.precision == "bf16",
         compile=target.compile,
         value="value" if cuda else "loss",
-        forward="forward" if target.compile else "model",
+        forward=(
+            "forward"
+            if target.compile
+            else "model.suffix" if job.model.cut else "model"
+        ),
+        model=(f"({model}).to(DEVICE)" if cuda else model if frozen else f"({model})"),
     )
+
+
+def _cache(job: Job) -> CacheView:
+    prefix, suffix = halves(job.model)
+    names = [v.name for v in job.model.main.inputs]
+    kind = suffix.inputs[0].type
+    _, positions, width = kind.shape
+    sizes = Sizes(job.model)
+    by_token = positions == dim("T")
+    cuda, half = job.target.device == "cuda", job.train.cache == "bf16"
+    many = 1 if by_token else positions.value(job.model.sizes)
+    wide = sizes.python(width, "Config")
+    rest = [*_of_batch(names, suffix.inputs[1:], "batch.inputs"), ""]
+    other = "" if half else 'cache = "bf16" or '
+    return CacheView(
+        by_token=by_token,
+        shape=sizes.shape(kind.shape),
+        mapped="(tokens, C)" if by_token else f"(rows, {many}, C)",
+        in_file="token after token" if by_token else "row after row",
+        mend=f'{other}cache = "off" in [train]',
+        computed=f"{job.target.device} {job.target.precision}",
+        prefix=", ".join(
+            _of_batch(names, prefix.inputs, "inputs" if cuda else "batch.inputs")
+        ),
+        suffix=f"(x, {', '.join(rest).rstrip(', ')})" if rest[0] else "(x,)",
+        width=f"{many} * {wide}" if many > 1 else wide,
+        viewed=f"(-1, {wide})" if by_token else f"(-1, {many}, {wide})",
+        moved=((".to(DEVICE)" if cuda else "") + ".float()") if half else "",
+    )
+
+
+def _of_batch(names: list[str], read: Sequence[Value], inputs: str) -> list[str]:
+    """Those of a batch's inputs that a part of the model takes, as arguments."""
+    if [v.name for v in read] == names:
+        return [f"*{inputs}"]
+    return [f"{inputs}[{names.index(v.name)}]" for v in read]
 
 
 def _lines(names: list[str]) -> tuple[tuple[str, ...], ...]:
@@ -272,6 +339,15 @@ def _constants(
             else None
         ),
         ("SAVE_EVERY", plan.save_every, "steps") if plan.save_every else None,
+        (
+            (
+                "CACHE",
+                "float32" if plan.cache == "fp32" else "bfloat16",
+                "torch's type of what the frozen blocks gave",
+            )
+            if job.model.cut
+            else None
+        ),
         ("KEEP", 2, "checkpoints"),
         ("MAX_BAD_STEPS", plan.max_bad_steps, "not finite, and so skipped"),
         (

@@ -352,15 +352,40 @@ class Train:
             also="random_seed random_state manual_seed",
         ),
     )
-    freeze: tuple[str, ...] = field(
+    freeze: tuple[str, ...] | int = field(
         default=(),
         metadata=about(
-            "Modules of the generated model that are not trained, by their dotted "
-            "names.",
-            ["embedding", "blocks.0"],
+            "What is not trained: a number for the embedding and so many of the first "
+            "blocks, or a list of modules of the generated model by their dotted names, "
+            'as in ["embedding", "blocks.0"]. What is frozen runs as in prediction, '
+            "without dropout.",
+            4,
             rule=MODULE,
+            at_least=1,
+            at_most=65536,
             few=dict.fromkeys(TASKS, 0),
-            also="frozen freeze_layers frozen_layers",
+            also="frozen freeze_layers frozen_layers num_frozen_layers",
+        ),
+    )
+    cache: Literal["fp32", "bf16", "off"] = field(
+        default="fp32",
+        metadata=about(
+            "Where the embedding and the first blocks are frozen, they run once over "
+            "the rows, and training goes on from what they gave, which is kept in the "
+            'work folder in this type; "off" runs them in every step.',
+            "bf16",
+            spellings={
+                "float32": "fp32",
+                "f32": "fp32",
+                "bfloat16": "bf16",
+                "fp16": "bf16",
+                "float16": "bf16",
+                "half": "bf16",
+                "none": "off",
+                "no": "off",
+                "false": "off",
+            },
+            also="cache_dtype cache_activations activation_cache",
         ),
     )
     attention_dropout: float = field(

@@ -54,8 +54,8 @@ CARD = ("tests/building/test_determinism.py", "-k", "what_a_run_measured")
 P = "partials/"
 FAULTS = (
     # The model
-    Fault("model.py.j2", "{{ line }}\n{% endfor %}\n{% endfor %}\n\n\n{% include",
-          "{{ line.replace(' + ', ' - ') }}\n{% endfor %}\n{% endfor %}\n\n\n{% include",
+    Fault("model.py.j2", "{{ line }}\n{% endfor %}\n{% for part",
+          "{{ line.replace(' + ', ' - ') }}\n{% endfor %}\n{% for part",
           _parity("computes_what and electra")),
     Fault(P + "model_loader.py.j2", "return torch.cat(parts) if",
           "return torch.cat(parts[::-1]) if",
@@ -137,6 +137,8 @@ FAULTS = (
           _train("schedules")),
     Fault(P + "train_main.j2", "state.step += 1", "state.step += 2",
           _train("run_from")),
+    Fault(P + "train_cache.j2", "* (place < lengths)", "* (place > lengths)",
+          ("tests/package/test_cache.py", "-k", "prefix_gives and text")),
     Fault(P + "train_checkpoint.j2", "reverse=True", "reverse=False",
           _train("damaged_checkpoint")),
     Fault(P + "train_metrics_labels.j2", "targets * K + logits",

@@ -85,7 +85,10 @@ def random_spec(seed: int) -> tuple[str, Facts]:
     maybe("train.early_stopping", 2)
     maybe("train.seed", 3, 2**63 - 1)
     if not image:
-        maybe("train.freeze", *([f] for f in FROZEN), FROZEN[:2])
+        maybe("train.freeze", *([f] for f in FROZEN), FROZEN[:2], 1)
+    else:
+        maybe("train.freeze", 1)
+    maybe("train.cache", "bf16", "off")
     maybe("train.attention_dropout", 0.1)
     maybe("train.evaluate_every", 50)
     maybe("train.save_every", 25)

@@ -684,3 +684,15 @@ def what_the_data_gives(r: random.Random, job: Job) -> Job:
 def what_is_frozen(r: random.Random, job: Job) -> Job:
     """A path at which nothing is."""
     return replace(job, frozen=(r.choice(["blocks.9", "block", "x", "embedding."]),))
+
+
+@mutation
+def where_it_is_cut(r: random.Random, job: Job) -> Job:
+    """At what is no value of the model, or behind something that trains."""
+    trains = [
+        op.results[0].name
+        for op in job.model.main.ops
+        if op.kind in ("call", "repeat") and len(op.results[0].type.shape) == 3
+    ]
+    cut = r.choice(["nothing", job.model.main.inputs[0].name, *trains[-1:]])
+    return replace(job, model=replace(job.model, cut=cut), frozen=())

@@ -162,4 +162,5 @@ models = st.builds(
     ).map(tuple),
     st.lists(st.builds(Unused, texts, texts), max_size=2).map(tuple),
     st.lists(modules, max_size=3).map(tuple),
+    st.just("") | paths,
 )

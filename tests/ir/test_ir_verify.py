@@ -401,6 +401,43 @@ ELSEWHERE: list[tuple[str, str, str, list[tuple[str, str]]]] = [
     ),
     (
         DECODER,
+        "G364",
+        "%x.9 is no f32 of three dimensions that Model works out and names",
+        [('model "a decoder"', 'model "a decoder"\ncut %x.9')],
+    ),
+    (
+        DECODER,
+        "G364",
+        "%cos is no f32 of three dimensions that Model works out and names",
+        [('model "a decoder"', 'model "a decoder"\ncut %cos')],
+    ),
+    (
+        DECODER,
+        "G364",
+        "%_.2 is no f32 of three dimensions that Model works out and names",
+        [('model "a decoder"', 'model "a decoder"\ncut %_.2')],
+    ),
+    (
+        DECODER,
+        "G365",
+        "embedding is read before and after %x.2",
+        [
+            ('model "a decoder"', 'model "a decoder"\ncut %x.2'),
+            ("repeat blocks.0(%x.2,", "repeat blocks.0(%x.4,"),
+            (
+                "  %x.3: f32[B,T,C] = repeat",
+                "  %x.4: f32[B,T,C] = add(%x.2, %x)\n  %x.3: f32[B,T,C] = repeat",
+            ),
+        ],
+    ),
+    (
+        DECODER,
+        "G366",
+        "embedding.weight is before %x.3, and trains",
+        [('model "a decoder"', 'model "a decoder"\ncut %x.3')],
+    ),
+    (
+        DECODER,
         "G372",
         "Copy and Attention are equal, and not grouped",
         [

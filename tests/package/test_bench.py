@@ -130,6 +130,19 @@ def test_formulas_are_those_of_the_cost(tmp_path: Path) -> None:
     assert (found.rows, found.flops) == (1, cost.forward(5))
 
 
+def test_the_floor_of_what_trains_from_a_cache(tmp_path: Path) -> None:
+    """Of the forward pass a step has what is behind the cut."""
+    made = make("frozen", tmp_path)
+    module, cost = made.module("bench"), describe(made.job)
+    a, b, c = module.REST
+    assert a + b * 9 + c * 81 == cost.rest(9) < cost.forward(9)
+    split = _split(module, torch.full((4,), 9))
+    some, nothing = [torch.arange(4)], lambda _: None
+    train = module.timing(nothing, "train", some, split)
+    assert train.flops == 4 * cost.step(9)
+    assert module.timing(nothing, "predict", some, split).flops == 4 * cost.forward(9)
+
+
 def _split(module: Any, lengths: torch.Tensor) -> Any:
     data = sys.modules[f"{module.__package__}.data"]
     starts = lengths.cumsum(0) - lengths

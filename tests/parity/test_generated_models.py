@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from oracle import call_oracle, distance, job_of, tiny
+from oracle import batches_of, call_oracle, distance, job_of, tiny
 from transformers import (
     BertConfig,
     DistilBertConfig,
@@ -168,6 +170,41 @@ def test_a_llama_without_a_padding_token_reads_the_last_token(tmp_path):
         assert distance(model(ids, mask), want) < 1e-9
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_parts_of_a_cut_model_are_the_whole(kind, tmp_path):
+    """Bit for bit, wherever it is cut, and as the model that is not."""
+    config = KINDS[kind](random.Random(f"{kind}-cut"))
+    blocks = config.num_hidden_layers = 4
+    if kind == "distilbert":
+        config.n_layers = blocks
+    _, card, tensors = tiny(config, seed=4)
+    task = "image-classification" if kind == "vit" else "text-classification"
+    job = job_of(card, tensors, task)
+    uncut, _ = generated(job, tensors, tmp_path)
+    assert not hasattr(uncut, "prefix")
+    for count in range(1, blocks + 1):
+        frozen = ("embedding", *(f"blocks.{i}" for i in range(count)))
+        model, _ = generated(replace(job, frozen=frozen), tensors, tmp_path)
+        model.load_state_dict(uncut.state_dict())  # a new head is random
+        for batch in batches_of(job, None, 0):
+            given = {
+                k: t.double() if t is not None and t.is_floating_point() else t
+                for k, t in batch.items()
+            }
+
+            def taken(part, given=given):
+                names = inspect.signature(part).parameters
+                return {name: given[name] for name in names if name in given}
+
+            with torch.no_grad():
+                want = uncut(**given)
+                x = model.prefix(**taken(model.prefix))
+                assert torch.equal(model(**given), want)
+                assert torch.equal(model.suffix(x, **taken(model.suffix)), want)
+        if kind == "vit":
+            assert list(inspect.signature(model.suffix).parameters) == ["x"]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(100, 130))
 @pytest.mark.parametrize("kind", KINDS)
@@ -181,8 +218,6 @@ def test_fp32_logits_are_within_1e5(kind, tmp_path):
     task = "image-classification" if kind == "vit" else "text-classification"
     job = job_of(card, tensors, task)
     model, module = generated(job, tensors, tmp_path)
-    from oracle import batches_of
-
     single = module.Model()
     single.load_state_dict({k: v.float() for k, v in model.state_dict().items()})
     single.eval()

@@ -20,12 +20,13 @@ from torch import Tensor
 from transformers import BertConfig, LlamaConfig
 
 from generator.errors import GenError
+from generator.ir.cut import halves
 from generator.ir.job import Job, parameters
 from generator.ir.sources import Concatenate, Parameter, Row, Rows
 from generator.ir.text import parse_job, print_job
 from generator.ir.verify import verify
 from generator.ir.weightmap import WeightMap
-from generator.passes import BY_NAME, PASSES, run, steps
+from generator.passes import BY_NAME, NAMING, PASSES, run, steps
 from generator.runtime.interpret import evaluate_source, load
 from generator.runtime.interpret import run as interpret
 
@@ -44,6 +45,11 @@ def bert() -> Job:
     )
     _, card, tensors = tiny(config)
     return job_of(card, tensors)
+
+
+def frozen() -> Job:
+    """Of three blocks the embedding and the first are frozen."""
+    return replace(bert(), frozen=("embedding", "blocks.0"))
 
 
 def llama() -> Job:
@@ -73,6 +79,7 @@ PAIRS: dict[str, tuple[str, Callable[[], Job], tuple[str, ...]]] = {
         bert,
         ("only-needed-positions", "fuse-qkv", "drop-unread-weights"),
     ),
+    "freeze_prefix": ("freeze-prefix", frozen, NAMING),
 }
 
 
@@ -187,7 +194,7 @@ def test_every_pass_keeps_function_gradient_and_trajectory(kind, seed):
 def test_passes_are_idempotent_before_grouping(kind):
     _, card, tensors = tiny(KINDS[kind](random.Random(kind)))
     task = "image-classification" if kind == "vit" else "text-classification"
-    names = [p.name for p in PASSES if p.ensures is None]
+    names = [p.name for p in PASSES if p.ensures is None and p.name in NAMING]
     once, _ = run(job_of(card, tensors, task), names)
     twice, weights = run(once, names)
     assert twice == once
@@ -261,18 +268,29 @@ def other_keys(job: Job) -> Job:
     )
 
 
+def other_members(job: Job) -> Job:
+    """The block before the cut is the one behind it, and the other way round."""
+    main = job.model.main
+    a, b = (main.instance(f"blocks.{i}") for i in range(2))
+    swapped = {a: replace(a, keys=b.keys), b: replace(b, keys=a.keys)}
+    instances = tuple(swapped.get(i, i) for i in main.instances)
+    changed = {main.name: replace(main, instances=instances)}
+    return replace(job, model=job.model.with_modules(changed))
+
+
 @pytest.mark.parametrize(
-    "name, plant",
+    "name, make, plant",
     [
-        ("fuse-qkv", swap_parts),
-        ("drop-unread-weights", other_row),
-        ("only-needed-positions", other_token),
-        ("group-blocks", other_keys),
+        ("fuse-qkv", bert, swap_parts),
+        ("drop-unread-weights", bert, other_row),
+        ("only-needed-positions", bert, other_token),
+        ("group-blocks", bert, other_keys),
+        ("freeze-prefix", frozen, other_members),
     ],
 )
-def test_a_planted_fault_is_seen(name, plant):
+def test_a_planted_fault_is_seen(name, make, plant):
     first = [p.name for p in PASSES][: [p.name for p in PASSES].index(name)]
-    before, _ = run(bert(), first)
+    before, _ = run(make(), first)
     after, weights = run(before, [name])
     assert_preserves(before, after, weights)
     wrong = plant(after)
@@ -282,6 +300,71 @@ def test_a_planted_fault_is_seen(name, plant):
         assert_preserves(before, wrong, weights)
 
 
+def members(job: Job) -> dict[str, int]:
+    return {i.name: i.count for i in job.model.main.instances}
+
+
+@pytest.mark.parametrize(
+    "count, cut, want",
+    [
+        (1, "x.6", {"blocks.0": 1, "blocks.1": 3, "blocks.4": 1}),
+        (2, "x.6", {"blocks.0": 2, "blocks.2": 2, "blocks.4": 1}),
+        (3, "x.6", {"blocks.0": 3, "blocks.3": 1, "blocks.4": 1}),
+        (4, "x.5", {"blocks.0": 4, "blocks.4": 1}),
+        (5, "x.7", {"blocks.0": 4, "blocks.4": 1}),
+    ],
+)
+@pytest.mark.parametrize("named", [False, True])
+def test_where_a_model_is_cut(count, cut, want, named):
+    """By whole blocks, whatever else is frozen further on or within the next."""
+    config = BertConfig(
+        vocab_size=17,
+        hidden_size=6,
+        num_attention_heads=2,
+        num_hidden_layers=5,
+        intermediate_size=10,
+        max_position_embeddings=9,
+    )
+    _, card, tensors = tiny(config)
+    paths = ["embedding", *(f"blocks.{i}" for i in range(count))]
+    paths += ["classifier.pool", f"blocks.{count}.ff"][: 1 + (count < 5)] * named
+    shaped, _ = run(replace(job_of(card, tensors), frozen=tuple(paths)), NAMING)
+    after, weights = run(shaped, ["freeze-prefix"])
+    found = members(after)
+    assert {k: v for k, v in found.items() if k.startswith("blocks.")} == want
+    kinds = {op.name: op.kind for op in after.model.main.ops if op.name in want}
+    assert kinds == {k: "repeat" if n > 1 else "call" for k, n in want.items()}
+    results = [r.name for op in after.model.main.ops for r in op.results]
+    assert after.model.cut in results
+    assert_preserves(shaped, after, weights)
+    prefix, suffix = halves(after.model)
+    assert [v.name for v in prefix.inputs] == ["ids", "mask"]
+    rest = ["mask"] if count < 5 else []
+    assert [v.name for v in suffix.inputs] == [after.model.cut, *rest]
+    # The pass has nothing to do in a model that it has cut.
+    assert run(after, ["freeze-prefix"])[0] == after
+
+
+@pytest.mark.parametrize(
+    "paths, cache",
+    [
+        ((), "fp32"),
+        (("embedding",), "fp32"),
+        (("blocks.0",), "fp32"),
+        (("embedding.token", "blocks.0"), "fp32"),
+        (("embedding", "blocks.1", "blocks.2"), "fp32"),
+        (("embedding", "blocks.0.attention"), "bf16"),
+        (("embedding", "blocks.0"), "off"),
+    ],
+)
+def test_what_is_frozen_and_no_prefix_is_not_cut(paths, cache):
+    job = bert()
+    job = replace(job, frozen=paths, train=replace(job.train, cache=cache))
+    shaped, _ = run(job, NAMING)
+    after, _ = run(shaped, ["freeze-prefix"])
+    assert after == shaped and not after.model.cut
+
+
 def test_unknown_passes_and_wrong_levels_are_errors():
     job = bert()
     with pytest.raises(GenError, match='no pass "fold"'):
@@ -289,6 +372,8 @@ def test_unknown_passes_and_wrong_levels_are_errors():
     shaped, _ = run(job)
     with pytest.raises(GenError, match="takes a job that is imported or optimised"):
         run(shaped, ["fuse-qkv"])
+    with pytest.raises(GenError, match="takes a job that is shaped, not imported"):
+        run(job, ["freeze-prefix"])
     assert list(BY_NAME) == [p.name for p in PASSES]
 
 
