@@ -105,6 +105,16 @@ def parser() -> argparse.ArgumentParser:
     )
     _long(facts)
 
+    calibrate = command("calibrate", run_calibrate, "score what edits may prune")
+    calibrate.add_argument("specs", nargs="+", type=Path, metavar="SPEC")
+    calibrate.add_argument(
+        "--root", type=Path, help="where data paths start; the spec's folder"
+    )
+    calibrate.add_argument(
+        "--rows", type=_at_least_one, default=2048, help="training rows to score on"
+    )
+    _long(calibrate)
+
     run = command("run", run_run, "build, train, test, certify, bench and report a job")
     run.add_argument("spec", type=Path, metavar="SPEC")
     _out(run)
@@ -367,6 +377,12 @@ def run_certify(args: argparse.Namespace) -> int:
     from generator.runtime.certify import certify
 
     return certify(args)
+
+
+def run_calibrate(args: argparse.Namespace) -> int:
+    from generator.runtime.calibrate import calibrate
+
+    return calibrate(args)
 
 
 def run_bench(args: argparse.Namespace) -> int:

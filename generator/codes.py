@@ -638,6 +638,22 @@ special tokens, which have those ids, do.
 `gen facts SPEC --vocabulary` does it, and writes the counts beside the spec.
 """,
     ),
+    "G233": Code(
+        "A size that a block cannot be pruned to",
+        """
+What stays is fewer than there are, a multiple of `multiple`, and for heads that share key
+heads a multiple of their group; the message gives the nearest number. A part that an
+earlier edit replaced is not pruned: put the pruning first.
+""",
+    ),
+    "G234": Code(
+        "How important the parts are is not known",
+        """
+`prune-ffn` and `prune-heads` keep what has the highest scores, and working those out reads
+weights and data: `gen calibrate SPEC` does it, and writes the scores beside the spec. They
+are of the checkpoint's own blocks, so that a block can be pruned once in each way.
+""",
+    ),
 }
 
 

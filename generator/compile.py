@@ -12,6 +12,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -20,7 +21,7 @@ from generator import archs, vocab
 from generator.archs.build import Imported, Request
 from generator.cost import Cost, Stage, describe
 from generator.errors import Diagnostic, GenError, fail
-from generator.facts import Facts, dump_card, load_used
+from generator.facts import Facts, dump_card, load_scores, load_used
 from generator.ir.dims import dim
 from generator.ir.job import Backbone, Job, Tensor, parameters
 from generator.ir.plans import (
@@ -35,10 +36,11 @@ from generator.ir.text import parse_job, print_job
 from generator.ir.verify import verify
 from generator.ir.weightmap import WeightMap
 from generator.passes import EDITS, NAMED, NAMING, Step, steps
+from generator.passes.shrink import chosen
 from generator.passes.trim_vocab import kept_tokens
 from generator.render.package import Draft, finished, render_package
 from generator.spec import SpecFile
-from generator.spec.edits import Edit, TrimVocab
+from generator.spec.edits import Edit, PruneFfn, PruneHeads, TrimVocab
 from generator.spec.model import Spec
 
 LOCK = "gen.lock"
@@ -112,7 +114,8 @@ def _edits(spec_file: SpecFile, facts: Facts, job: Job) -> Iterator[Step]:
     for number, edit in enumerate(spec_file.spec.edit):
         at = f"edit[{number}]"
         try:
-            job, weights = EDITS[edit.DO].run(job, **_arguments(edit, spec_file, facts))
+            arguments = _arguments(edit, spec_file, facts, job)
+            job, weights = EDITS[edit.DO].run(job, **arguments)
         except GenError as error:  # edits know of no file: say which one it is
             given = [f"{at}.{key}" for key in (*edit.ONE_OF, "do")]
             key = next(path for path in given if path in spec_file.given)
@@ -123,11 +126,25 @@ def _edits(spec_file: SpecFile, facts: Facts, job: Job) -> Iterator[Step]:
         yield Step(edit.DO, job, weights)
 
 
-def _arguments(edit: Edit, spec_file: SpecFile, facts: Facts) -> dict[str, Any]:
+def _arguments(
+    edit: Edit, spec_file: SpecFile, facts: Facts, job: Job
+) -> dict[str, Any]:
     """What an edit's pass takes: its keys, and what facts say where it needs them."""
     match edit:
         case TrimVocab(keep=keep):
             return {"kept": _tokens_to_keep(keep, spec_file, facts)}
+        case PruneFfn():
+            return {
+                "kept": _units_to_keep(
+                    edit, "ff", job.model.sizes["F"], spec_file, facts, job
+                )
+            }
+        case PruneHeads():
+            return {
+                "kept": _units_to_keep(
+                    edit, "heads", job.model.sizes["H"], spec_file, facts, job
+                )
+            }
     return asdict(edit)
 
 
@@ -147,6 +164,55 @@ def _tokens_to_keep(
         )
     used = load_used(facts.vocabulary, facts.tokenizer, "the facts' vocabulary")
     return vocab.closure(vocab.parse(facts.tokenizer), used.ids, keep)
+
+
+def _units_to_keep(
+    edit: PruneFfn | PruneHeads,
+    kind: str,
+    total: int,
+    spec_file: SpecFile,
+    facts: Facts,
+    job: Job,
+) -> dict[int, tuple[int, ...]]:
+    """By block, the units with the highest scores, as many as the edit asks for.
+
+    Heads that share key heads are counted one by one, and are chosen in their groups.
+    """
+    groups = job.model.sizes.get("G", total) if kind == "heads" else total
+    each = total // groups
+    wanted = total * edit.keep if edit.keep is not None else edit.to
+    assert wanted is not None  # the spec has one of the two
+    step = math.lcm(edit.multiple, each)
+    count = max(step, round(wanted / step) * step)
+    if (edit.to is not None and count != edit.to) or count >= total:
+        near = min(count, (total - 1) // step * step)
+        what = "heads" if kind == "heads" else "units"
+        raise fail(
+            "G233",
+            f"{wanted:g} of {total} {what} is none of {step}, {2 * step}, ... below {total}",
+            help=f"to = {near}" if near else f"there are only {total}: leave it out",
+        )
+    again = f"gen calibrate {spec_file.file}"
+    if facts.scores is None:
+        raise fail(
+            "G234", f"{edit.DO} needs to know how important each part is", help=again
+        )
+    scores = load_scores(facts.scores, facts.card, "the facts' scores")
+    numbers = job.reference.blocks or range(len(job.model.blocks))
+    found = {}
+    for block in chosen(job, edit.blocks):
+        values = scores.values.get(f"{edit.score}/{kind}/{numbers[block]}")
+        if values is None or len(values) != total:
+            raise fail(
+                "G234",
+                f"the facts have no {edit.score} scores of {total} parts for block "
+                f"{numbers[block]} of the checkpoint",
+                help=f"{again}; a block is pruned once",
+            )
+        sums = [sum(values[g * each : (g + 1) * each]) for g in range(groups)]
+        ranked = sorted(range(groups), key=lambda g: (-sums[g], g))
+        found[block] = tuple(sorted(ranked[: count // each]))
+    return found
 
 
 def _stages(

@@ -110,6 +110,19 @@ class UsedTokens:
 
 
 @dataclass(frozen=True)
+class Scores:
+    """How important the units of each block are, as `gen calibrate` found it.
+
+    Lists are named by method, kind and block: "taylor/ff/3", "magnitude/heads/0". Blocks
+    are numbered as the checkpoint has them.
+    """
+
+    values: Mapping[str, tuple[float, ...]]
+    weights: str  # what `weights_hash` gives of the card
+    files: tuple[CardFile, ...]  # of data that were read; none for magnitudes alone
+
+
+@dataclass(frozen=True)
 class Facts:
     """All that compiling a job may know beside its spec."""
 
@@ -118,6 +131,7 @@ class Facts:
     measured: Mapping[str, Any] | None  # figures for the model card
     reference: bytes | None  # a safetensors file of inputs and the reference's logits
     vocabulary: bytes | None = None  # what `dump_used` wrote, where that was asked for
+    scores: bytes | None = None  # what `dump_scores` wrote, likewise
 
 
 def dump_card(card: Card) -> str:
@@ -224,6 +238,73 @@ def _used(data: bytes) -> UsedTokens:
     )
 
 
+def dump_scores(scores: Scores) -> bytes:
+    """scores.safetensors: a list of F32 for each name, and what they are of."""
+    header: dict[str, Any] = {}
+    start, values = 0, []
+    for name, some in sorted(scores.values.items()):
+        stop = start + 4 * len(some)
+        header[name] = {
+            "dtype": "F32",
+            "shape": [len(some)],
+            "data_offsets": [start, stop],
+        }
+        values.append(struct.pack(f"<{len(some)}f", *some))
+        start = stop
+    tensors = b"".join(values)
+    said = {
+        "format": str(FORMAT),
+        "weights": scores.weights,
+        "files": json.dumps([_row(f) for f in scores.files]),
+    }
+    said["hash"] = _hash({**said, "names": [*header], "tensors": _digest(tensors)})
+    text = json.dumps({"__metadata__": said, **header}).encode()
+    text += b" " * (-len(text) % 8)  # tensors begin at a multiple of 8
+    return len(text).to_bytes(8, "little") + text + tensors
+
+
+def load_scores(data: bytes, card: Card, file: str) -> Scores:
+    """What `dump_scores` wrote; a GenError where it is damaged, was edited, or is of
+    other weights than those of the card."""
+    again = "score the weights again: gen calibrate SPEC"
+    try:
+        scores = _scores(data)
+    except (ValueError, LookupError, TypeError, struct.error, RecursionError):
+        scores = None
+    if scores is None or dump_scores(scores) != data:
+        raise fail(
+            "G150",
+            f"{file} is damaged, or was changed after it was gathered",
+            help=again,
+        )
+    if scores.weights != weights_hash(card):
+        raise fail("G151", f"{file} is of other weights than the facts", help=again)
+    return scores
+
+
+def _scores(data: bytes) -> Scores:
+    start = 8 + int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:start])
+    said = header.pop("__metadata__")
+    values = {}
+    for name, about in header.items():
+        (n,), (first, _) = about["shape"], about["data_offsets"]
+        values[name] = struct.unpack_from(f"<{n}f", data, start + first)
+    return Scores(
+        values=values,
+        weights=said["weights"],
+        files=tuple(CardFile(**row) for row in json.loads(said["files"])),
+    )
+
+
+def weights_hash(card: Card) -> str:
+    """SHA-256 of what the weights are, as far as the card knows it."""
+    return _hash(
+        {"tensors": [_row(t) for t in card.tensors]}
+        | {"files": [_row(f) for f in card.files if f.name.endswith(".safetensors")]}
+    )
+
+
 def facts_hash(facts: Facts) -> str:
     """SHA-256 of everything in the facts, in hexadecimal."""
     measured = None if facts.measured is None else dump_measured(facts.measured)
@@ -233,6 +314,7 @@ def facts_hash(facts: Facts) -> str:
         "measured": _digest(None if measured is None else measured.encode()),
         "reference": _digest(facts.reference),
         "vocabulary": _digest(facts.vocabulary),
+        "scores": _digest(facts.scores),
     }
     return _hash(parts)
 

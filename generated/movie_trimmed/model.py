@@ -196,7 +196,7 @@ def load_pretrained(path: str | Path) -> Model:
     kept = load_file(Path(__file__).with_name("kept.safetensors"))
     state: dict[str, Tensor] = {}
     state["embedding.token.weight"] = take("embeddings.word_embeddings.weight")[
-        kept["vocab"]
+        kept["embedding.vocab"]
     ]
     state["embedding.position.weight"] = take("embeddings.position_embeddings.weight")
     state["embedding.token_type"] = take("embeddings.token_type_embeddings.weight")[0]

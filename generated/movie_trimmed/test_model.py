@@ -42,8 +42,8 @@ REFERENCE = Path(__file__).with_name("reference.safetensors")
 EXACT, SINGLE = 1e-9, 1e-5  # relative differences allowed in fp64 and in fp32
 # Parameters that training fills.
 NEW = ("classifier.label.weight", "classifier.label.bias")
-# Our token ids as transformers has them.
-VOCABULARY = load_file(Path(__file__).with_name("kept.safetensors"))["vocab"]
+LISTS = load_file(Path(__file__).with_name("kept.safetensors"))
+VOCABULARY = LISTS["embedding.vocab"]  # our token ids as transformers has them
 # Texts on which tokenizers are likely to differ.
 SAMPLES = (
     "The quick brown fox jumps over the lazy dog.",

@@ -15,7 +15,14 @@ from typing import Literal
 
 from generator.ir.dims import Dim, Type
 from generator.ir.plans import DataPlan, ReferencePlan, TargetPlan, Task, TrainPlan
-from generator.ir.sources import Checkpoint, Shape, Source, rebuild
+from generator.ir.sources import (
+    Checkpoint,
+    Shape,
+    Source,
+    Take,
+    map_children,
+    rebuild,
+)
 
 Level = Literal["imported", "optimised", "shaped"]
 # Of a parameter: a matrix and an embedding decay; a bias and a norm's gain do not.
@@ -156,6 +163,14 @@ class Unused:
 
 
 @dataclass(frozen=True)
+class KeptList:
+    """Entries of an axis that an edit keeps, ascending; `Take` reads them."""
+
+    name: str  # the path of the module, and a word
+    index: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Model:
     title: str  # "BERT encoder"
     dims: tuple[DimDef, ...]
@@ -167,6 +182,7 @@ class Model:
     ]  # in the order of their definition; the last is the model
     # The value of the main module up to which it never trains; "" where it does.
     cut: str = ""
+    lists: tuple[KeptList, ...] = ()  # of what edits keep
 
     @property
     def main(self) -> Module:
@@ -180,6 +196,11 @@ class Model:
     def sizes(self) -> dict[str, int]:
         """Sizes of the dimensions that have one."""
         return {d.symbol: d.size for d in self.dims if d.size is not None}
+
+    @cached_property
+    def kept(self) -> dict[str, tuple[int, ...]]:
+        """The lists of what edits keep, by their names."""
+        return {one.name: one.index for one in self.lists}
 
     @cached_property
     def varying(self) -> frozenset[str]:
@@ -259,7 +280,7 @@ def walk_parameters(
                 decay=p.role in DECAYED,
                 depth=depth,
                 frozen=any(full == f or full.startswith(f + ".") for f in frozen),
-                source=absolute(p.source, prefix),
+                source=listed(absolute(p.source, prefix), path, model.kept),
             )
         for instance in module.instances:
             inner = model.by_name[instance.module]
@@ -269,6 +290,15 @@ def walk_parameters(
                 )
 
     yield from walk(model.main, "", "", 0)
+
+
+def listed(source: Source, path: str, kept: Mapping[str, tuple[int, ...]]) -> Source:
+    """A module's source with the lists of the place where it stands."""
+    if isinstance(source, Take):
+        name = path + source.name
+        of = listed(source.of, path, kept)
+        return Take(of, source.axis, name, kept.get(name, ()))
+    return map_children(source, lambda part: listed(part, path, kept))
 
 
 def absolute(source: Source, prefix: str) -> Source:

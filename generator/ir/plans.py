@@ -95,6 +95,9 @@ class ReferencePlan:
 
     blocks: tuple[int, ...] = ()  # those that run, in order; none stands for all
     total: int = 0  # how many there are; 0 where all run
+    # Of these matrices only the columns in a list of what is kept are not zero: the key
+    # of the checkpoint, and the list's name.
+    masked: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)

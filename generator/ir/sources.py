@@ -65,14 +65,14 @@ class Row:
 class Take:
     """The entries `index` of an axis, ascending: what an edit keeps of a tensor.
 
-    A list that is long stands beside the package, under `name`; lists of one name are
-    equal.
+    In a module there is no index, and the name is relative to where the module stands:
+    the model has a list for each place.
     """
 
     of: Source
     axis: int
     name: str
-    index: tuple[int, ...]
+    index: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -124,15 +124,21 @@ def children(source: Source) -> tuple[Source, ...]:
             return ()
 
 
-def rebuild(source: Source, change: Callable[[Source], Source]) -> Source:
-    """The same tree with `change` applied to every leaf."""
+def map_children(source: Source, change: Callable[[Source], Source]) -> Source:
+    """The same node with `change` applied to what it is made of."""
     match source:
         case Concatenate(parts) | Sum(parts):
-            return replace(source, parts=tuple(rebuild(p, change) for p in parts))
+            return replace(source, parts=tuple(map(change, parts)))
         case Rows(of=of) | Row(of=of) | Take(of=of) | Transpose(of=of):
-            return replace(source, of=rebuild(of, change))
-        case _:
-            return change(source)
+            return replace(source, of=change(of))
+    return source
+
+
+def rebuild(source: Source, change: Callable[[Source], Source]) -> Source:
+    """The same tree with `change` applied to every leaf."""
+    if children(source):
+        return map_children(source, lambda part: rebuild(part, change))
+    return change(source)
 
 
 def leaves(source: Source) -> Iterator[Source]:

@@ -31,6 +31,7 @@ from generator.ir.job import (
     DimDef,
     Instance,
     Job,
+    KeptList,
     Level,
     Model,
     Module,
@@ -119,6 +120,8 @@ def _model_lines(model: Model) -> Iterator[str]:
         yield f"tensor {_q(t.key)} {t.dtype} {list(t.shape)}"
     for u in model.unused:
         yield f"unused {_q(u.key)} because {_q(u.reason)}"
+    for one in model.lists:
+        yield f"list {_q(one.name)} = [{','.join(map(str, one.index))}]"
     for module in model.modules:
         yield ""
         yield from _module_lines(module)
@@ -189,8 +192,8 @@ def print_source(source: Source) -> str:
         case Row(of, index):
             return f"row({print_source(of)}, {index})"
         case Take(of, axis, name, index):
-            listed = ",".join(map(str, index))
-            return f"take({print_source(of)}, {axis}, {_q(name)}, [{listed}])"
+            listed = f", [{','.join(map(str, index))}]" if index else ""
+            return f"take({print_source(of)}, {axis}, {_q(name)}{listed})"
         case Transpose(of):
             return f"transpose({print_source(of)})"
 
@@ -337,6 +340,7 @@ def parse_job(text: str, file: str = "job.gir") -> Job:
         "consts": [],
         "tensors": [],
         "unused": [],
+        "lists": [],
         "modules": [],
     }
     plan: dict[str, Any] | None = None
@@ -501,6 +505,10 @@ def _top_line(
         case "tensor":
             key, dtype = line.string(), line.take("word")
             model["tensors"].append(Tensor(key, dtype, _shape(line)))
+        case "list":
+            name = line.string()
+            line.mark("=")
+            model["lists"].append(KeptList(name, _shape(line)))
         case "unused":
             key = line.string()
             line.mark("because")
@@ -693,8 +701,7 @@ def _source(line: _Line) -> Source:
             axis = line.integer()
             line.mark(",")
             name = line.string()
-            line.mark(",")
-            index = _shape(line)
+            index = _shape(line) if line.maybe(",") else ()
             line.mark(")")
             return Take(of, axis, name, index)
     line.at -= 1

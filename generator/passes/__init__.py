@@ -21,6 +21,8 @@ from generator.passes import (
     group_blocks,
     keep_layers,
     only_needed_positions,
+    prune_ffn,
+    prune_heads,
     trim_vocab,
 )
 
@@ -115,6 +117,18 @@ EDITS = {
             keep_layers.run,
             "the reference with the other blocks skipped",
             "some blocks stay, the others are left out",
+        ),
+        Edit(
+            "prune-ffn",
+            prune_ffn.run,
+            "the reference with the other units masked",
+            "the most important units of the feed-forwards stay",
+        ),
+        Edit(
+            "prune-heads",
+            prune_heads.run,
+            "the reference with the other heads masked",
+            "the most important heads stay, in whole groups",
         ),
         Edit(
             "trim-vocab",

@@ -6,7 +6,7 @@ there: exactly the reference with those blocks skipped.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from generator.errors import fail
@@ -27,12 +27,13 @@ def run(
     """The job with the blocks `layers`, from 0 and in order, or with `n` of them."""
     blocks = job.model.blocks
     kept = _chosen(len(blocks), layers, n, choose)
+    stem = blocks[0].name.rpartition(".")[0]
     number = {blocks[old].name: new for new, old in enumerate(kept)}
-    model = _without(job.model, number)
+    moved = {f"{stem}.{old}.": f"{stem}.{new}." for new, old in enumerate(kept)}
+    model = _with_lists(_without(job.model, number), moved, stem)
     edited = replace(job, model=model)
     before = {p.path: p for p in parameters(job)}
     changed: dict[str, Source] = {}
-    stem = blocks[0].name.rpartition(".")[0]
     for new, old in enumerate(kept):
         start = f"{stem}.{old}."
         for path in before:
@@ -52,8 +53,14 @@ def run(
         model, unused=tuple(unused[t.key] for t in model.tensors if t.key in unused)
     )
     ran = job.reference.blocks or range(len(blocks))
+    masked = [
+        (key, _moved(name, moved))
+        for key, name in job.reference.masked
+        if key not in left and key in read
+    ]
     reference = replace(
         job.reference,
+        masked=tuple(masked),
         blocks=tuple(ran[old] for old in kept),
         total=job.reference.total or len(blocks),
     )
@@ -127,6 +134,24 @@ def _without(model: Model, number: dict[str, int]) -> Model:
     )
     model = replace(model, dims=dims).with_modules({main.name: edited})
     return replace(model, modules=_used(model))
+
+
+def _moved(name: str, moved: Mapping[str, str]) -> str:
+    """A list's name with its block's new number."""
+    for old, new in moved.items():
+        if name.startswith(old):
+            return new + name.removeprefix(old)
+    return name
+
+
+def _with_lists(model: Model, moved: Mapping[str, str], stem: str) -> Model:
+    """The model with the lists of its blocks, under their new numbers."""
+    lists = [
+        replace(one, name=_moved(one.name, moved))
+        for one in model.lists
+        if not one.name.startswith(f"{stem}.") or one.name.startswith(tuple(moved))
+    ]
+    return replace(model, lists=tuple(lists))
 
 
 def _used(model: Model) -> tuple[Module, ...]:

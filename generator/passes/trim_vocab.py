@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from generator.errors import fail
-from generator.ir.job import Job, Module, Op, ParameterDef, parameters
+from generator.ir.job import Job, KeptList, Module, Op, ParameterDef
 from generator.ir.plans import TextPlan
 from generator.ir.sources import Parameter, Source, Take
 from generator.ir.weightmap import WeightMap, paths_of
@@ -30,13 +30,14 @@ def run(job: Job, *, kept: Sequence[int]) -> tuple[Job, WeightMap]:
         )
     new = {old: i for i, old in enumerate(index)}
     changed: dict[str, Source] = {}
+    lists: dict[str, tuple[int, ...]] = {}
     paths = paths_of(model)
     modules: dict[str, Module] = {}
     for module in model.modules:
         tables = {f"{op.name}.weight" for op in module.ops if _reads_tokens(op)}
 
         def cut(p: ParameterDef) -> ParameterDef:
-            return replace(p, source=Take(p.source, 0, NAME, index))
+            return replace(p, source=Take(p.source, 0, NAME))
 
         modules[module.name] = replace(
             module,
@@ -47,20 +48,23 @@ def run(job: Job, *, kept: Sequence[int]) -> tuple[Job, WeightMap]:
         )
         for path in paths[module.name]:
             for table in tables:
-                changed[path + table] = Take(Parameter(path + table), 0, NAME, index)
+                name = path + NAME
+                lists[name] = index
+                changed[path + table] = Take(Parameter(path + table), 0, name, index)
     dims = tuple(
         replace(d, size=len(index)) if d.symbol == "V" else d for d in model.dims
     )
-    model = replace(model, dims=dims).with_modules(modules)
+    every = (*model.lists, *(KeptList(name, one) for name, one in lists.items()))
+    model = replace(model, dims=dims, lists=every).with_modules(modules)
     data = replace(job.data, inputs=replace(inputs, pad_id=new[inputs.pad_id]))
     return replace(job, model=model, data=data), WeightMap(changed)
 
 
 def kept_tokens(job: Job) -> tuple[int, ...]:
     """The ids, as the backbone numbers them, of the tokens that are kept; () for all."""
-    for info in parameters(job):
-        if isinstance(info.source, Take) and info.source.name == NAME:
-            return info.source.index
+    for one in job.model.lists:
+        if one.name.rpartition(".")[2] == NAME:
+            return one.index
     return ()
 
 

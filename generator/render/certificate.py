@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -84,9 +84,12 @@ class CertificateView:
     last: Literal["", "first", "pick"]
     last_note: str
     blocks: str  # code: the list of the model's blocks
-    trimmed: bool  # of transformers' tokens some are kept
+    lists: str  # the file of long lists; "" where there are none
+    trimmed: str  # code: which of transformers' tokens are kept; "" for all
     kept: tuple[int, ...]  # of transformers' blocks; none stands for all
     total: int  # of them
+    # Code: matrices of transformers', and which of their columns are not set to zero.
+    masked: tuple[tuple[str, str], ...]
     auto: str  # code: transformers' class
     outputs: int
     vocab: int
@@ -141,9 +144,11 @@ def certificate_view(job: Job) -> CertificateView:
         last=last_position(job),
         last_note=", of the last (B, 1, C)" if last_position(job) else "",
         blocks=block_list(job),
+        lists=kept.FILE if kept.lists(job) else "",
         trimmed=_trimmed(job),
         kept=job.reference.blocks,
         total=job.reference.total,
+        masked=tuple(_masked(job)),
         auto=(
             "AutoModelForImageClassification"
             if images
@@ -202,9 +207,23 @@ def last_position(job: Job) -> Literal["", "first", "pick"]:
     return "pick" if picks else "first"
 
 
-def _trimmed(job: Job) -> bool:
-    takes = (t for p in parameters(job) for t in kept.takes(p.source))
-    return any(take.name == "vocab" for take in takes)
+def _masked(job: Job) -> Iterator[tuple[str, str]]:
+    for key, name in job.reference.masked:
+        yield py(key), _list(job, name)
+
+
+def _trimmed(job: Job) -> str:
+    for name in job.model.kept:
+        if name.rpartition(".")[2] == "vocab":
+            found = _list(job, name)
+            return f"torch.tensor({found})" if found.startswith("[") else found
+    return ""
+
+
+def _list(job: Job, name: str) -> str:
+    """Code of a list of what is kept: itself, or where it stands."""
+    index = job.model.kept[name]
+    return f"LISTS[{py(name)}]" if len(index) > kept.FEW else str(list(index))
 
 
 def _lengths(longest: int) -> tuple[int, ...]:

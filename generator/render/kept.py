@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
-from generator.ir.job import Job, parameters
-from generator.ir.sources import Source, Take, children
+from generator.ir.job import Job
 
 FILE = "kept.safetensors"
 FEW = 8  # the most entries that a line of source has
@@ -41,17 +40,4 @@ def render(job: Job) -> bytes | None:
 
 def lists(job: Job) -> Mapping[str, tuple[int, ...]]:
     """The lists that are too long for a line, by their names."""
-    found: dict[str, tuple[int, ...]] = {}
-    for info in parameters(job):
-        for take in takes(info.source):
-            if len(take.index) > FEW:
-                assert found.setdefault(take.name, take.index) == take.index
-    return found
-
-
-def takes(source: Source) -> Iterator[Take]:
-    """Every taking in a source."""
-    if isinstance(source, Take):
-        yield source
-    for child in children(source):
-        yield from takes(child)
+    return {n: index for n, index in job.model.kept.items() if len(index) > FEW}

@@ -23,6 +23,7 @@ from generator.ir.sources import (
     Transpose,
     keys,
     leaves,
+    map_children,
     rebuild,
     shape_of,
 )
@@ -195,19 +196,22 @@ def _entries(model: Model, sizes: Sizes) -> tuple[list[Entry], dict[str, Members
     plain: list[Entry] = []
     lists: dict[str, Members] = {}
 
-    def walk(module: Module, ours: str, theirs: str) -> Iterator[Entry]:
+    def walk(
+        module: Module, ours: str, theirs: str, path: str = "", numbered: str = ""
+    ) -> Iterator[Entry]:
         for p in module.parameters:
             new = isinstance(p.source, Init)
+            source = absolute(p.source, theirs)
             yield Entry(
                 ours + p.name,
-                absolute(p.source, theirs),
+                _listed(source, path + ours, numbered + ours, model),
                 tuple(sizes.python(d, "Config") for d in p.type.shape) if new else (),
                 p.type.sizes(model.sizes) if new else (),
             )
         for instance in module.instances:
             inner = model.by_name[instance.module]
             for name, at, _ in instance.each():
-                yield from walk(inner, f"{ours}{name}.", theirs + at)
+                yield from walk(inner, f"{ours}{name}.", theirs + at, path, numbered)
 
     main = model.main
     plain += walk(replace(main, instances=()), "", "")
@@ -220,10 +224,10 @@ def _entries(model: Model, sizes: Sizes) -> tuple[list[Entry], dict[str, Members
                 # The last number in the keys of a block is its own.
                 head, there, tail = re.findall(r"(.*?)(\d+)(\D*)$", at)[0]
                 members.numbers[int(number)] = int(there)
-                members.entries[int(number)] = [
-                    _of_its_block(entry, f"{name}.")
-                    for entry in walk(inner, "", f"{head}{{j}}{tail}")
-                ]
+                block = (f"{name}.", f"{stem}.{{i}}.")
+                members.entries[int(number)] = list(
+                    walk(inner, "", f"{head}{{j}}{tail}", *block)
+                )
             else:
                 plain += walk(inner, f"{name}.", at)
     for members in lists.values():
@@ -233,27 +237,18 @@ def _entries(model: Model, sizes: Sizes) -> tuple[list[Entry], dict[str, Members
     return plain, lists
 
 
-def _of_its_block(entry: Entry, block: str) -> Entry:
-    """The entry with `{i}` for its block's number in the names of long lists.
+def _listed(source: Source, path: str, numbered: str, model: Model) -> Source:
+    """The source with the lists of the module at `path`.
 
-    The lists themselves go, so that entries that are alike but for them are equal.
+    A short one stands there; of a long one its name alone, which is the same in every
+    block but for the block's number: `numbered` is the path with `{i}` for it.
     """
-    stem = block.rstrip(".").rpartition(".")[0]
-
-    def change(source: Source) -> Source:
-        match source:
-            case Take(of, axis, name, index):
-                if len(index) > kept.FEW:
-                    name = name.replace(block, stem + ".{i}.", 1)
-                    index = ()
-                return Take(change(of), axis, name, index)
-            case Concatenate(parts) | Sum(parts):
-                return replace(source, parts=tuple(map(change, parts)))
-            case Rows(of=of) | Row(of=of) | Transpose(of=of):
-                return replace(source, of=change(of))
-        return source
-
-    return replace(entry, source=change(entry.source))
+    if isinstance(source, Take):
+        of = _listed(source.of, path, numbered, model)
+        index = model.kept[path + source.name]
+        short = index if len(index) <= kept.FEW else ()
+        return Take(of, source.axis, numbered + source.name, short)
+    return map_children(source, lambda part: _listed(part, path, numbered, model))
 
 
 def _renamed(entry: Entry, old: str, new: str) -> Entry:
@@ -415,11 +410,7 @@ def _named(source: Source, here: int) -> Source:
     match source:
         case Take(of, axis, name, index):
             return Take(_named(of, here), axis, name.replace("{i}", str(here)), index)
-        case Concatenate(parts) | Sum(parts):
-            return replace(source, parts=tuple(_named(p, here) for p in parts))
-        case Rows(of=of) | Row(of=of) | Transpose(of=of):
-            return replace(source, of=_named(of, here))
-    return source
+    return map_children(source, lambda part: _named(part, here))
 
 
 def _text(key: str) -> str:

@@ -24,7 +24,8 @@ class Sizes:
         """An expression of its size, of fields of `owner`."""
         terms = []
         for names, n in d.terms:
-            factors = [self._field(part, owner) for part in self._resolve(names)]
+            resolved = sorted(self._resolve(names), key=_as_said)
+            factors = [self._field(part, owner) for part in resolved]
             if n != 1 or not factors:
                 factors.insert(0, str(n))
             terms.append(" * ".join(factors))
@@ -74,9 +75,13 @@ class Sizes:
         terms = []
         for names, n in d.terms:
             factors = self._resolve(names)
-            # Heads before their width, as one says it.
-            factors.sort(key=lambda s: ("H", "G", "D").index(s) if s in "HGD" else -1)
+            factors.sort(key=_as_said)
             if n != 1 or not factors:
                 factors.insert(0, str(n))
             terms.append("*".join(factors))
         return " + ".join(terms) if terms else "0"
+
+
+def _as_said(symbol: str) -> int:
+    """Heads stand before their width, as one says it."""
+    return "HGD".index(symbol[0]) if symbol[0] in "HGD" else -1

@@ -53,6 +53,7 @@ CARD = "card.json"
 MEASURED = "measured.json"
 REFERENCE = "reference.safetensors"
 VOCABULARY = "vocabulary.safetensors"
+SCORES = "scores.safetensors"
 
 # Keys of config.json that say who wrote it, not what is computed.
 BOOKKEEPING = frozenset({"_name_or_path", "transformers_version"})
@@ -218,6 +219,7 @@ def complete(
         measured=facts.measured,
         reference=facts.reference,
         vocabulary=facts.vocabulary,
+        scores=facts.scores,
     )
 
 
@@ -230,7 +232,9 @@ def keep_measured(old: Facts | None, new: Facts) -> Facts:
         new = replace(new, vocabulary=old.vocabulary)
     if _weights_of(old) != _weights_of(new):
         return new
-    return replace(new, measured=old.measured, reference=old.reference)
+    return replace(
+        new, measured=old.measured, reference=old.reference, scores=old.scores
+    )
 
 
 def facts_folder(spec_folder: Path, job: str) -> Path:
@@ -268,6 +272,7 @@ def load_facts(folder: Path) -> Facts | None:
         measured=figures,
         reference=_read(folder / REFERENCE, TOKENIZER_LIMIT),
         vocabulary=_read(folder / VOCABULARY, TOKENIZER_LIMIT),
+        scores=_read(folder / SCORES, TOKENIZER_LIMIT),
     )
 
 
@@ -280,6 +285,7 @@ def save_facts(facts: Facts, folder: Path) -> list[Path]:
         MEASURED: None if measured is None else measured.encode(),
         REFERENCE: facts.reference,
         VOCABULARY: facts.vocabulary,
+        SCORES: facts.scores,
     }
     changed = []
     for name, data in wanted.items():

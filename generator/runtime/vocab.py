@@ -123,7 +123,7 @@ def training_tokens(
             counts=tuple(counts[i] for i in ids),
             texts=sum(1 for _ in _lines(texts / "train.jsonl")),
             tokenizer=digest(tokenizer),
-            files=tuple(_data_file(root, one) for one in json.loads(ended.output)),
+            files=tuple(data_file(root, one) for one in json.loads(ended.output)),
         )
         small = trim(tokenizer, closure(parse(tokenizer), ids, keep))
         return used, {
@@ -171,7 +171,7 @@ def _lines(path: Path) -> Iterator[str]:
         yield from map(json.loads, file)
 
 
-def _data_file(root: Path, name: str) -> CardFile:
+def data_file(root: Path, name: str) -> CardFile:
     path = root / name
     return CardFile(name, file_size(path, str(path)), hash_file(path, str(path)))
 

@@ -80,5 +80,94 @@ class TrimVocab:
     )
 
 
-Edit = KeepLayers | TrimVocab
-EDITS: Mapping[str, type[Edit]] = {one.DO: one for one in (KeepLayers, TrimVocab)}
+_SCORE = {"l2": "magnitude", "norm": "magnitude", "gradient": "taylor"}
+_KEEP = "The part of them that stays, rounded to a multiple of `multiple`."
+_BLOCKS = "The blocks that are pruned, from 0; all where it is left out."
+_METHOD = (
+    'What makes a unit important: "taylor" is how much the loss on training rows would '
+    'change without it, to first order; "magnitude" the norms of its weights. `gen '
+    "calibrate SPEC` works them out."
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PruneFfn:
+    """The most important units of the feed-forwards stay. What is left computes what the
+    backbone computes with the other units masked."""
+
+    DO: ClassVar[str] = "prune-ffn"
+    ONE_OF: ClassVar[tuple[str, ...]] = ("keep", "to")
+
+    keep: float | None = field(
+        default=None,
+        metadata=about(
+            _KEEP, 0.5, above=0, below=1, unless="to", also="fraction ratio"
+        ),
+    )
+    to: int | None = field(
+        default=None,
+        metadata=about(
+            "How many units stay in each feed-forward.",
+            768,
+            at_least=1,
+            also="hidden size intermediate_size count",
+        ),
+    )
+    multiple: int = field(
+        default=8,
+        metadata=about("What their number is a multiple of.", 64, at_least=1),
+    )
+    score: Literal["taylor", "magnitude"] = field(
+        default="taylor", metadata=about(_METHOD, "magnitude", spellings=_SCORE)
+    )
+    blocks: tuple[int, ...] | None = field(
+        default=None,
+        metadata=about(
+            _BLOCKS, [2, 3], at_least=0, few=dict.fromkeys(TASKS, 1), also="layers"
+        ),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PruneHeads:
+    """The most important heads of attention stay, in whole groups where query heads share
+    key heads. What is left computes what the backbone computes with the others masked.
+    """
+
+    DO: ClassVar[str] = "prune-heads"
+    ONE_OF: ClassVar[tuple[str, ...]] = ("keep", "to")
+
+    keep: float | None = field(
+        default=None,
+        metadata=about(
+            _KEEP, 0.5, above=0, below=1, unless="to", also="fraction ratio"
+        ),
+    )
+    to: int | None = field(
+        default=None,
+        metadata=about(
+            "How many heads stay in each attention.",
+            6,
+            at_least=1,
+            also="heads num_heads num_attention_heads count",
+        ),
+    )
+    multiple: int = field(
+        default=1,
+        metadata=about("What their number is a multiple of.", 2, at_least=1),
+    )
+    score: Literal["taylor", "magnitude"] = field(
+        default="taylor", metadata=about(_METHOD, "magnitude", spellings=_SCORE)
+    )
+    blocks: tuple[int, ...] | None = field(
+        default=None,
+        metadata=about(
+            _BLOCKS, [2, 3], at_least=0, few=dict.fromkeys(TASKS, 1), also="layers"
+        ),
+    )
+
+
+Edit = KeepLayers | PruneFfn | PruneHeads | TrimVocab
+EDITS: Mapping[str, type[Edit]] = {
+    one.DO: one for one in (KeepLayers, PruneFfn, PruneHeads, TrimVocab)
+}

@@ -6,8 +6,10 @@ import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -16,6 +18,7 @@ from generator.ir.text import parse_job, print_job
 from generator.ir.verify import verify
 from generator.passes import EDITS
 from tests.oracle import _blocks, job_of, tiny
+from tests.parity.generated import name_of
 from tests.parity.test_generated_models import KINDS
 
 
@@ -24,6 +27,15 @@ class Tiny:
     job: Job
     theirs: PreTrainedModel
     tensors: dict[str, Tensor]
+
+    @cached_property
+    def names(self) -> dict[str, str]:
+        """transformers' names of the checkpoint's tensors."""
+        return {
+            key: name_of(key, value, self.theirs)
+            for key, value in self.tensors.items()
+            if value.is_floating_point()
+        }
 
 
 def make(kind: str, seed: int = 0, **changes: Any) -> Tiny:
@@ -59,15 +71,27 @@ class Skipped(nn.Module):
 
 
 @contextmanager
-def as_edited(theirs: PreTrainedModel, job: Job) -> Iterator[PreTrainedModel]:
+def as_edited(made: Tiny, job: Job) -> Iterator[PreTrainedModel]:
     """transformers' model with what the job's reference plan says done to it."""
+    theirs, names = made.theirs, made.names
     blocks = _blocks(theirs)
     before = list(blocks)
     kept = job.reference.blocks or range(len(before))
+    parameters = dict(theirs.named_parameters())
+    saved = {name: p.detach().clone() for name, p in parameters.items()}
+    for key, name in job.reference.masked:
+        named = names[key]
+        columns = torch.zeros(parameters[named].shape[1], dtype=torch.float64)
+        columns[list(job.model.kept[name])] = 1
+        with torch.no_grad():
+            parameters[named].mul_(columns)
     for i, block in enumerate(before):
         blocks[i] = block if i in kept else Skipped(block)
     try:
         yield theirs
     finally:
+        with torch.no_grad():
+            for name, value in saved.items():
+                parameters[name].copy_(value)
         for i, block in enumerate(before):
             blocks[i] = block

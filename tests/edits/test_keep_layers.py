@@ -31,8 +31,8 @@ def test_equal_to_the_reference_with_blocks_skipped(kind, case, tmp_path) -> Non
     made = make(kind, num_hidden_layers=5)
     job = edited(made.job, "keep-layers", **case)
     model, _ = generated(job, made.tensors, tmp_path)
-    with as_edited(made.theirs, job) as theirs:
-        assert_same(model, job, theirs, made.tensors)
+    with as_edited(made, job) as theirs:
+        assert_same(model, job, theirs, made.tensors, names=made.names)
     model.load_state_dict(model.state_dict(), strict=True)
 
 

@@ -72,7 +72,7 @@ def test_a_short_list_stands_in_the_source(tmp_path):
     assert "[0, 1, 5, 9]" in (tmp_path / "generated_model.py").read_text()
     (take,) = [p.source for p in parameters(job) if isinstance(p.source, Take)]
     table = made.tensors["bert.embeddings.word_embeddings.weight"]
-    assert take.name == "vocab"
+    assert take.name == "embedding.vocab" and take.index == (0, 1, 5, 9)
     assert torch.equal(model.embedding.token.weight.detach(), table[[0, 1, 5, 9]])
 
 
@@ -143,7 +143,7 @@ def test_from_the_spec_to_the_certificate(tmp_path, capsys):
     assert before["parameters"] - after["parameters"] == 24  # one token of width 24
     words = json.loads((out / "tiny_job" / "tokenizer.json").read_text())
     assert "flatly" not in words["model"]["vocab"]
-    kept = load_file(out / "tiny_job" / lists.FILE)["vocab"].tolist()
+    kept = load_file(out / "tiny_job" / lists.FILE)["embedding.vocab"].tolist()
     assert kept == list(range(15))
     assert gen("certify", spec, "--out", out, "--work", tmp_path / "w", "--json") == 0
     checks = {c["name"]: c for c in last_json(capsys.readouterr().out)["checks"]}

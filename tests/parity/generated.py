@@ -99,6 +99,7 @@ def assert_same(
     new: Mapping[str, str] | None = None,
     tolerance: float = 1e-9,
     spelt: bool = False,
+    names: Mapping[str, str] | None = None,
 ) -> None:
     """GenError-free parity, block by block; the first that differs is named."""
     after, _ = run_passes(job)
@@ -144,7 +145,7 @@ def assert_same(
         if spelt:  # transformers never trains the vector of the padding token
             continue
         named = {
-            key: name_of(key, tensors[key], theirs)
+            key: (names or {}).get(key) or name_of(key, tensors[key], theirs)
             for info in infos
             for key in keys(info.source)
         }
