@@ -43,6 +43,14 @@ LOCK = "gen.lock"
 LOCK_VERSION = 1
 # The keys of the spec that errors of architectures are about, where not the backbone.
 PLACES = {"G206": "labels", "G209": "backbone.dropout", "G210": "task"}
+# The same of errors of edits: the first that is given.
+EDIT_PLACES = {
+    "G230": ("layers", "n"),
+    "G240": ("blocks",),
+    "G241": ("on",),
+    "G242": ("rank",),
+    "G243": ("to", "by"),
+}
 FORMATS: dict[str, Format] = {".csv": "csv", ".jsonl": "jsonl", ".parquet": "parquet"}
 
 
@@ -110,13 +118,20 @@ def _edits(spec_file: SpecFile, job: Job) -> Iterator[Step]:
         try:
             job, weights = EDITS[edit.DO].run(job, **asdict(edit))
         except GenError as error:  # edits know of no file: say which one it is
-            given = [f"{at}.{key}" for key in (*edit.ONE_OF, "do")]
-            key = next(path for path in given if path in spec_file.given)
             raise GenError(
-                [replace(d, place=spec_file.place(key)) for d in error.diagnostics]
+                [
+                    replace(d, place=spec_file.place(f"{at}.{_key(spec_file, at, d)}"))
+                    for d in error.diagnostics
+                ]
             ) from None
         verify(job, after=edit.DO)
         yield Step(edit.DO, job, weights)
+
+
+def _key(spec_file: SpecFile, at: str, found: Diagnostic) -> str:
+    """The key of an edit that an error is about, among those that the spec gives."""
+    about = [*EDIT_PLACES.get(found.code, ()), "do"]
+    return next(key for key in about if f"{at}.{key}" in spec_file.given)
 
 
 def _stages(imported: Job, edits: Sequence[Step]) -> Iterator[Stage]:

@@ -93,6 +93,8 @@ class ReferencePlan:
 
     blocks: tuple[int, ...] = ()  # those that run, in order; none stands for all
     total: int = 0  # how many there are; 0 where all run
+    # Weights by their keys that are replaced by the nearest matrix of a rank.
+    ranks: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,9 @@ from generator.passes import (
     fuse_qkv,
     group_blocks,
     keep_layers,
+    low_rank,
     only_needed_positions,
+    widen,
 )
 
 Preserves = frozenset[str]
@@ -102,6 +104,24 @@ EDITS = {
             keep_layers.run,
             "the reference with the other blocks skipped",
             "some blocks stay, the others are left out",
+        ),
+        Edit(
+            "low-rank",
+            low_rank.run,
+            "the reference with its weights cut to the rank",
+            "linears become two each, the factors of the nearest matrix of a rank",
+        ),
+        Edit(
+            "widen-ffn",
+            widen.ffn,
+            "the reference, where there is no noise",
+            "feed-forwards get copies of their units",
+        ),
+        Edit(
+            "widen-heads",
+            widen.heads,
+            "the reference, where there is no noise",
+            "attentions get copies of their heads",
         ),
     )
 }

@@ -8,17 +8,22 @@ from there forward into the other.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from generator.compile import Compiled
 from generator.ir.job import parameters
 from generator.ir.sources import (
     Concatenate,
+    Left,
+    Noise,
     Parameter,
+    Repeat,
+    Right,
     Row,
     Rows,
     Shape,
+    Share,
     Source,
     Sum,
     Transpose,
@@ -110,6 +115,16 @@ class _Held:
                 return self.shape(of)[1:]
             case Transpose(of):
                 return self.shape(of)[::-1]
+            case Repeat(of, rows):
+                return (rows, *self.shape(of)[1:])
+            case Share(of, columns):
+                return (self.shape(of)[0], columns)
+            case Noise(of=of):
+                return self.shape(of)
+            case Left(of, rank):
+                return (self.shape(of)[0], rank)
+            case Right(of, rank):
+                return (rank, self.shape(of)[1])
             case _:
                 raise ValueError(f"a weight map has the leaf {source}")
 
@@ -130,6 +145,8 @@ class _Held:
                 return Row(self.source(of), index)
             case Transpose(of):
                 return Transpose(self.source(of))
+            case Repeat() | Share() | Noise() | Left() | Right():
+                return replace(wanted, of=self.source(wanted.of))
             case Parameter(path):
                 raise Missing(f"of {path}, the old model keeps only a part")
             case _:

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import pytest
+import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from generator.ir.job import Job
+from generator.errors import GenError
+from generator.ir.job import Job, parameters
 from generator.ir.text import parse_job, print_job
 from generator.ir.verify import verify
+from generator.ir.weightmap import WeightMap
 from generator.passes import EDITS
-from tests.oracle import _blocks, job_of, tiny
+from generator.runtime.interpret import evaluate_source, load
+from tests.oracle import _blocks, batches_of, job_of, tiny
+from tests.parity.generated import name_of
 from tests.parity.test_generated_models import KINDS
 
 
@@ -59,11 +65,22 @@ class Skipped(nn.Module):
 
 
 @contextmanager
-def as_edited(theirs: PreTrainedModel, job: Job) -> Iterator[PreTrainedModel]:
-    """transformers' model with what the job's reference plan says done to it."""
+def as_edited(
+    theirs: PreTrainedModel, job: Job, tensors: Mapping[str, Tensor]
+) -> Iterator[PreTrainedModel]:
+    """transformers' model with what the job's reference plan says done to it.
+
+    `tensors` are its own, as it saves them.
+    """
     blocks = _blocks(theirs)
     before = list(blocks)
     kept = job.reference.blocks or range(len(before))
+    own = {name: p.detach().clone() for name, p in theirs.named_parameters()}
+    names = {k: name_of(k, tensors[k], theirs) for k, _ in job.reference.ranks}
+    with torch.no_grad():
+        for key, value in as_cut(tensors, job).items():
+            if key in names:
+                theirs.get_parameter(names[key]).copy_(value)
     for i, block in enumerate(before):
         blocks[i] = block if i in kept else Skipped(block)
     try:
@@ -71,3 +88,52 @@ def as_edited(theirs: PreTrainedModel, job: Job) -> Iterator[PreTrainedModel]:
     finally:
         for i, block in enumerate(before):
             blocks[i] = block
+        with torch.no_grad():
+            for name in names.values():
+                theirs.get_parameter(name).copy_(own[name])
+
+
+def as_cut(tensors: Mapping[str, Tensor], job: Job) -> dict[str, Tensor]:
+    """The checkpoint with the ranks that the job's reference plan says."""
+    found = dict(tensors)
+    for key, rank in job.reference.ranks:
+        u, s, v = torch.linalg.svd(tensors[key], full_matrices=False)
+        found[key] = u[:, :rank] @ s[:rank].diag() @ v[:rank]
+    return found
+
+
+def trains(model: Any, job: Job) -> None:
+    """Two steps move every parameter, and the model that is saved loads strictly."""
+    (batch,) = [*batches_of(job)][-1:]
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    for _ in range(2):
+        optimizer.zero_grad()
+        model(*batch.values()).logsumexp(1).sum().backward()
+        assert all(p.grad.isfinite().all() for p in model.parameters())
+        optimizer.step()
+    # What reads one of several embeddings may not move; matrices of the blocks do.
+    for name, p in model.named_parameters():
+        if "blocks" in name and p.ndim == 2:
+            assert not torch.equal(p, before[name]), name
+    fresh = type(model)().to(next(model.parameters()).dtype)
+    fresh.load_state_dict(model.state_dict(), strict=True)
+
+
+def refused(do: str, job: Job, **arguments: Any) -> tuple[str, str, str]:
+    """The code, the message and the mend with which an edit refuses."""
+    with pytest.raises(GenError) as caught:
+        EDITS[do].run(job, **arguments)
+    (found,) = caught.value.diagnostics
+    return found.code, found.message, found.help
+
+
+def as_mapped(before: Job, after: Job, weights: WeightMap, tensors) -> None:
+    """The sources of an edited job say the same as the weight map of the edit."""
+    old, new = load(before, tensors), load(after, tensors)
+    infos = parameters(after)
+    for info in infos:
+        value = evaluate_source(weights.source(info.path), old, info.shape)
+        assert torch.equal(value, new[info.path]), info.path
+    left = {p.path for p in parameters(before)} - {p.path for p in infos}
+    assert weights.dropped == left

@@ -31,7 +31,7 @@ def test_equal_to_the_reference_with_blocks_skipped(kind, case, tmp_path) -> Non
     made = make(kind, num_hidden_layers=5)
     job = edited(made.job, "keep-layers", **case)
     model, _ = generated(job, made.tensors, tmp_path)
-    with as_edited(made.theirs, job) as theirs:
+    with as_edited(made.theirs, job, made.tensors) as theirs:
         assert_same(model, job, theirs, made.tensors)
     model.load_state_dict(model.state_dict(), strict=True)
 
