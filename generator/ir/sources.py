@@ -184,12 +184,16 @@ def leaves(source: Source) -> Iterator[Source]:
         yield from leaves(child)
 
 
+def nodes(source: Source) -> Iterator[Source]:
+    """It and all that it is made of."""
+    yield source
+    for child in children(source):
+        yield from nodes(child)
+
+
 def factors(source: Source) -> Iterator[Left | Right]:
     """The factors in it, each one of two that are worked out together."""
-    if isinstance(source, Left | Right):
-        yield source
-    for child in children(source):
-        yield from factors(child)
+    return (one for one in nodes(source) if isinstance(one, Left | Right))
 
 
 def keys(source: Source) -> tuple[str, ...]:

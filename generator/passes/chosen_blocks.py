@@ -55,12 +55,13 @@ def further_dim(model: Model, symbol: str, size: int) -> tuple[Model, str]:
         name = f"{symbol}{number}"
     doc = f"{first.doc} of some blocks"
     new = DimDef(name, size, f"{first.name}_{number}", doc=doc)
-    last = max(i for i, d in enumerate(model.dims) if _family(d.symbol) == symbol)
+    last = max(i for i, d in enumerate(model.dims) if family(d.symbol) == symbol)
     dims = (*model.dims[: last + 1], new, *model.dims[last + 1 :])
     return replace(model, dims=dims), name
 
 
-def _family(symbol: str) -> str:
+def family(symbol: str) -> str:
+    """`F` of `F` itself, `F2`, `F3`: dimensions of one meaning in different blocks."""
     return symbol.rstrip("0123456789")
 
 
@@ -68,7 +69,7 @@ def symbols_in(module: Module, symbol: str) -> set[str]:
     """The dimensions beside `symbol`, itself included, that a module's types name."""
     kinds = [*module.types.values(), *(p.type for p in module.parameters)]
     named = {name for kind in kinds for d in kind.shape for name in d.names}
-    return {name for name in named if _family(name) == symbol}
+    return {name for name in named if family(name) == symbol}
 
 
 def with_dims(module: Module, new: Mapping[str, str]) -> Module:

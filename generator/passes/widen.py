@@ -19,6 +19,7 @@ from generator.ir.sources import Noise, Parameter, Repeat, Share, Source
 from generator.ir.weightmap import WeightMap
 from generator.passes.chosen_blocks import (
     chosen,
+    family,
     further_dim,
     inside,
     symbols_in,
@@ -109,7 +110,7 @@ def _widened(
         names: dict[str, str] = {}
         for old, size in wanted[instance.name].items():
             if model.sizes[old] != size:
-                model, names[old] = further_dim(model, old.rstrip("0123456789"), size)
+                model, names[old] = further_dim(model, family(old), size)
         for path, _, module in inside(before, instance):
             after = with_dims(module, names)
             parameters = []
@@ -126,12 +127,15 @@ def _widened(
 
 
 def _resized(model: Model, wanted: Mapping[str, Mapping[str, int]]) -> Model:
-    """The model with the new sizes of those dimensions that all their blocks widen alike."""
+    """The model with new sizes of the dimensions that all their blocks widen alike, but
+    for those that one beside them has already."""
     sizes: dict[str, int] = {}
+    taken = {(family(d.symbol), d.size) for d in model.dims}
     for d in model.dims:
         having = [b.name for b in model.blocks if d.symbol in _all_symbols(model, b)]
         new = {wanted.get(name, {}).get(d.symbol) for name in having}
-        if len(new) == 1 and (size := new.pop()) is not None:
+        size = new.pop() if len(new) == 1 else None
+        if size is not None and (family(d.symbol), size) not in taken:
             sizes[d.symbol] = size
     return replace(
         model,

@@ -25,10 +25,10 @@ from generator.ir.sources import (
     Sum,
     Tie,
     Transpose,
-    children,
     factors,
     keys,
     leaves,
+    nodes,
     rebuild,
     shape_of,
 )
@@ -128,7 +128,7 @@ def loader_view(job: Job, sizes: Sizes) -> LoaderView:
         *(e for one in blocks.values() for some in one.entries.values() for e in some),
     ]
     every += [e.beside for e in every if e.beside]
-    nodes = [one for e in every for one in _nodes(e.source)]
+    made = [one for e in every for one in nodes(e.source)]
     return LoaderView(
         tables=tuple(tables),
         unused=() if few else unused,
@@ -137,18 +137,12 @@ def loader_view(job: Job, sizes: Sizes) -> LoaderView:
         lines=tuple(part for line in lines for part in _fit(line)),
         doc=tuple(_doc([name.rpartition(".")[0] for name in new])),
         cast=".float()" if any(t.dtype != "F32" for t in read) else "",
-        joins=any(_is_taken_joined(one) for one in nodes),
-        repeats=any(isinstance(one, Repeat) for one in nodes),
-        shares=any(isinstance(one, Share) for one in nodes),
-        adds_noise=any(isinstance(one, Noise) for one in nodes),
-        factors=any(isinstance(one, Left | Right) for one in nodes),
+        joins=any(_is_taken_joined(one) for one in made),
+        repeats=any(isinstance(one, Repeat) for one in made),
+        shares=any(isinstance(one, Share) for one in made),
+        adds_noise=any(isinstance(one, Noise) for one in made),
+        factors=any(isinstance(one, Left | Right) for one in made),
     )
-
-
-def _nodes(source: Source) -> Iterator[Source]:
-    yield source
-    for child in children(source):
-        yield from _nodes(child)
 
 
 def _is_taken_joined(source: Source) -> bool:

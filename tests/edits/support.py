@@ -32,8 +32,13 @@ class Tiny:
     tensors: dict[str, Tensor]
 
 
-def make(kind: str, seed: int = 0, **changes: Any) -> Tiny:
+# By default 0. Of width 2, as this one is then, a norm gives 1 and -1 and no gradient.
+SEEDS = {"ernie": 1}
+
+
+def make(kind: str, seed: int | None = None, **changes: Any) -> Tiny:
     """A tiny model of an architecture as imported; `changes` are of its configuration."""
+    seed = SEEDS.get(kind, 0) if seed is None else seed
     config = KINDS[kind](random.Random(f"{kind}-{seed}"))
     for name, value in changes.items():
         name = {v: k for k, v in config.attribute_map.items()}.get(name, name)
