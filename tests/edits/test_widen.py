@@ -91,7 +91,7 @@ def test_blocks_of_one_size_share_a_dimension() -> None:
     one_by_one = edited(made.job, "widen-ffn", to=size, blocks=(0,))
     one_by_one = edited(one_by_one, "widen-ffn", to=size, blocks=(1, 2))
     at_once = edited(made.job, "widen-ffn", to=size)
-    dims = [{d.name: d.size for d in j.model.dims} for j in (one_by_one, at_once)]
+    dims = [{d.name: d.size or 0 for d in j.model.dims} for j in (one_by_one, at_once)]
     assert dims[0]["hidden"] == dims[1]["hidden"] - 4 and dims[0]["hidden_2"] == size
     assert len(source_of(one_by_one)) == pytest.approx(
         len(source_of(at_once)), rel=0.01
