@@ -654,6 +654,38 @@ weights and data: `gen calibrate SPEC` does it, and writes the scores beside the
 are of the checkpoint's own blocks, so that a block can be pruned once in each way.
 """,
     ),
+    "G240": Code(
+        "Blocks to change that the model has not",
+        """
+`blocks` of an edit names blocks by their numbers, from 0 and in order. An edit sees the
+model as the edits above it left it: after a keep-layers with `n = 4` they are 0 to 3.
+""",
+    ),
+    "G241": Code(
+        "A linear that cannot be factored",
+        """
+`on` of a low-rank names linears inside a block, by their paths in model.py without the
+block's: `ff.up`, `attention.q`. Each must still be a weight of the checkpoint: one that an
+edit above has factored or widened already is another matrix by now. Where a linear is to
+be factored and widened, write low-rank first.
+""",
+    ),
+    "G242": Code(
+        "A rank that a matrix cannot have",
+        """
+The rank of a matrix is at most the smaller of its two sizes, and one `rank` is for all
+linears of `on`. At that size the factors are exact, and hold more numbers than the matrix:
+they save something where the rank is below R * C / (R + C).
+""",
+    ),
+    "G243": Code(
+        "A width that cannot be had by widening",
+        """
+Widening adds units to those that are there, so that what it leads to is more than what each
+of the chosen blocks has. Query heads that share their key and value heads come in groups,
+and only whole groups are duplicated: their number stays a multiple of the group's size.
+""",
+    ),
 }
 
 
@@ -915,6 +947,11 @@ parameters, such as a mask, may be worked out on both sides.
         """
 What leads to the cut runs once: everything in it is frozen.
 """,
+    ),
+    "G367": _invalid(
+        "A factor of a matrix without the other",
+        "`left` and `right` of one source and rank come together, each once: their "
+        "product\nstands for the matrix, and the loader works both out in one go.",
     ),
     "G370": _invalid(
         "A module stands twice before grouping",

@@ -47,6 +47,17 @@ LOCK = "gen.lock"
 LOCK_VERSION = 1
 # The keys of the spec that errors of architectures are about, where not the backbone.
 PLACES = {"G206": "labels", "G209": "backbone.dropout", "G210": "task"}
+# The same of errors of edits: the first that is given.
+EDIT_PLACES = {
+    "G230": ("layers", "n", "blocks"),
+    "G232": ("do",),
+    "G233": ("to", "keep"),
+    "G234": ("score",),
+    "G240": ("blocks",),
+    "G241": ("on",),
+    "G242": ("rank",),
+    "G243": ("to", "by"),
+}
 FORMATS: dict[str, Format] = {".csv": "csv", ".jsonl": "jsonl", ".parquet": "parquet"}
 
 
@@ -117,10 +128,11 @@ def _edits(spec_file: SpecFile, facts: Facts, job: Job) -> Iterator[Step]:
             arguments = _arguments(edit, spec_file, facts, job)
             job, weights = EDITS[edit.DO].run(job, **arguments)
         except GenError as error:  # edits know of no file: say which one it is
-            given = [f"{at}.{key}" for key in (*edit.ONE_OF, "do")]
-            key = next(path for path in given if path in spec_file.given)
             raise GenError(
-                [replace(d, place=spec_file.place(key)) for d in error.diagnostics]
+                [
+                    replace(d, place=spec_file.place(f"{at}.{_key(spec_file, at, d)}"))
+                    for d in error.diagnostics
+                ]
             ) from None
         verify(job, after=edit.DO)
         yield Step(edit.DO, job, weights)
@@ -213,6 +225,12 @@ def _units_to_keep(
         ranked = sorted(range(groups), key=lambda g: (-sums[g], g))
         found[block] = tuple(sorted(ranked[: count // each]))
     return found
+
+
+def _key(spec_file: SpecFile, at: str, found: Diagnostic) -> str:
+    """The key of an edit that an error is about, among those that the spec gives."""
+    about = [*EDIT_PLACES.get(found.code, ()), "do"]
+    return next(key for key in about if f"{at}.{key}" in spec_file.given)
 
 
 def _stages(

@@ -90,6 +90,53 @@ class Sum:
 
 
 @dataclass(frozen=True)
+class Repeat:
+    """The rows over and over, until there are `rows` of them."""
+
+    of: Source
+    rows: int
+
+
+@dataclass(frozen=True)
+class Share:
+    """The columns of a matrix over and over, until there are `columns` of them, each
+    divided by how often it then stands there: its share of the old column's work."""
+
+    of: Source
+    columns: int
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Normal noise added to the rows from `start` on; its standard deviation is `std`
+    times that of the whole tensor."""
+
+    of: Source
+    start: int
+    std: float
+
+
+@dataclass(frozen=True)
+class Left:
+    """The left factor, (R, rank), of the nearest matrix of a rank to one of (R, C).
+
+    That is U sqrt(S) of the singular value decomposition: each factor has the same share
+    of the singular values. `Left` times `Right` of one source and rank is that matrix.
+    """
+
+    of: Source
+    rank: int
+
+
+@dataclass(frozen=True)
+class Right:
+    """The right factor, (rank, C): sqrt(S) V^T, see `Left`."""
+
+    of: Source
+    rank: int
+
+
+@dataclass(frozen=True)
 class Tie:
     """The very tensor of another parameter, by its path."""
 
@@ -106,6 +153,11 @@ Source = (
     | Take
     | Transpose
     | Sum
+    | Repeat
+    | Share
+    | Noise
+    | Left
+    | Right
     | Tie
 )
 
@@ -120,6 +172,8 @@ def children(source: Source) -> tuple[Source, ...]:
             return parts
         case Rows(of=of) | Row(of=of) | Take(of=of) | Transpose(of=of):
             return (of,)
+        case Repeat(of=of) | Share(of=of) | Noise(of=of) | Left(of=of) | Right(of=of):
+            return (of,)
         case _:
             return ()
 
@@ -130,6 +184,8 @@ def map_children(source: Source, change: Callable[[Source], Source]) -> Source:
         case Concatenate(parts) | Sum(parts):
             return replace(source, parts=tuple(map(change, parts)))
         case Rows(of=of) | Row(of=of) | Take(of=of) | Transpose(of=of):
+            return replace(source, of=change(of))
+        case Repeat(of=of) | Share(of=of) | Noise(of=of) | Left(of=of) | Right(of=of):
             return replace(source, of=change(of))
     return source
 
@@ -147,6 +203,18 @@ def leaves(source: Source) -> Iterator[Source]:
         yield source
     for child in inner:
         yield from leaves(child)
+
+
+def nodes(source: Source) -> Iterator[Source]:
+    """It and all that it is made of."""
+    yield source
+    for child in children(source):
+        yield from nodes(child)
+
+
+def factors(source: Source) -> Iterator[Left | Right]:
+    """The factors in it, each one of two that are worked out together."""
+    return (one for one in nodes(source) if isinstance(one, Left | Right))
 
 
 def keys(source: Source) -> tuple[str, ...]:
@@ -219,3 +287,23 @@ def shape_of(source: Source, known: Mapping[str, Shape], target: Shape) -> Shape
             if not shapes or any(s != shapes[0] for s in shapes):
                 raise ShapeError(f"cannot add tensors of shapes {shapes}")
             return shapes[0]
+        case Repeat(of, rows):
+            inner = shape_of(of, known, target)
+            if not inner or not 0 < inner[0] <= rows:
+                raise ShapeError(f"{rows} rows made of a tensor of shape {inner}")
+            return (rows, *inner[1:])
+        case Share(of, columns):
+            inner = shape_of(of, known, target)
+            if len(inner) != 2 or not 0 < inner[1] <= columns:
+                raise ShapeError(f"{columns} columns made of a tensor of shape {inner}")
+            return (inner[0], columns)
+        case Noise(of, start, _):
+            inner = shape_of(of, known, target)
+            if not inner or not 0 <= start < inner[0]:
+                raise ShapeError(f"noise from row {start} of a tensor of shape {inner}")
+            return inner
+        case Left(of, rank) | Right(of, rank):
+            inner = shape_of(of, known, target)
+            if len(inner) != 2 or not 0 < rank <= min(inner):
+                raise ShapeError(f"factors of rank {rank} of a tensor of shape {inner}")
+            return (inner[0], rank) if isinstance(source, Left) else (rank, inner[1])

@@ -54,9 +54,14 @@ from generator.ir.sources import (
     Checkpoint,
     Concatenate,
     Init,
+    Left,
+    Noise,
     Parameter,
+    Repeat,
+    Right,
     Row,
     Rows,
+    Share,
     Source,
     Sum,
     Take,
@@ -196,6 +201,16 @@ def print_source(source: Source) -> str:
             return f"take({print_source(of)}, {axis}, {_q(name)}{listed})"
         case Transpose(of):
             return f"transpose({print_source(of)})"
+        case Repeat(of, rows):
+            return f"repeat({print_source(of)}, {rows})"
+        case Share(of, columns):
+            return f"share({print_source(of)}, {columns})"
+        case Noise(of, start, std):
+            return f"noise({print_source(of)}, {start}, {std!r})"
+        case Left(of, rank):
+            return f"left({print_source(of)}, {rank})"
+        case Right(of, rank):
+            return f"right({print_source(of)}, {rank})"
 
 
 # ----------------------------------------------------------------------------- parsing
@@ -704,5 +719,23 @@ def _source(line: _Line) -> Source:
             index = _shape(line) if line.maybe(",") else ()
             line.mark(")")
             return Take(of, axis, name, index)
+        case "repeat" | "share" | "left" | "right":
+            line.mark("(")
+            of = _source(line)
+            line.mark(",")
+            size = line.integer()
+            line.mark(")")
+            return {"repeat": Repeat, "share": Share, "left": Left, "right": Right}[
+                word
+            ](of, size)
+        case "noise":
+            line.mark("(")
+            of = _source(line)
+            line.mark(",")
+            start = line.integer()
+            line.mark(",")
+            std = float(line.real())
+            line.mark(")")
+            return Noise(of, start, std)
     line.at -= 1
     raise line.error(f"no source {word}")

@@ -28,9 +28,13 @@ from generator.ir.plans import TextPlan
 from generator.ir.sources import (
     Checkpoint,
     Init,
+    Left,
     Parameter,
+    Right,
     ShapeError,
+    Source,
     Tie,
+    factors,
     keys,
     leaves,
     shape_of,
@@ -400,8 +404,12 @@ def _weights(job: Job) -> Iterator[Diagnostic]:
         if n > 1:
             yield Diagnostic("G352", f"parameter {path} stands {n} times")
     used: Counter[str] = Counter()
+    paired: Counter[tuple[type[Left | Right], Source, int]] = Counter()
     for info in infos:
-        used.update(set(keys(info.source)))
+        halves = list(factors(info.source))
+        paired.update((type(half), half.of, half.rank) for half in halves)
+        if not any(isinstance(half, Right) for half in halves):
+            used.update(set(keys(info.source)))  # a right factor is its left one's
         for key, n in Counter(whole(info.source)).items():
             if n > 1:
                 yield Diagnostic("G358", f'tensor "{key}" is used twice by {info.path}')
@@ -434,6 +442,14 @@ def _weights(job: Job) -> Iterator[Diagnostic]:
         if shape != info.shape:
             yield Diagnostic(
                 "G355", f"{info.path} is {info.shape}, and its source gives {shape}"
+            )
+    for (side, of, rank), n in paired.items():
+        other = paired[Right if side is Left else Left, of, rank]
+        if n != 1 or other != 1:
+            named = ", ".join(keys(of))
+            yield Diagnostic(
+                "G367",
+                f"{side.__name__} of rank {rank} of {named}: {n}, not one of two",
             )
     unused = Counter(u.key for u in model.unused)
     for key in shapes:

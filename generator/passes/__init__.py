@@ -20,10 +20,12 @@ from generator.passes import (
     fuse_qkv,
     group_blocks,
     keep_layers,
+    low_rank,
     only_needed_positions,
     prune_ffn,
     prune_heads,
     trim_vocab,
+    widen,
 )
 
 Preserves = frozenset[str]
@@ -135,6 +137,24 @@ EDITS = {
             trim_vocab.run,
             "the reference on texts whose tokens are kept",
             "the tokens that the training data uses stay",
+        ),
+        Edit(
+            "low-rank",
+            low_rank.run,
+            "the reference with its weights cut to the rank",
+            "linears become two each, the factors of the nearest matrix of a rank",
+        ),
+        Edit(
+            "widen-ffn",
+            widen.ffn,
+            "the reference, where there is no noise",
+            "feed-forwards get copies of their units",
+        ),
+        Edit(
+            "widen-heads",
+            widen.heads,
+            "the reference, where there is no noise",
+            "attentions get copies of their heads",
         ),
     )
 }

@@ -57,13 +57,13 @@ def shrink(
                     whole = changed.get(path + p.name, Parameter(path + p.name))
                     changed[path + p.name] = Take(whole, axis, name, index)
                     source = infos[path + p.name].source
+                    if not isinstance(source, Checkpoint):
+                        raise fail(
+                            "G233",
+                            f"{path}{p.name.rpartition('.')[0]} was edited before",
+                            help="prune first, or leave that block out",
+                        )
                     if axis == 1:
-                        if not isinstance(source, Checkpoint):
-                            raise fail(
-                                "G233",
-                                f"{path}{p.name.rpartition('.')[0]} was edited before",
-                                help="prune first, or leave that block out",
-                            )
                         masked.append((source.key, name))
                 kept.append(p)
             new = {old: dim(symbol) for old, symbol in symbols.items()}

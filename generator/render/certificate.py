@@ -8,7 +8,7 @@ from typing import Literal
 
 from generator.ir.job import Job, parameters
 from generator.ir.plans import ImagePlan, TextPlan
-from generator.ir.sources import Init
+from generator.ir.sources import Init, Left, Noise, Repeat, keys, nodes
 from generator.render import data, kept
 from generator.render.data import INSTALLED, OWN, STDLIB
 from generator.render.text import fill, py
@@ -19,6 +19,8 @@ BESIDE: Mapping[str, tuple[int, str]] = {
     "contextlib": (STDLIB, "import contextlib"),
     "os": (STDLIB, "import os"),
     "Callable": (STDLIB, "from collections.abc"),
+    "patch": (STDLIB, "from unittest.mock"),
+    "shutil": (STDLIB, "import shutil"),
     "Random": (STDLIB, "from random"),
     "TemporaryDirectory": (STDLIB, "from tempfile"),
     "SkipTest": (STDLIB, "from unittest"),
@@ -90,6 +92,17 @@ class CertificateView:
     total: int  # of them
     # Code: matrices of transformers', and which of their columns are not set to zero.
     masked: tuple[tuple[str, str], ...]
+    # Of transformers' weights by their keys, those that are cut to a rank.
+    ranks: tuple[tuple[str, int], ...]
+    surgery: bool  # the loader does one of these to weights, beside joining and cutting
+    repeats: bool
+    noise: bool
+    factors: bool
+    of_gradients: (
+        str  # code: the helpers of the loader that gradients have their own for
+    )
+    load: str  # code: the model as loaded
+    checkpoint: str  # code: the folder that transformers loads
     auto: str  # code: transformers' class
     outputs: int
     vocab: int
@@ -126,6 +139,9 @@ def certificate_view(job: Job) -> CertificateView:
     new = tuple(p.path for p in infos if isinstance(p.source, Init))
     new_shapes = {p.shape for p in infos if isinstance(p.source, Init)}
     shapes = {t.key: t.shape for t in job.model.tensors}
+    read = {key for p in infos for key in keys(p.source)}
+    made = {type(one) for p in infos for one in nodes(p.source)}
+    repeats, factored = Repeat in made, Left in made
     names = "ids, types, mask" if types else "ids, mask"
     view = CertificateView(
         package=job.name,
@@ -149,6 +165,27 @@ def certificate_view(job: Job) -> CertificateView:
         kept=job.reference.blocks,
         total=job.reference.total,
         masked=tuple(_masked(job)),
+        ranks=tuple((k, rank) for k, rank in job.reference.ranks if k in read),
+        surgery=repeats or factored,
+        repeats=repeats,
+        noise=Noise in made,
+        factors=factored,
+        of_gradients=", ".join(
+            f'"{name}": {own}'
+            for name, own, there in (
+                ("repeated", "repeated", repeats),
+                ("shared", "shared", repeats),
+                ("noisy", "bare", Noise in made),
+                ("factors", "factors", factored),
+            )
+            if there
+        ),
+        load=(
+            "load(weights, dtype)"
+            if repeats or factored
+            else "load_pretrained(weights)"
+        ),
+        checkpoint="cut_to_ranks" if factored else "weights",
         auto=(
             "AutoModelForImageClassification"
             if images

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os.path
 import re
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from generator.ir.job import Job, Model, Module, Unused, absolute
@@ -13,17 +13,24 @@ from generator.ir.sources import (
     Checkpoint,
     Concatenate,
     Init,
+    Left,
+    Noise,
+    Repeat,
+    Right,
     Row,
     Rows,
     ShapeError,
+    Share,
     Source,
     Sum,
     Take,
     Tie,
     Transpose,
+    factors,
     keys,
     leaves,
     map_children,
+    nodes,
     rebuild,
     shape_of,
 )
@@ -43,6 +50,9 @@ class Entry:
     source: Source
     shape: tuple[str, ...] = ()  # its sizes in Python, for a new one
     sizes: tuple[int, ...] = ()
+    beside: Entry | None = (
+        None  # of a right factor: the left one, made together with it
+    )
 
     @property
     def stem(self) -> str:
@@ -73,6 +83,10 @@ class LoaderView:
     cast: str  # what makes fp32 of a tensor of the checkpoint; "" where it is that
     joins: bool  # some tensors are joined
     kept: str  # the file of the lists of what is kept; "" where there are none
+    repeats: bool  # rows are repeated, and below: what the helpers are for
+    shares: bool
+    adds_noise: bool
+    factors: bool
 
 
 def loader_view(job: Job, sizes: Sizes) -> LoaderView:
@@ -82,7 +96,7 @@ def loader_view(job: Job, sizes: Sizes) -> LoaderView:
     single: list[str] = []  # lines that assign a whole parameter
     paired: list[str] = []  # lines for {p}, in one loop over weight and bias
     for entry in _pairs(entries):
-        (paired if entry.paired else single).append(_assign(entry, shapes))
+        (paired if entry.paired else single).extend(_assign(entry, shapes))
     tables: list[TableView] = []
     for stem, members in blocks.items():
         for lines, pairs in ((single, False), (paired, True)):
@@ -117,6 +131,8 @@ def loader_view(job: Job, sizes: Sizes) -> LoaderView:
         *entries,
         *(e for one in blocks.values() for some in one.entries.values() for e in some),
     ]
+    every += [e.beside for e in every if e.beside]
+    made = [one for e in every for one in nodes(e.source)]
     return LoaderView(
         tables=tuple(tables),
         unused=() if few else unused,
@@ -125,19 +141,39 @@ def loader_view(job: Job, sizes: Sizes) -> LoaderView:
         lines=tuple(part for line in lines for part in _fit(line)),
         doc=tuple(_doc([name.rpartition(".")[0] for name in new])),
         cast=".float()" if any(t.dtype != "F32" for t in read) else "",
-        joins=any(isinstance(e.source, Concatenate) for e in every),
+        joins=any(_is_taken_joined(one) for one in made),
         kept=kept.FILE if kept.lists(job) else "",
+        repeats=any(isinstance(one, Repeat) for one in made),
+        shares=any(isinstance(one, Share) for one in made),
+        adds_noise=any(isinstance(one, Noise) for one in made),
+        factors=any(isinstance(one, Left | Right) for one in made),
+    )
+
+
+def _is_taken_joined(source: Source) -> bool:
+    """Whether `take` is given several keys."""
+    return isinstance(source, Concatenate) and all(
+        isinstance(part, Checkpoint) for part in source.parts
     )
 
 
 def _fit(line: str) -> tuple[str, ...]:
     """A line of the body; a call that is too long for it over three, as black has it."""
-    head, call, rest = line.partition(" = take(")
-    alone = call and rest.find(")") == len(rest) - 1  # nothing is done to its result
-    if not alone or 4 + len(line) <= 88:
+    called = re.fullmatch(r"( *)(.*? = \w+)\((.*)\)", line)
+    if called is None or not _closed(called[3]) or 4 + len(line) <= 88:
         return (line,)
-    indent = " " * (len(line) - len(line.lstrip()))
-    return f"{head} = take(", f"{indent}    {rest.removesuffix(')')}", f"{indent})"
+    indent, head, inside = called.groups()
+    return f"{indent}{head}(", f"{indent}    {inside}", f"{indent})"
+
+
+def _closed(inside: str) -> bool:
+    """Whether no parenthesis of an argument list ends the call before its end."""
+    depth = 0
+    for mark in re.findall(r"[()]", inside):
+        depth += 1 if mark == "(" else -1
+        if depth < 0:
+            return False
+    return True
 
 
 def _doc(new: Sequence[str]) -> list[str]:
@@ -214,7 +250,7 @@ def _entries(model: Model, sizes: Sizes) -> tuple[list[Entry], dict[str, Members
                 yield from walk(inner, f"{ours}{name}.", theirs + at, path, numbered)
 
     main = model.main
-    plain += walk(replace(main, instances=()), "", "")
+    plain += _with_factors(walk(replace(main, instances=()), "", ""))
     for instance in main.instances:
         inner = model.by_name[instance.module]
         for name, at, _ in instance.each():
@@ -225,11 +261,11 @@ def _entries(model: Model, sizes: Sizes) -> tuple[list[Entry], dict[str, Members
                 head, there, tail = re.findall(r"(.*?)(\d+)(\D*)$", at)[0]
                 members.numbers[int(number)] = int(there)
                 block = (f"{name}.", f"{stem}.{{i}}.")
-                members.entries[int(number)] = list(
+                members.entries[int(number)] = _with_factors(
                     walk(inner, "", f"{head}{{j}}{tail}", *block)
                 )
             else:
-                plain += walk(inner, f"{name}.", at)
+                plain += _with_factors(walk(inner, f"{name}.", at))
     for members in lists.values():
         if members.same:  # then one variable is enough
             for i, some in members.entries.items():
@@ -251,15 +287,47 @@ def _listed(source: Source, path: str, numbered: str, model: Model) -> Source:
     return map_children(source, lambda part: _listed(part, path, numbered, model))
 
 
-def _renamed(entry: Entry, old: str, new: str) -> Entry:
-    """The entry with another text for one in its checkpoint's keys."""
+def _with_factors(entries: Iterable[Entry]) -> list[Entry]:
+    """The entries, each left factor with the right one that it is made with."""
+    found = list(entries)
+    left = {
+        (f.of, f.rank): e
+        for e in found
+        for f in factors(e.source)
+        if isinstance(f, Left)
+    }
+    right = {
+        (f.of, f.rank): e
+        for e in found
+        for f in factors(e.source)
+        if isinstance(f, Right)
+    }
+    pairs = {e.name: left[made] for made, e in right.items()}
+    apart = {e.name for e in left.values()}
+    return [replace(e, beside=pairs.get(e.name)) for e in found if e.name not in apart]
+
+
+def _mapped(
+    entry: Entry,
+    key: Callable[[str], str],
+    name: Callable[[str], str] = lambda name: name,
+) -> Entry:
+    """The entry with other keys in the checkpoint, and perhaps another name."""
 
     def change(leaf: Source) -> Source:
-        if isinstance(leaf, Checkpoint):
-            return Checkpoint(leaf.key.replace(old, new))
-        return leaf
+        return Checkpoint(key(leaf.key)) if isinstance(leaf, Checkpoint) else leaf
 
-    return replace(entry, source=rebuild(entry.source, change))
+    return replace(
+        entry,
+        name=name(entry.name),
+        source=rebuild(entry.source, change),
+        beside=_mapped(entry.beside, key, name) if entry.beside else None,
+    )
+
+
+def _renamed(entry: Entry, old: str, new: str) -> Entry:
+    """The entry with another text for one in its checkpoint's keys."""
+    return _mapped(entry, lambda key: key.replace(old, new))
 
 
 def _pairs(entries: Sequence[Entry]) -> list[Entry]:
@@ -333,7 +401,7 @@ def _blocks(
     for entry, numbers in where.items():
         by_range.setdefault(tuple(numbers), []).append(entry)
     for numbers, entries in by_range.items():
-        moved = [replace(e, name=f"{stem}.{{i}}.{e.name}") for e in entries]
+        moved = [_moved(e, stem) for e in entries]
         if len(numbers) == 1:
             (here,) = numbers
             moved = [_numbered(e, here, members.numbers[here]) for e in moved]
@@ -342,21 +410,20 @@ def _blocks(
         inner = []
         if at and len(read) > 1:
             inner.append(f"at = {_text(at.removesuffix('.'))}")
-            moved = [replace(e, source=_below(e.source, at)) for e in moved]
-        inner += [_assign(e, shapes) for e in moved]
+            moved = [_below(e, at) for e in moved]
+        inner += [line for e in moved for line in _assign(e, shapes)]
         lines += inner if len(numbers) == 1 else _over_members(members, numbers, inner)
     return lines, tables
 
 
-def _below(source: Source, at: str) -> Source:
-    """The source with `{at}` for the start of its keys, a variable of the loader."""
+def _moved(entry: Entry, stem: str) -> Entry:
+    """The entry of a block under the name that it has in the model."""
+    return _mapped(entry, lambda key: key, lambda name: f"{stem}.{{i}}.{name}")
 
-    def change(leaf: Source) -> Source:
-        if isinstance(leaf, Checkpoint):
-            return Checkpoint("{at}." + leaf.key.removeprefix(at))
-        return leaf
 
-    return rebuild(source, change)
+def _below(entry: Entry, at: str) -> Entry:
+    """The entry with `{at}` for the start of its keys, a variable of the loader."""
+    return _mapped(entry, lambda key: "{at}." + key.removeprefix(at))
 
 
 def _over_members(
@@ -400,9 +467,12 @@ def _common_tail(names: Sequence[str]) -> str:
 
 def _numbered(entry: Entry, here: int, there: int) -> Entry:
     """The entry of one member, its numbers written out."""
-    entry = _renamed(_renamed(entry, "{i}", str(there)), "{j}", str(there))
-    entry = replace(entry, source=_named(entry.source, here))
-    return replace(entry, name=entry.name.replace("{i}", str(here)))
+    entry = _mapped(
+        entry,
+        lambda key: key.replace("{i}", str(there)).replace("{j}", str(there)),
+        lambda name: name.replace("{i}", str(here)),
+    )
+    return replace(entry, source=_named(entry.source, here))
 
 
 def _named(source: Source, here: int) -> Source:
@@ -427,8 +497,19 @@ def _text(key: str) -> str:
 Shapes = dict[str, tuple[int, ...]]
 
 
-def _assign(entry: Entry, shapes: Shapes) -> str:
-    return f"state[{_text(entry.name)}] = {_expression(entry.source, entry, shapes)}"
+def _assign(entry: Entry, shapes: Shapes) -> list[str]:
+    """The lines that fill a parameter, or the two that are factors of one matrix."""
+    value = _expression(entry.source, entry, shapes)
+    lines = [f"state[{_text(entry.name)}] = {value}"]
+    if entry.beside:
+        (right,) = factors(entry.source)
+        made = _expression(right.of, entry, shapes)
+        return [
+            f"reduce, expand = factors({made}, {right.rank})",
+            *lines,
+            *_assign(entry.beside, shapes),
+        ]
+    return lines
 
 
 def _expression(source: Source, entry: Entry, shapes: Shapes) -> str:
@@ -456,6 +537,16 @@ def _expression(source: Source, entry: Entry, shapes: Shapes) -> str:
             return f"{_inner(of, entry, shapes)}[{':, ' * axis}{which}]"
         case Transpose(of):
             return f"{_inner(of, entry, shapes)}.T.contiguous()"
+        case Repeat(of, rows):
+            return f"repeated({_expression(of, entry, shapes)}, {rows})"
+        case Share(of, columns):
+            return f"shared({_expression(of, entry, shapes)}, {columns})"
+        case Noise(of, start, std):
+            return f"noisy({_expression(of, entry, shapes)}, {start}, {py(std)})"
+        case Left():
+            return "expand"
+        case Right():
+            return "reduce"
         case Init("normal", std):
             sizes = ", ".join(entry.shape)
             return f"torch.randn({sizes}) * {py(std)}"

@@ -27,9 +27,14 @@ from generator.ir.sources import (
     Checkpoint,
     Concatenate,
     Init,
+    Left,
+    Noise,
     Parameter,
+    Repeat,
+    Right,
     Row,
     Rows,
+    Share,
     Source,
     Sum,
     Take,
@@ -66,6 +71,10 @@ def evaluate_source(
     An initialisation is of `shape`, drawn in fp64 from `generator` so that it does not
     depend on the dtype that it is then used in. KeyError names a leaf that is not there.
     """
+
+    def made(inner: Source) -> Tensor:
+        return evaluate_source(inner, tensors, shape, generator)
+
     match source:
         case Checkpoint(name) | Parameter(name) | Tie(name):
             return tensors[name]
@@ -75,18 +84,46 @@ def evaluate_source(
         case Init(_, value):
             return torch.full(tuple(shape), value, dtype=torch.float64)
         case Concatenate(parts):
-            return torch.cat([evaluate_source(p, tensors, shape) for p in parts], 0)
+            return torch.cat([made(p) for p in parts], 0)
         case Sum(parts):
-            return sum_of([evaluate_source(p, tensors, shape) for p in parts])
+            return sum_of([made(p) for p in parts])
         case Rows(of, start, stop):
-            return evaluate_source(of, tensors, shape)[start:stop]
+            return made(of)[start:stop]
         case Row(of, index):
-            return evaluate_source(of, tensors, shape)[index]
+            return made(of)[index]
         case Take(of, axis, _, index):
-            value = evaluate_source(of, tensors, shape)
+            value = made(of)
             return value.index_select(axis, torch.tensor(index, device=value.device))
         case Transpose(of):
-            return evaluate_source(of, tensors, shape).transpose(0, 1)
+            return made(of).transpose(0, 1)
+        case Repeat(of, rows):
+            x = made(of)
+            return torch.stack([x[i % len(x)] for i in range(rows)])
+        case Share(of, columns):
+            x = made(of)
+            old = [i % x.shape[1] for i in range(columns)]
+            return torch.stack([x[:, i] / old.count(i) for i in old], 1)
+        case Noise(of, start, std):
+            x = made(of)
+            noise = torch.randn(x.shape, generator=generator, dtype=torch.float64)
+            noise[:start] = 0.0
+            return x + (std * x.std() * noise).to(x.dtype)
+        case Left(of, rank):
+            return factors_of(made(of), rank)[0]
+        case Right(of, rank):
+            return factors_of(made(of), rank)[1]
+
+
+def factors_of(weight: Tensor, rank: int) -> tuple[Tensor, Tensor]:
+    """`Left` and `Right` of a matrix, in fp64.
+
+    The sign of a singular vector is free. Here the largest number of each row of the
+    right factor is positive, so that two factors made apart fit each other.
+    """
+    u, s, v = torch.linalg.svd(weight.double(), full_matrices=False)
+    sign = v.gather(1, v.abs().argmax(1, keepdim=True)).sign()[:rank]
+    root = s[:rank].sqrt()[:, None]
+    return u[:, :rank] * (sign * root).T, sign * root * v[:rank]
 
 
 def sum_of(values: Sequence[Tensor]) -> Tensor:

@@ -15,10 +15,15 @@ from generator.compile import Compiled
 from generator.ir.job import parameters
 from generator.ir.sources import (
     Concatenate,
+    Left,
+    Noise,
     Parameter,
+    Repeat,
+    Right,
     Row,
     Rows,
     Shape,
+    Share,
     Source,
     Sum,
     Take,
@@ -114,6 +119,16 @@ class _Held:
                 return (*inner[:axis], len(index), *inner[axis + 1 :])
             case Transpose(of):
                 return self.shape(of)[::-1]
+            case Repeat(of, rows):
+                return (rows, *self.shape(of)[1:])
+            case Share(of, columns):
+                return (self.shape(of)[0], columns)
+            case Noise(of=of):
+                return self.shape(of)
+            case Left(of, rank):
+                return (self.shape(of)[0], rank)
+            case Right(of, rank):
+                return (rank, self.shape(of)[1])
             case _:
                 raise ValueError(f"a weight map has the leaf {source}")
 
@@ -136,6 +151,8 @@ class _Held:
                 return replace(wanted, of=self.source(of))
             case Transpose(of):
                 return Transpose(self.source(of))
+            case Repeat() | Share() | Noise() | Left() | Right():
+                return replace(wanted, of=self.source(wanted.of))
             case Parameter(path):
                 raise Missing(f"of {path}, the old model keeps only a part")
             case _:

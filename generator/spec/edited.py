@@ -64,6 +64,15 @@ def _edit(state: State, number: int, table: Mapping[str, Any]) -> Edit | None:
             label="below this line",
             help=f"add {examples}",
         )
+    for name, entry in known.items():
+        if entry.key.required and name not in table:
+            inner.add(
+                "G005",
+                (EDIT,),
+                f"{do} needs {quote(name)}",
+                label="below this line",
+                help=f"add {name} = {toml(entry.key.example)}",
+            )
     for problem in inner.problems:
         state.problems.append(replace(problem, path=(EDIT, number, *problem.path[1:])))
     if inner.problems:

@@ -13,8 +13,26 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
-from generator.spec.key import TASKS, TEXT_TASKS, about
-from generator.spec.rules import TOKEN
+from generator.spec.key import LARGEST, TASKS, TEXT_TASKS, about
+from generator.spec.rules import MODULE, TOKEN
+
+_BLOCKS = about(
+    "The blocks that are changed, from 0 and in order; all where it is not given.",
+    [8, 9, 10, 11],
+    at_least=0,
+    at_most=LARGEST,
+    few=dict.fromkeys(TASKS, 1),
+    also="layers indices",
+)
+_NOISE = about(
+    "Normal noise in the weights that make the copies, by which they can learn apart. Its "
+    "standard deviation is this many times the weights' own. At 0 the model computes "
+    "exactly what it computed before.",
+    0.01,
+    at_least=0,
+    at_most=1,
+    also="noise_std jitter epsilon",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +100,6 @@ class TrimVocab:
 
 _SCORE = {"l2": "magnitude", "norm": "magnitude", "gradient": "taylor"}
 _KEEP = "The part of them that stays, rounded to a multiple of `multiple`."
-_BLOCKS = "The blocks that are pruned, from 0; all where it is left out."
 _METHOD = (
     'What makes a unit important: "taylor" is how much the loss on training rows would '
     'change without it, to first order; "magnitude" the norms of its weights. `gen '
@@ -120,12 +137,7 @@ class PruneFfn:
     score: Literal["taylor", "magnitude"] = field(
         default="taylor", metadata=about(_METHOD, "magnitude", spellings=_SCORE)
     )
-    blocks: tuple[int, ...] | None = field(
-        default=None,
-        metadata=about(
-            _BLOCKS, [2, 3], at_least=0, few=dict.fromkeys(TASKS, 1), also="layers"
-        ),
-    )
+    blocks: tuple[int, ...] | None = field(default=None, metadata=_BLOCKS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,15 +171,108 @@ class PruneHeads:
     score: Literal["taylor", "magnitude"] = field(
         default="taylor", metadata=about(_METHOD, "magnitude", spellings=_SCORE)
     )
-    blocks: tuple[int, ...] | None = field(
-        default=None,
+    blocks: tuple[int, ...] | None = field(default=None, metadata=_BLOCKS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LowRank:
+    """Linears of the blocks become two each, of a rank between them: the nearest to the
+    old one that there are, by its singular values."""
+
+    DO: ClassVar[str] = "low-rank"
+    ONE_OF: ClassVar[tuple[str, ...]] = ()
+
+    on: tuple[str, ...] = field(
         metadata=about(
-            _BLOCKS, [2, 3], at_least=0, few=dict.fromkeys(TASKS, 1), also="layers"
+            "The linears that are factored, by their names in a block of model.py before "
+            "any are joined.",
+            ["ff.up", "ff.down"],
+            required=TASKS,
+            rule=MODULE,
+            few=dict.fromkeys(TASKS, 1),
+            also="modules targets target_modules linears",
         ),
     )
+    rank: int = field(
+        metadata=about(
+            "How wide the two are where they meet. At the smaller size of the old one "
+            "they are exact.",
+            64,
+            required=TASKS,
+            at_least=1,
+            at_most=LARGEST,
+            also="r rank_k components",
+        ),
+    )
+    blocks: tuple[int, ...] | None = field(default=None, metadata=_BLOCKS)
 
 
-Edit = KeepLayers | PruneFfn | PruneHeads | TrimVocab
+@dataclass(frozen=True, kw_only=True)
+class WidenFfn:
+    """The feed-forwards of the blocks get more units, which are copies of those there
+    are. What reads a unit and its copies divides by their number (Net2Net)."""
+
+    DO: ClassVar[str] = "widen-ffn"
+    ONE_OF: ClassVar[tuple[str, ...]] = ("to", "by")
+
+    to: int | None = field(
+        default=None,
+        metadata=about(
+            "How many units a feed-forward then has.",
+            4096,
+            at_least=1,
+            at_most=LARGEST,
+            also="hidden width size units intermediate_size",
+        ),
+    )
+    by: float | None = field(
+        default=None,
+        metadata=about(
+            "By what factor it is widened.",
+            1.33,
+            above=1,
+            at_most=64,
+            unless="to",
+            also="factor times ratio",
+        ),
+    )
+    noise: float = field(default=0.0, metadata=_NOISE)
+    blocks: tuple[int, ...] | None = field(default=None, metadata=_BLOCKS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WidenHeads:
+    """The attentions of the blocks get more heads, which are copies of those there are,
+    in whole groups where heads share keys. What reads a head and its copies divides by
+    their number (Net2Net)."""
+
+    DO: ClassVar[str] = "widen-heads"
+    ONE_OF: ClassVar[tuple[str, ...]] = ()
+
+    to: int = field(
+        metadata=about(
+            "How many query heads an attention then has.",
+            16,
+            required=TASKS,
+            at_least=1,
+            at_most=LARGEST,
+            also="heads n num_heads num_attention_heads",
+        ),
+    )
+    noise: float = field(default=0.0, metadata=_NOISE)
+    blocks: tuple[int, ...] | None = field(default=None, metadata=_BLOCKS)
+
+
+Edit = KeepLayers | PruneFfn | PruneHeads | TrimVocab | LowRank | WidenFfn | WidenHeads
 EDITS: Mapping[str, type[Edit]] = {
-    one.DO: one for one in (KeepLayers, PruneFfn, PruneHeads, TrimVocab)
+    one.DO: one
+    for one in (
+        KeepLayers,
+        PruneFfn,
+        PruneHeads,
+        LowRank,
+        WidenFfn,
+        WidenHeads,
+        TrimVocab,
+    )
 }

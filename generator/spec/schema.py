@@ -63,6 +63,8 @@ def _edits() -> dict[str, Any]:
         }
         if limits := _contradictions(known):
             then["allOf"] = limits
+        if needed := [e.name for e in known.values() if e.key.required]:
+            then["required"] = needed
         if owner.ONE_OF:
             then["anyOf"] = [{"required": [name]} for name in owner.ONE_OF]
         named = {"properties": {"do": {"const": do}}, "required": ["do"]}

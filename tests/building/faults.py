@@ -156,6 +156,8 @@ FAULTS = (
           (*CERTIFICATE, "holds and bert")),
     Fault(P + "certificate_body.j2", "EXACT, SINGLE = 1e-9", "EXACT, SINGLE = 1e9",
           (*CERTIFICATE, "faults")),
+    Fault(P + "certificate_surgery.j2", "return expand.T @ x, x @ reduce.T",
+          "return expand.T @ x, x @ -reduce.T", (*CERTIFICATE, "edited and bert")),
     Fault(P + "certificate_serving_text.j2", "expected[batch.rows] =", "expected[:] =",
           (*CERTIFICATE, "holds and bert")),
     Fault(P + "certificate_serving_image.j2", "list(answer.", "sorted(answer.",

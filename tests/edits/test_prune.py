@@ -155,7 +155,7 @@ def test_scores_come_first(tmp_path, capsys):
     spec = pruned_job(tmp_path, EDIT.format(score="taylor"))
     assert gen("build", spec, "--out", tmp_path / "out") == 2
     said = capsys.readouterr().err
-    assert "G234" in said and "gen calibrate" in said and "keep = 0.5" in said
+    assert "G234" in said and "gen calibrate" in said and 'score = "taylor"' in said
     assert not (tmp_path / "out").exists()
 
 

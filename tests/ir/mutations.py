@@ -37,7 +37,9 @@ from generator.ir.sources import (
     Checkpoint,
     Concatenate,
     Init,
+    Left,
     Parameter,
+    Right,
     Row,
     Rows,
     Source,
@@ -334,6 +336,25 @@ def a_transpose(r: random.Random, job: Job) -> Job | None:
         return None
     module, p = chosen
     return with_source(job, module, p, Transpose(p.source))
+
+
+@mutation
+def one_factor_of_two(r: random.Random, job: Job) -> Job | None:
+    """Of a square matrix, at its full rank, so that the shape is right."""
+    sizes = job.model.sizes
+    found = [
+        (m, p)
+        for m, p in all_parameters(job)
+        if isinstance(p.source, Checkpoint)
+        and len(shape := p.type.sizes(sizes)) == 2
+        and len(set(shape)) == 1
+    ]
+    chosen = pick(r, found)
+    if chosen is None:
+        return None
+    module, p = chosen
+    rank = p.type.shape[0].value(sizes)
+    return with_source(job, module, p, r.choice([Left, Right])(p.source, rank))
 
 
 @mutation

@@ -73,7 +73,8 @@ def test_levels_roles_plans_and_sources_are_documented():
             "row",
             "take",
             "transpose",
-        )
+        ),
+        *("repeat", "share", "noise", "left", "right"),
     }
     for word in words:
         assert f'"{word}"' in grammar

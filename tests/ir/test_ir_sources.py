@@ -12,10 +12,15 @@ from generator.ir.sources import (
     Checkpoint,
     Concatenate,
     Init,
+    Left,
+    Noise,
     Parameter,
+    Repeat,
+    Right,
     Row,
     Rows,
     ShapeError,
+    Share,
     Source,
     Sum,
     Take,
@@ -46,6 +51,11 @@ known: st.SearchStrategy[Source] = st.recursive(
         st.builds(Rows, inner, st.integers(0, 3), st.integers(0, 5)),
         st.builds(Row, inner, st.integers(0, 4)),
         st.builds(Transpose, inner),
+        st.builds(Repeat, inner, st.integers(0, 9)),
+        st.builds(Share, inner, st.integers(0, 9)),
+        st.builds(Noise, inner, st.integers(0, 4), st.sampled_from([0.0, 0.5])),
+        st.builds(Left, inner, st.integers(0, 4)),
+        st.builds(Right, inner, st.integers(0, 4)),
     ),
     max_leaves=5,
 )
@@ -76,6 +86,10 @@ def test_values():
     assert shape_of(Take(ckpt("a"), 1, "n", (0, 2)), SHAPES, ()) == (4, 2)
     assert value(Transpose(ckpt("b"))) == [list(c) for c in zip(*b.tolist())]
     assert value(Parameter("v")) == v.tolist()
+    assert value(Repeat(ckpt("a"), 10)) == (3 * a.tolist())[:10]
+    assert value(Repeat(ckpt("v"), 4)) == [0, 1, 2, 0]
+    columns = [[x / 2, y / 2, z, x / 2, y / 2] for x, y, z in b.tolist()]
+    assert value(Share(ckpt("b"), 5)) == columns
 
 
 def test_initial_values():
@@ -131,12 +145,43 @@ def test_initial_values():
             "cannot add tensors of shapes [(4, 3), (3, 4)]",
         ),
         (Sum(()), "cannot add tensors of shapes []"),
+        (Repeat(Checkpoint("a"), 3), "3 rows made of a tensor of shape (4, 3)"),
+        (Share(Checkpoint("a"), 2), "2 columns made of a tensor of shape (4, 3)"),
+        (Share(Checkpoint("v"), 5), "5 columns made of a tensor of shape (3,)"),
+        (
+            Noise(Checkpoint("a"), 4, 1.0),
+            "noise from row 4 of a tensor of shape (4, 3)",
+        ),
+        (Left(Checkpoint("a"), 4), "factors of rank 4 of a tensor of shape (4, 3)"),
+        (Right(Checkpoint("v"), 1), "factors of rank 1 of a tensor of shape (3,)"),
     ],
 )
 def test_what_does_not_fit_is_said(source: Source, message: str):
     with pytest.raises(ShapeError) as caught:
         shape_of(source, SHAPES, (7,))
     assert str(caught.value) == message
+
+
+def test_noise_is_of_the_size_of_the_tensor_and_in_the_rows_asked_for():
+    draw = torch.Generator().manual_seed(3)
+    x = 7 * torch.randn(400, 300, generator=draw, dtype=torch.float64)
+    noisy = evaluate_source(Noise(Checkpoint("x"), 100, 0.1), {"x": x}, (), draw)
+    assert torch.equal(noisy[:100], x[:100])
+    assert float((noisy - x)[100:].std()) == pytest.approx(0.7, rel=0.02)
+
+
+@pytest.mark.parametrize("shape", [(9, 5), (5, 9), (6, 6)])
+@pytest.mark.parametrize("rank", [1, 3, 5])
+def test_two_factors_are_the_nearest_matrix_of_their_rank(shape, rank):
+    draw = torch.Generator().manual_seed(3)
+    x = torch.randn(shape, generator=draw, dtype=torch.float64)
+    left = evaluate_source(Left(Checkpoint("x"), rank), {"x": x}, ())
+    right = evaluate_source(Right(Checkpoint("x"), rank), {"x": x}, ())
+    values = torch.linalg.svdvals(x)
+    error, tail = (x - left @ right).norm(), values[rank:].norm()
+    assert float(error) == pytest.approx(float(tail), rel=1e-12, abs=1e-13)
+    for factor in (left.T @ left, right @ right.T):  # each has half of the values
+        assert torch.allclose(factor, values[:rank].diag(), rtol=1e-12, atol=1e-13)
 
 
 def test_an_initialisation_takes_the_shape_of_its_parameter():

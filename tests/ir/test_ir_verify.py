@@ -305,6 +305,11 @@ IN_SMALL: list[tuple[str, str, list[tuple[str, str]]]] = [
     ),
     ("G363", 'token.weight: tensor "token" is of I32', [("BF16", "I32")]),
     (
+        "G367",
+        "Left of rank 4 of half.up.weight: 1, not one of two",
+        [('matrix = ckpt "up.weight"', 'matrix = left(ckpt "up.weight", 4)')],
+    ),
+    (
         "G371",
         "ha.lf cannot name a class",
         [("module Half", "module ha.lf"), ("= Half", "= ha.lf")],

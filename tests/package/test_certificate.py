@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import unittest
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +113,81 @@ def test_certificate_holds(case: str, tmp_path: Path) -> None:
     assert [r for r in found if not r.holds] == []
     assert [r for r in found if r.measured is None] == []
     assert {r.name for r in found} > COMPARED
+
+
+FACTOR = ("low-rank", {"on": ("ff.up", "ff.down", "attention.out"), "rank": 6})
+WIDER = ("widen-ffn", {"by": 1.4, "blocks": (1,)})
+EDITED: dict[str, tuple[tuple[str, Mapping[str, Any]], ...]] = {
+    "factors": (FACTOR,),
+    "factors at full rank": (("low-rank", {"on": ("ff.up", "ff.down"), "rank": 24}),),
+    "copies": (WIDER, ("widen-heads", {"to": 8})),
+    "fewer blocks of factors and copies": (
+        FACTOR,
+        WIDER,
+        ("widen-heads", {"to": 6, "blocks": (0,)}),
+        ("keep-layers", {"layers": (1,)}),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", ["bert", "bert, another head", "llama", "vit"])
+@pytest.mark.parametrize("edits", EDITED)
+def test_certificate_of_an_edited_model_holds(
+    case: str, edits: str, tmp_path: Path
+) -> None:
+    made = make(case, tmp_path, edits=EDITED[edits], tidy=["test_model", "model"])
+    for file in ("test_model", "model"):
+        path = made.package / f"{file}.py"
+        subprocess.run(
+            [sys.executable, "-m", "ruff", "check", "--isolated", "-q", path],
+            check=True,
+        )
+    module = made.module("test_model")
+    module.write_reference(made.weights)
+    found = module.certificate(made.weights)
+    assert [r for r in found if not r.holds] == []
+    assert [r for r in found if r.measured is None] == []
+    factors = {"errors of factors, from their singular values"}
+    wanted = COMPARED | (factors if "factors" in edits else set())
+    assert {r.name for r in found} > wanted
+
+
+def test_certificate_with_noise_is_of_the_rest_and_says_so(tmp_path: Path) -> None:
+    noisy = ("widen-ffn", {"by": 1.4, "noise": 0.1})
+    made = make("bert", tmp_path, edits=[noisy], tidy=["test_model"])
+    module = made.module("test_model")
+    module.write_reference(made.weights)
+    found = module.certificate(made.weights)
+    assert [r for r in found if not r.holds] == []
+    (bare,) = [r for r in found if r.measured is None]
+    assert bare.name == "outputs with the noise of copies"
+
+
+# Faults of what an edit's loader does, and the checks that must say so.
+SURGERY: dict[str, tuple[str, str, str, set[str]]] = {
+    "copies that are not shared out": (
+        "copies",
+        "/ index.bincount()[index]",
+        "",
+        {"blocks, fp64", "logits, fp64", "gradients, fp64"},
+    ),
+    "a rank too few": (
+        "factors",
+        "root = s[:rank].sqrt()",
+        "root = s[:rank].sqrt() * (torch.arange(rank) < rank - 1)",
+        {"blocks, fp64", "errors of factors, from their singular values"},
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", SURGERY)
+def test_faults_of_edits_show(fault: str, tmp_path: Path) -> None:
+    edits, old, new, expected = SURGERY[fault]
+    made = make("bert", tmp_path, edits=EDITED[edits])
+    made.module("test_model").write_reference(made.weights)
+    made.edit("model", old, new)
+    found = made.module("test_model").certificate(made.weights)
+    assert expected <= {r.name for r in found if not r.holds}
 
 
 # What is done to a package, and the checks that must say so.

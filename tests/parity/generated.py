@@ -12,6 +12,7 @@ from __future__ import annotations
 import importlib.util
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -25,7 +26,17 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from generator.ir.job import Job, parameters
-from generator.ir.sources import Init, keys
+from generator.ir.sources import (
+    Concatenate,
+    Init,
+    Left,
+    Repeat,
+    Right,
+    Share,
+    Source,
+    Take,
+    keys,
+)
 from generator.ir.text import parse_job, print_job
 from generator.passes import run as run_passes
 from generator.render import model as render_model
@@ -100,8 +111,14 @@ def assert_same(
     tolerance: float = 1e-9,
     spelt: bool = False,
     names: Mapping[str, str] | None = None,
+    loaded: Mapping[str, Tensor] | None = None,
+    ids: list[int] | None = None,
 ) -> None:
-    """GenError-free parity, block by block; the first that differs is named."""
+    """GenError-free parity, block by block; the first that differs is named.
+
+    `tensors` has transformers' own weights, `loaded` what the model was loaded from where
+    that differs; `ids` are theirs of our tokens, where they have other numbers.
+    """
     after, _ = run_passes(job)
     infos = parameters(after)
     state = model.state_dict()
@@ -116,7 +133,10 @@ def assert_same(
             inputs = [t.double() for t in inputs if t is not None]
             batch = {"pixels": inputs[0]}
         mask = batch.get("mask")
-        want = call_oracle(theirs, batch)
+        asked = (
+            batch if ids is None else {**batch, "ids": torch.tensor(ids)[batch["ids"]]}
+        )
+        want = call_oracle(theirs, asked)
         seen: dict[str, Tensor] = {}
         hooks = [
             block.register_forward_hook(
@@ -150,10 +170,52 @@ def assert_same(
             for key in keys(info.source)
         }
         pair = seen["logits"], want["logits"]
-        _gradients(model, infos, theirs, named, *pair, new, tolerance)
+        chain = Chain(loaded or tensors, model)
+        _gradients(model, infos, theirs, named, *pair, new, tolerance, chain)
 
 
-def _gradients(model, infos, theirs, saved, ours, logits, new, tolerance) -> None:
+@dataclass(frozen=True)
+class Chain:
+    """The chain rule through a source: what a parameter's gradient is, by those of the
+    checkpoint's tensors. Copies of a unit have equal shares of what is the unit's."""
+
+    values: Mapping[str, Tensor]  # by key
+    model: Any  # its module has the helpers of its loader
+
+    def gradient(self, source: Source, of_keys: Mapping[str, Tensor]) -> Tensor:
+        match source:
+            case Repeat(of, rows):
+                g = self.gradient(of, of_keys)
+                index = torch.arange(rows) % len(g)
+                times = index.bincount().view(-1, *[1] * (g.ndim - 1))
+                return (g / times)[index]
+            case Share(of, columns):
+                g = self.gradient(of, of_keys)
+                return g[:, torch.arange(columns) % g.shape[1]]
+            case Left(of, rank):
+                right, _ = self.factors(of, rank)
+                return self.gradient(of, of_keys) @ right.T
+            case Right(of, rank):
+                _, left = self.factors(of, rank)
+                return left.T @ self.gradient(of, of_keys)
+            case Take(of, axis, _, index):
+                return self.gradient(of, of_keys).index_select(
+                    axis, torch.tensor(index)
+                )
+            case Concatenate(parts):
+                return torch.cat([self.gradient(p, of_keys) for p in parts])
+            case _:
+                return evaluate_source(source, of_keys, ())
+
+    def factors(self, of: Source, rank: int) -> tuple[Tensor, Tensor]:
+        """As the model's own loader makes them: the signs are free."""
+        made = sys.modules[type(self.model).__module__].factors
+        return made(evaluate_source(of, self.values, ()), rank)
+
+
+def _gradients(
+    model, infos, theirs, saved, ours, logits, new, tolerance, chain
+) -> None:
     generator = torch.Generator().manual_seed(1)
     weights = torch.randn(logits.shape, generator=generator, dtype=logits.dtype)
     model.zero_grad()
@@ -178,7 +240,7 @@ def _gradients(model, infos, theirs, saved, ours, logits, new, tolerance) -> Non
             found = {}
             for key in keys(info.source):
                 found[key] = gradient(saved[key])
-            want = evaluate_source(info.source, found, info.shape)
+            want = chain.gradient(info.source, found)
         scale = max(float(want.norm()), 1e-6 * float(total))
         far = float((got - want).norm()) / scale
         assert far <= tolerance, f"gradient of {info.path} differs by {far:.3g}"

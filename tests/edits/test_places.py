@@ -1,0 +1,36 @@
+"""What an edit of a spec cannot do is said at the key that asks for it."""
+
+from __future__ import annotations
+
+import pytest
+
+from generator.compile import draft
+from generator.errors import GenError
+from generator.spec import read_spec
+from tests.building.build_support import BLOCKS, SPEC, text_facts
+
+LOW_RANK = '[[edit]]\ndo = "low-rank"\non = ["ff.up"]\nrank = 8\n'
+CASES = [
+    (LOW_RANK.replace("ff.up", "ff.gate"), "G241", "on", "ff.down"),
+    (LOW_RANK.replace("8", "500"), "G242", "rank", "rank = 384"),
+    (LOW_RANK + "blocks = [1]\n", "G240", "blocks", "the last is 0"),
+    (2 * LOW_RANK, "G241", "on", "there are"),
+    ('[[edit]]\ndo = "widen-ffn"\nto = 1000\n', "G243", "to", "to = 1537"),
+    ('[[edit]]\ndo = "widen-ffn"\nby = 1.0001\n', "G243", "by", "to = 1537"),
+    ('[[edit]]\ndo = "widen-heads"\nto = 12\n', "G243", "to", "to = 13"),
+]
+
+
+@pytest.mark.parametrize(("edit", "code", "key", "mend"), CASES)
+def test_the_place_is_the_key_s(edit: str, code: str, key: str, mend: str) -> None:
+    assert BLOCKS == 1
+    text = SPEC.read_text() + "\n" + edit
+    with pytest.raises(GenError) as caught:
+        draft(read_spec(text, "job.toml"), text_facts())
+    (found,) = caught.value.diagnostics
+    assert found.code == code and mend in found.help
+    assert found.place is not None
+    line = text.splitlines()[found.place.line - 1]
+    assert line.startswith(f"{key} = ")
+    last = [n for n, one in enumerate(text.splitlines(), 1) if one == line][-1]
+    assert found.place.line == last  # of the edit that cannot, not of one above it
