@@ -41,6 +41,8 @@ from generator.spec.model import Spec
 
 LOCK = "gen.lock"
 LOCK_VERSION = 1
+# Keys of an edit that its errors are about.
+EDIT_PLACES = {"G240": "on", "G241": "blocks", "G242": "rank", "G243": "on"}
 # The keys of the spec that errors of architectures are about, where not the backbone.
 PLACES = {"G206": "labels", "G209": "backbone.dropout", "G210": "task"}
 FORMATS: dict[str, Format] = {".csv": "csv", ".jsonl": "jsonl", ".parquet": "parquet"}
@@ -110,11 +112,14 @@ def _edits(spec_file: SpecFile, job: Job) -> Iterator[Step]:
         try:
             job, weights = EDITS[edit.DO].run(job, **asdict(edit))
         except GenError as error:  # edits know of no file: say which one it is
-            given = [f"{at}.{key}" for key in (*edit.ONE_OF, "do")]
-            key = next(path for path in given if path in spec_file.given)
-            raise GenError(
-                [replace(d, place=spec_file.place(key)) for d in error.diagnostics]
-            ) from None
+            given = spec_file.given
+            keys = [f"{at}.{key}" for key in (*edit.ONE_OF, "do")]
+            found = []
+            for d in error.diagnostics:
+                paths = [f"{at}.{EDIT_PLACES.get(d.code, 'do')}", *keys]
+                path = next(path for path in paths if path in given)
+                found.append(replace(d, place=spec_file.place(path)))
+            raise GenError(found) from None
         verify(job, after=edit.DO)
         yield Step(edit.DO, job, weights)
 

@@ -15,7 +15,7 @@ from typing import Literal
 
 from generator.ir.dims import Dim, Type
 from generator.ir.plans import DataPlan, ReferencePlan, TargetPlan, Task, TrainPlan
-from generator.ir.sources import Checkpoint, Shape, Source, rebuild
+from generator.ir.sources import Checkpoint, Init, Norms, Shape, Source, rebuild
 
 Level = Literal["imported", "optimised", "shaped"]
 # Of a parameter: a matrix and an embedding decay; a bias and a norm's gain do not.
@@ -69,6 +69,7 @@ class ParameterDef:
     role: Role
     source: Source
     place: str = ""
+    frozen: bool = False  # it does not train, whatever the job's paths say
 
 
 @dataclass(frozen=True)
@@ -244,6 +245,16 @@ def parameters(job: Job) -> tuple[ParameterInfo, ...]:
     return tuple(walk_parameters(job.model, job.frozen))
 
 
+def added(job: Job) -> tuple[ParameterInfo, ...]:
+    """Parameters of adapters: those of blocks that no tensor is read into."""
+    stems = {b.name.rpartition(".")[0] + "." for b in job.model.blocks}
+    return tuple(
+        p
+        for p in parameters(job)
+        if p.path.startswith(tuple(stems)) and isinstance(p.source, (Init, Norms))
+    )
+
+
 def walk_parameters(
     model: Model, frozen: tuple[str, ...] = ()
 ) -> Iterator[ParameterInfo]:
@@ -256,7 +267,8 @@ def walk_parameters(
                 role=p.role,
                 decay=p.role in DECAYED,
                 depth=depth,
-                frozen=any(full == f or full.startswith(f + ".") for f in frozen),
+                frozen=p.frozen
+                or any(full == f or full.startswith(f + ".") for f in frozen),
                 source=absolute(p.source, prefix),
             )
         for instance in module.instances:

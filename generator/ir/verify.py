@@ -27,6 +27,7 @@ from generator.ir.plans import TextPlan
 from generator.ir.sources import (
     Checkpoint,
     Init,
+    Norms,
     Parameter,
     ShapeError,
     Tie,
@@ -400,7 +401,8 @@ def _weights(job: Job) -> Iterator[Diagnostic]:
             yield Diagnostic("G352", f"parameter {path} stands {n} times")
     used: Counter[str] = Counter()
     for info in infos:
-        used.update(set(keys(info.source)))
+        if not isinstance(info.source, Norms):  # beside the weight that it is of
+            used.update(set(keys(info.source)))
         for key, n in Counter(whole(info.source)).items():
             if n > 1:
                 yield Diagnostic("G358", f'tensor "{key}" is used twice by {info.path}')

@@ -14,11 +14,14 @@ from generator.ir.job import Job, Level
 from generator.ir.verify import verify
 from generator.ir.weightmap import WeightMap
 from generator.passes import (
+    adapter,
     draw_masks_by_bits,
     drop_unread_weights,
     fuse_qkv,
     group_blocks,
+    ia3,
     keep_layers,
+    lora,
     only_needed_positions,
 )
 
@@ -102,6 +105,30 @@ EDITS = {
             keep_layers.run,
             "the reference with the other blocks skipped",
             "some blocks stay, the others are left out",
+        ),
+        Edit(
+            "lora",
+            lora.lora,
+            "the model without, until it trains; and PEFT's on the same weights",
+            "a product of low rank beside linear layers trains in their place",
+        ),
+        Edit(
+            "dora",
+            lora.dora,
+            "the model without, until it trains; and PEFT's on the same weights",
+            "the same, with the lengths of the rows of the weights trained apart",
+        ),
+        Edit(
+            "ia3",
+            ia3.run,
+            "the model without, until it trains; and PEFT's on the same weights",
+            "vectors that scale linear layers train in their place",
+        ),
+        Edit(
+            "adapter",
+            adapter.run,
+            "the model without, until it trains",
+            "narrow detours behind parts of a block train in their place",
         ),
     )
 }

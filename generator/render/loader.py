@@ -5,7 +5,7 @@ from __future__ import annotations
 import os.path
 import re
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from generator.ir.job import Job, Model, Module, Unused, absolute
@@ -13,6 +13,7 @@ from generator.ir.sources import (
     Checkpoint,
     Concatenate,
     Init,
+    Norms,
     Row,
     Rows,
     ShapeError,
@@ -27,6 +28,9 @@ from generator.ir.sources import (
 )
 from generator.render.sizes import Sizes
 from generator.render.text import prose, py
+
+
+NORMS = Norms(Checkpoint(""))  # the lengths of whatever weight stands beside them
 
 
 @dataclass(frozen=True)
@@ -80,7 +84,9 @@ def loader_view(job: Job, sizes: Sizes) -> LoaderView:
     for entry in _pairs(entries):
         (paired if entry.paired else single).append(_assign(entry, shapes))
     tables: list[TableView] = []
+    last: list[str] = []  # lines for adapters, which may read what stands above them
     for stem, members in blocks.items():
+        last += _adapters(stem, members.take_added(), shapes)
         for lines, pairs in ((single, False), (paired, True)):
             more, table = _blocks(stem, members, shapes, pairs)
             lines += more
@@ -95,15 +101,8 @@ def loader_view(job: Job, sizes: Sizes) -> LoaderView:
     if single and single[0].startswith("state["):
         name, _, value = single.pop(0).removeprefix("state[").partition("] = ")
         first = f"state = {{{name}: {value}}}"
-    lines = [first, *single, *paired]
+    lines = [first, *single, *paired, *last]
     new = [e.name for e in entries if isinstance(e.source, Init)]
-    for stem, members in blocks.items():
-        new += [
-            f"{stem}.{i}.{e.name}"
-            for i, one in members.entries.items()
-            for e in one
-            if isinstance(e.source, Init)
-        ]
     left, named = _left(model)
     unused = tuple(_unused(named))
     few = sum(len(keys) for _, keys in unused) <= 2 and len(unused) == 1
@@ -119,7 +118,7 @@ def loader_view(job: Job, sizes: Sizes) -> LoaderView:
         left=left,
         few_unused=tuple((key, why) for why, some in unused for key in some if few),
         lines=tuple(part for line in lines for part in _fit(line)),
-        doc=tuple(_doc([name.rpartition(".")[0] for name in new])),
+        doc=tuple(_doc([name.rpartition(".")[0] for name in new], len(last) > 0)),
         cast=".float()" if any(t.dtype != "F32" for t in read) else "",
         joins=any(isinstance(e.source, Concatenate) for e in every),
     )
@@ -135,13 +134,15 @@ def _fit(line: str) -> tuple[str, ...]:
     return f"{head} = take(", f"{indent}    {rest.removesuffix(')')}", f"{indent})"
 
 
-def _doc(new: Sequence[str]) -> list[str]:
+def _doc(new: Sequence[str], adapters: bool) -> list[str]:
     text = (
         "Every weight there is used or named as unused, and every shape matches; "
         "anything else is a ValueError or a RuntimeError."
     )
     if new:
         text += f" New, for training to fill: {' and '.join(dict.fromkeys(new))}."
+    if adapters:
+        text += " Adapters are new, and change nothing until they are trained."
     return textwrap.wrap(text, 84, break_long_words=False)
 
 
@@ -184,6 +185,14 @@ class Members:
     def same(self) -> bool:
         """Whether all have the checkpoint's numbers."""
         return all(here == there for here, there in self.numbers.items())
+
+    def take_added(self) -> dict[int, list[Entry]]:
+        """The entries of adapters, by the number here; they are none of these then."""
+        added = {}
+        for i, entries in self.entries.items():
+            added[i] = [e for e in entries if isinstance(e.source, (Init, Norms))]
+            self.entries[i] = [e for e in entries if e not in added[i]]
+        return added
 
 
 def _entries(model: Model, sizes: Sizes) -> tuple[list[Entry], dict[str, Members]]:
@@ -325,6 +334,51 @@ def _blocks(
     return lines, tables
 
 
+def _adapters(
+    stem: str, added: Mapping[int, Sequence[Entry]], shapes: Shapes
+) -> list[str]:
+    """The loops that fill adapters: those of like shapes in one, by their names."""
+    where: dict[tuple[str, tuple[Entry, ...]], list[int]] = {}
+    for i, entries in added.items():
+        stems = dict.fromkeys(e.stem for e in entries)
+        for at in stems:
+            # What a length is of follows from its name, and need not tell them apart.
+            alike = tuple(
+                replace(
+                    e,
+                    name="{at}." + e.name.rpartition(".")[2],
+                    source=NORMS if isinstance(e.source, Norms) else e.source,
+                )
+                for e in entries
+                if e.stem == at
+            )
+            where.setdefault((at, alike), []).append(i)
+    loops: dict[tuple[tuple[int, ...], tuple[Entry, ...]], list[str]] = {}
+    for (at, alike), numbers in where.items():
+        loops.setdefault((tuple(numbers), alike), []).append(at)
+    lines: list[str] = []
+    for (numbers, alike), names in loops.items():
+        number = "{i}" if len(numbers) > 1 else str(numbers[0])
+        inner = [
+            _assign(replace(e, name=f"{stem}.{number}.{e.name}"), shapes) for e in alike
+        ]
+        if len(names) > 1:
+            inner = [f"for at in {py(tuple(names))}:", *("    " + x for x in inner)]
+        else:
+            inner = [line.replace("{at}", names[0]) for line in inner]
+        if len(numbers) > 1:
+            inner = [_for_numbers(numbers), *("    " + line for line in inner)]
+        lines += inner
+    return lines
+
+
+def _for_numbers(at: Sequence[int]) -> str:
+    start = f"{at[0]}, " if at[0] else ""
+    if [*at] == [*range(at[0], at[-1] + 1)]:
+        return f"for i in range({start}{at[-1] + 1}):"
+    return f"for i in {py(tuple(at))}:"
+
+
 def _below(source: Source, at: str) -> Source:
     """The source with `{at}` for the start of its keys, a variable of the loader."""
 
@@ -341,10 +395,7 @@ def _over_members(
 ) -> list[str]:
     """A loop over the blocks with these numbers here."""
     several = range(at[0], at[-1] + 1)
-    if [*at] == [*several]:
-        here = f"range({at[0]}, {at[-1] + 1})" if at[0] else f"range({at[-1] + 1})"
-    else:
-        here = py(tuple(at))
+    here = _for_numbers(at).removeprefix("for i in ").removesuffix(":")
     there = py(tuple(members.numbers[i] for i in at))
     if members.same:
         head = f"for i in {here}:"
@@ -417,9 +468,16 @@ def _expression(source: Source, entry: Entry, shapes: Shapes) -> str:
             return f"{_inner(of, entry, shapes)}[{start or ''}:{end}]"
         case Transpose(of):
             return f"{_inner(of, entry, shapes)}.T.contiguous()"
+        case Norms():
+            weight = f"{entry.stem}.weight"
+            return f"state[{_text(weight)}].norm(dim=1)"
         case Init("normal", std):
             sizes = ", ".join(entry.shape)
             return f"torch.randn({sizes}) * {py(std)}"
+        case Init("kaiming", slope):
+            empty = f"torch.empty({', '.join(entry.shape)})"
+            a = "5**0.5" if slope == 5**0.5 else py(slope)
+            return f"nn.init.kaiming_uniform_({empty}, {a})"
         case Init("constant", value) if value == 0:
             return f"torch.zeros({', '.join(entry.shape)})"
         case Init("constant", value):
