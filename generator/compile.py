@@ -14,6 +14,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from math import prod
 from typing import Any
 
 from generator import archs
@@ -21,7 +22,7 @@ from generator.archs.build import Imported, Request
 from generator.cost import Stage, describe
 from generator.errors import Diagnostic, GenError, fail
 from generator.facts import Facts, dump_card
-from generator.ir.job import Backbone, Job, Tensor, parameters
+from generator.ir.job import Backbone, Job, Tensor, added, parameters
 from generator.ir.plans import (
     DataPlan,
     Format,
@@ -309,7 +310,7 @@ def _frozen(spec_file: SpecFile, job: Job) -> tuple[str, ...]:
             )
     if found:
         raise GenError(found)
-    if freeze and all(_covers(freeze, info.path) for info in infos):
+    if freeze and all(p.frozen or _covers(freeze, p.path) for p in infos):
         raise fail(
             "G223",
             "every part of the model is frozen, so that nothing is left to train",
@@ -326,8 +327,22 @@ def _covers(freeze: Sequence[str], path: str) -> bool:
 def _notes(job: Job, facts: Facts) -> list[str]:
     notes = []
     infos = parameters(job)
+    brought = added(job)
+    if brought:
+        trained = [p for p in infos if not p.frozen]
+        count, every = (sum(prod(p.shape) for p in some) for some in (trained, infos))
+        head = {p.path.split(".")[0] for p in trained if p not in brought}
+        notes.append(
+            f"of {every:,} parameters {count:,} train, {count / every:.1%}: the adapters, "
+            f"{sum(prod(p.shape) for p in brought):,}, and {', '.join(sorted(head))}; "
+            "the rest is frozen"
+        )
     new = sorted(
-        {p.path.rpartition(".")[0] for p in infos if isinstance(p.source, Init)}
+        {
+            p.path.rpartition(".")[0]
+            for p in infos
+            if isinstance(p.source, Init) and p not in brought
+        }
     )
     if new:
         notes.append(f"newly initialised, for training to fill: {', '.join(new)}")

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from generator.ir.dims import Dim, Type, number
-from generator.ir.job import Attr, Const
+from generator.ir.job import Attr, Const, Model
 
 ACTIVATIONS = ("gelu", "gelu_tanh", "quick_gelu", "relu", "silu", "tanh")
 SCALED = ("input", "output")  # what of a linear an (IA)3 may multiply
@@ -448,6 +448,11 @@ OPS: dict[str, OpDef] = {
 ADAPTED = ("lora_linear", "dora_linear", "ia3_linear")
 # Those that take an optional mask, and how many operands stand before it.
 MASKABLE = {"key_mask": 0, "attention": 3, "last_index": 1}
+
+
+def merges(model: Model) -> bool:
+    """Whether there are adapters that can be merged into the weights beside them."""
+    return any(op.kind in ADAPTED for m in model.modules for op in m.ops)
 
 
 def infer(kind: str, args: Types, params: Params, attrs: Attrs) -> Types:

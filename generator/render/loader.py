@@ -29,7 +29,6 @@ from generator.ir.sources import (
 from generator.render.sizes import Sizes
 from generator.render.text import prose, py
 
-
 NORMS = Norms(Checkpoint(""))  # the lengths of whatever weight stands beside them
 
 

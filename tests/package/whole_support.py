@@ -77,12 +77,13 @@ def whole(
     recipe: Mapping[str, Any] | None = None,
     frozen: tuple[str, ...] = (),
     tidy: Sequence[str] = (),
+    edits: Sequence[tuple[str, Mapping[str, Any]]] = (),
     **request: Any,
 ) -> Whole:
     """Everything of a job; `bare` has the checkpoint be of the backbone alone.
 
     `tidy` names the files that are formatted as `gen build` formats them, which takes
-    longer than all the rest.
+    longer than all the rest. `edits` are applied in turn, each with its arguments.
     """
     oracle, card, tensors = tiny(config, labels)
     tensors = {k: t.float() for k, t in saved(oracle)[1].items()}
@@ -106,6 +107,8 @@ def whole(
         target=TargetPlan(device, precision, compile),
         frozen=frozen,
     )
+    for do, arguments in edits:
+        job, _ = passes.EDITS[do].run(job, **arguments)
     job, _ = passes.run(job)
     weights = folder / "weights"
     weights.mkdir(parents=True)
