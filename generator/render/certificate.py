@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from generator.ir.job import Job, Model, added, parameters
-from generator.ir.ops import merges
 from generator.ir.plans import ImagePlan, TextPlan
 from generator.ir.sources import Init, Norms
 from generator.render import data
 from generator.render.data import INSTALLED, OWN, STDLIB
+from generator.render.model import adapted
 from generator.render.text import fill, py
 from generator.render.train import parts
 
@@ -79,7 +79,7 @@ class CertificateView:
     imports: tuple[tuple[str, ...], ...]  # code: lines by section
     new: tuple[str, ...]
     adapters: tuple[str, ...]  # parts of the names of their parameters
-    merges: bool  # into the weights, for prediction
+    adapted: str  # code: the classes of those that are merged into weights
     detours: str  # code: the classes of those that are modules of their own, and stay
     exact: float  # the bound of what is compared in fp64
     replaced: tuple[str, ...]
@@ -140,7 +140,7 @@ def certificate_view(job: Job) -> CertificateView:
         imports=(),
         new=new,
         adapters=parts(brought, {p.path for p in infos} - brought),
-        merges=merges(job.model),
+        adapted=" | ".join(adapted(job.model)),
         detours=" | ".join(detours(job.model)),
         exact=1e-6 if lengths else 1e-9,
         replaced=tuple(
@@ -192,7 +192,8 @@ def certificate_view(job: Job) -> CertificateView:
         on_cpu=', device="cpu"' if job.target.device == "cuda" else "",
         serving_bound="1e-2" if job.target.precision == "bf16" else "SINGLE",
     )
-    beside = {**BESIDE, **{c: (OWN, "from .model") for c in detours(job.model)}}
+    classes = (*adapted(job.model), *detours(job.model))
+    beside = {**BESIDE, **{name: (OWN, "from .model") for name in classes}}
     body = fill("partials/certificate_body.j2", view)
     return replace(view, imports=data.imports(body, beside))
 

@@ -127,7 +127,7 @@ def model_view(job: Job) -> ModelView:
         rope=rope,
         classes=tuple(classes),
         loader=loader,
-        adapted=" | ".join(CLASSES[kind] for kind in ADAPTED if kind in functions),
+        adapted=" | ".join(adapted(model)),
         low_rank_dropout=any(
             op.kind in ADAPTED and "dropout" in op.attrs_dict
             for module in model.modules
@@ -296,6 +296,12 @@ def _part(module: Module, op: Op, sizes: Sizes) -> str:
                 f"{kernel}, stride={kernel}{bias})"
             )
     raise ValueError(f"{op.kind} holds no parameters")
+
+
+def adapted(model: Model) -> tuple[str, ...]:
+    """The classes of the linears that an adapter is part of."""
+    kinds = {op.kind for module in model.modules for op in module.ops}
+    return tuple(CLASSES[kind] for kind in ADAPTED if kind in kinds)
 
 
 def number(value: Attr) -> str:
