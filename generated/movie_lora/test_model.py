@@ -35,7 +35,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from .data import MAX_TOKENS, PAD, Row, encode, evaluation_batches, split_of
-from .model import Config, Model, load_pretrained, merge
+from .model import Config, LoRALinear, Model, load_pretrained, merge
 from .predict import Predictor
 
 VARIABLE = "MOVIE_LORA_WEIGHTS"
@@ -275,19 +275,30 @@ def as_transformers(weights: Path) -> Iterator[Check]:
     yield Check("errors of blocks in fp32, in transformers' own", ratio, 2.0)
 
 
+def without(model: Model) -> Model:
+    """The model with its weights alone, and nothing in the place of its adapters."""
+    for module in [*model.modules()]:
+        if isinstance(module, LoRALinear):
+            module.merged = True  # though nothing is
+    return model
+
+
 @torch.inference_mode()
-def adapted(model: Model) -> Iterator[Check]:
-    """Adapters change nothing at first. It leaves the model's filled, as if trained."""
+def as_without_adapters(weights: Path) -> Iterator[Check]:
+    """Adapters change nothing at step 0."""
+    model, inputs = load_pretrained(weights).eval(), example()
+    logits = model(*inputs)
+    # In place: where a copy lies elsewhere, a kernel may round otherwise.
+    far = distance(logits, without(model)(*inputs))
+    yield Check("logits without adapters, fp32", far)
+
+
+@torch.inference_mode()
+def merged(model: Model) -> float:
+    """How far the model is from itself with its adapters in the weights."""
     inputs = example()
-    fresh = Model().eval()
-    before = fresh(*inputs)
-    # In place: a kernel may round otherwise where a copy of its input lies.
-    far = distance(merge(fresh)(*inputs), before)
-    yield Check("adapters at step 0, fp32", far)
-    fill(p for name, p in model.named_parameters() if is_adapters(name))
-    there = model(*inputs)
-    far = distance(merge(deepcopy(model))(*inputs), there)
-    yield Check("adapters merged or not, fp32", far, 1e-6)
+    logits = model(*inputs)
+    return distance(merge(deepcopy(model))(*inputs), logits)
 
 
 def served(model: Model, file: str) -> float:
@@ -324,7 +335,9 @@ def by_itself(weights: Path | None) -> Iterator[Check]:
     """What needs no reference and, on random weights, no checkpoint."""
     torch.manual_seed(0)
     model, other = Model().eval(), Model().eval()
-    yield from adapted(model)
+    # As training may leave them.
+    fill(p for name, p in model.named_parameters() if is_adapters(name))
+    yield Check("adapters merged or not, fp32", merged(model), 1e-6)
     with TemporaryDirectory() as folder, torch.inference_mode():
         file = f"{folder}/model.safetensors"
         save_file(model.state_dict(), file)
@@ -351,6 +364,7 @@ CHECKS: tuple[Callable[..., Iterator[Check]], ...] = (
     preprocessed,
     as_stored,
     as_transformers,
+    as_without_adapters,
 )
 
 

@@ -357,7 +357,7 @@ def _adapters(
         loops.setdefault((tuple(numbers), alike), []).append(at)
     lines: list[str] = []
     for (numbers, alike), names in loops.items():
-        number = "{i}" if len(numbers) > 1 else str(numbers[0])
+        number = "{i}" if len(numbers) > 1 else str(min(numbers))
         inner = [
             _assign(replace(e, name=f"{stem}.{number}.{e.name}"), shapes) for e in alike
         ]

@@ -58,8 +58,8 @@ CARD = ("tests/building/test_determinism.py", "-k", "what_a_run_measured")
 P = "partials/"
 FAULTS = (
     # The model
-    Fault("model.py.j2", "{{ line }}\n{% endfor %}\n{% endfor %}\n\n\n{% include",
-          "{{ line.replace(' + ', ' - ') }}\n{% endfor %}\n{% endfor %}\n\n\n{% include",
+    Fault("model.py.j2", "{{ line }}\n{% endfor %}\n{% endfor %}\n\n\n{% if view.adapted",
+          "{{ line.replace(' + ', ' - ') }}\n{% endfor %}\n{% endfor %}\n\n\n{% if view.adapted",
           _parity("computes_what and electra")),
     Fault(P + "model_loader.py.j2", "return torch.cat(parts) if",
           "return torch.cat(parts[::-1]) if",

@@ -25,6 +25,7 @@ from generator.ir.sources import (
     Checkpoint,
     Concatenate,
     Init,
+    Norms,
     Parameter,
     Row,
     Rows,
@@ -77,7 +78,7 @@ leaf_sources: st.SearchStrategy[Source] = st.one_of(
     st.builds(Checkpoint, texts),
     st.builds(Parameter, texts),
     st.builds(Tie, texts),
-    st.builds(Init, st.sampled_from(["normal", "constant"]), floats),
+    st.builds(Init, st.sampled_from(["normal", "constant", "kaiming"]), floats),
 )
 sources: st.SearchStrategy[Source] = st.recursive(
     leaf_sources,
@@ -87,6 +88,7 @@ sources: st.SearchStrategy[Source] = st.recursive(
         st.builds(Rows, inner, st.integers(0, 9), st.integers(0, 9)),
         st.builds(Row, inner, st.integers(0, 9)),
         st.builds(Transpose, inner),
+        st.builds(Norms, inner),
     ),
     max_leaves=6,
 )
@@ -111,7 +113,13 @@ ops = st.builds(
     places,
 )
 parameter_defs = st.builds(
-    ParameterDef, paths, types, st.sampled_from(ROLES), sources, places
+    ParameterDef,
+    paths,
+    types,
+    st.sampled_from(ROLES),
+    sources,
+    places,
+    st.booleans(),
 )
 instances = st.builds(
     Instance, paths, words, texts, st.integers(-1, 99), st.integers(0, 99)

@@ -62,7 +62,18 @@ def test_levels_roles_plans_and_sources_are_documented():
     sources = [r[0] for r in rows(section("Where weights come from"))]
     words = {re.match(r"`(\w+)", s)[1] for s in sources}  # type: ignore[index]
     assert words == {
-        *("ckpt", "old", "tie", "init", "cat", "sum", "rows", "row", "transpose", "norms")
+        *(
+            "ckpt",
+            "old",
+            "tie",
+            "init",
+            "cat",
+            "sum",
+            "rows",
+            "row",
+            "transpose",
+            "norms",
+        )
     }
     for word in words:
         assert f'"{word}"' in grammar
