@@ -197,7 +197,44 @@ def test_several_at_once(tmp_path) -> None:
     with torch.no_grad():
         got = model(*batch.values())
         assert distance(module.merge(model)(*batch.values()), got) < 1e-12
-        model.train()  # merged, nothing is dropped of what goes into an adapter
+
+
+@pytest.mark.parametrize("do", ["lora", "dora"])
+def test_dropout_is_of_what_goes_into_the_adapter(do: str, tmp_path) -> None:
+    tiny = make("bert", num_hidden_layers=1)
+    job = edited(tiny.job, do, **{**QV, "dropout": 0.5})
+    model, _ = generated(job, tiny.tensors, tmp_path)
+    fill(dict(model.named_parameters()), job)
+    linear = model.blocks[0].attention.v
+    x = torch.randn(64, linear.in_features, dtype=torch.float64)
+    first, second = linear.train()(x), linear(x)
+    assert not torch.equal(first, second)
+    with torch.no_grad():
+        linear.lora_b.zero_()
+    assert torch.equal(linear(x), linear.eval()(x))  # the weight's own input is whole
+    assert describe(job).saved_bytes > describe(edited(tiny.job, do, **QV)).saved_bytes
+
+
+@pytest.mark.parametrize("do", ["lora", "dora", "ia3", "adapter"])
+def test_in_bf16_by_autocast(do: str, tmp_path) -> None:
+    tiny, job = made("llama", do)
+    model, module = generated(job, tiny.tensors, tmp_path)
+    model = model.float()
+    fill(dict(model.named_parameters()), run_passes(job)[0])
+    batch = next(iter(batches_of(job)))
+    want = logits_of(model, [batch])
+    with torch.autocast("cpu", torch.bfloat16):
+        got = model(*batch.values())
+        got.float().sum().backward()
+        assert distance(got.detach().float(), want) < 0.05
+    grads = [model.get_parameter(p.path).grad for p in added(job)]
+    assert all(g is not None and g.isfinite().all() for g in grads)
+    if do == "adapter":
+        return
+    # Not under the autocast above, which keeps the weights that it has cast.
+    merged = module.merge(model)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert distance(logits_of(merged, [batch]).float(), want) < 0.05
 
 
 # PEFT

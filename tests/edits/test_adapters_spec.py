@@ -5,12 +5,13 @@ from __future__ import annotations
 import pytest
 
 from generator.compile import Compiled, draft
+from generator.cost import describe
 from generator.errors import Diagnostic, GenError
 from generator.ir.job import added, parameters
 from generator.ir.sources import Parameter
 from generator.runtime.migrate import migration
 from generator.spec import read_spec
-from tests.building.build_support import text_facts
+from tests.building.build_support import REPOSITORY, full_facts, text_facts
 
 SPEC = """\
 name = "job"
@@ -63,6 +64,19 @@ def test_the_build_says_what_trains(do: str) -> None:
     assert [s.name for s in compiled.stages] == ["the backbone as it is", do]
     before, after = (s.cost for s in compiled.stages)
     assert after.trained < before.trained and after.train_bytes < before.train_bytes
+
+
+def test_the_example_is_short_and_needs_little_memory() -> None:
+    file = REPOSITORY / "specs" / "movie_lora.toml"
+    compiled = draft(read_spec(file.read_text(), file.name), full_facts())
+    cost = describe(compiled.job)
+    # AdamW has two numbers for each that trains.
+    assert cost.trained <= 0.05 * cost.parameters
+    lines = [
+        len((REPOSITORY / "generated" / name / "model.py").read_text().split("\n"))
+        for name in ("movie_sentiment", "movie_lora")
+    ]
+    assert lines[1] <= 1.2 * lines[0]
 
 
 def _size(shape: tuple[int, ...]) -> int:
