@@ -43,7 +43,7 @@ from generator.spec.model import Spec
 LOCK = "gen.lock"
 LOCK_VERSION = 1
 # Keys of an edit that its errors are about.
-EDIT_PLACES = {"G240": "on", "G241": "blocks", "G242": "rank", "G243": "on"}
+EDIT_PLACES = {"G250": "on", "G251": "blocks", "G252": "rank", "G253": "on"}
 # The keys of the spec that errors of architectures are about, where not the backbone.
 PLACES = {"G206": "labels", "G209": "backbone.dropout", "G210": "task"}
 FORMATS: dict[str, Format] = {".csv": "csv", ".jsonl": "jsonl", ".parquet": "parquet"}

@@ -45,7 +45,7 @@ def run(
                 raise unknown("part", name, parts)
             if f"{name}_adapter" in calls:
                 raise fail(
-                    "G243",
+                    "G253",
                     f"{block.name}.{name} has an adapter already",
                     help="leave one of the two out",
                 )

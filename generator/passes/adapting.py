@@ -40,7 +40,7 @@ def linears(
     """The plain linears that `on` names, in `blocks` or in all.
 
     A name is one within a block, "attention.q", or in the model, "blocks.3.ff.up". What
-    is not there is a GenError: G240, or G243 where it has an adapter.
+    is not there is a GenError: G250, or G253 where it has an adapter.
     """
     inside = {n: tuple(_linears(model, b)) for n, b in enumerate(model.blocks)}
     found: dict[str, Linear] = {}
@@ -52,7 +52,7 @@ def linears(
             one, op = known[name]
             if op.kind in ADAPTED or one.path in found:
                 raise fail(
-                    "G243",
+                    "G253",
                     f"{one.path} has an adapter already",
                     help="put the two on different layers, or leave one of them out",
                 )
@@ -82,7 +82,7 @@ def named(
 def _there(number: int, count: int) -> None:
     if number >= count:
         raise fail(
-            "G241",
+            "G251",
             f"there is no block {number}: the model has {count}, from 0",
             help=f"the last is {count - 1}",
         )
@@ -91,7 +91,7 @@ def _there(number: int, count: int) -> None:
 def unknown(what: str, name: str, known: Collection[str]) -> GenError:
     near = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.5)
     return fail(
-        "G240",
+        "G250",
         f"a block has no {what} {quote(name)}",
         label=f'did you mean "{near[0]}"?' if near else "",
         help=f"there are {', '.join(known)}",

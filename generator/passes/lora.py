@@ -61,7 +61,7 @@ def run(
         most = min(weight.type.sizes(model.sizes))
         if rank > most:
             raise fail(
-                "G242",
+                "G252",
                 f"{one.path} is {' by '.join(map(str, weight.type.sizes(model.sizes)))}"
                 f", and no rank above {most} adds to it",
                 help=f"rank = {most}",

@@ -486,18 +486,18 @@ def test_two_steps_and_a_resumption(case: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("do", "arguments", "code", "message", "mend"),
     [
-        ("lora", {"on": ("attention.w",)}, "G240", "no linear layer", "attention.q"),
-        ("lora", {"on": ("blocks.9.ff.up",)}, "G241", "no block 9", "the last is 2"),
-        ("lora", {"blocks": (0, 3)}, "G241", "no block 3", "the last is 2"),
-        ("dora", {"rank": 1000}, "G242", "no rank above", "rank = "),
+        ("lora", {"on": ("attention.w",)}, "G250", "no linear layer", "attention.q"),
+        ("lora", {"on": ("blocks.9.ff.up",)}, "G251", "no block 9", "the last is 2"),
+        ("lora", {"blocks": (0, 3)}, "G251", "no block 3", "the last is 2"),
+        ("dora", {"rank": 1000}, "G252", "no rank above", "rank = "),
         (
             "ia3",
             {"on": ("ff.up", "blocks.1.ff.up"), "inputs": ()},
-            "G243",
+            "G253",
             "blocks.1.ff.up has an adapter already",
             "",
         ),
-        ("adapter", {"on": ("ff.up",)}, "G240", 'no part "ff.up"', "attention, ff"),
+        ("adapter", {"on": ("ff.up",)}, "G250", 'no part "ff.up"', "attention, ff"),
     ],
 )
 def test_what_the_model_has_not(do, arguments, code, message, mend) -> None:

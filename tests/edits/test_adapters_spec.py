@@ -89,15 +89,15 @@ def _size(shape: tuple[int, ...]) -> int:
 @pytest.mark.parametrize(
     ("edit", "code", "at"),
     [
-        ('do = "lora"\non = ["attention.query"]', "G240", '["attention.query"]'),
-        ('do = "lora"\nblocks = [0, 99]', "G241", "[0, 99]"),
-        ('do = "dora"\nrank = 9999', "G242", "9999"),
+        ('do = "lora"\non = ["attention.query"]', "G250", '["attention.query"]'),
+        ('do = "lora"\nblocks = [0, 99]', "G251", "[0, 99]"),
+        ('do = "dora"\nrank = 9999', "G252", "9999"),
         (
             'do = "ia3"\non = ["ff.up", "blocks.0.ff.up"]',
-            "G243",
+            "G253",
             '["ff.up", "blocks.0.ff.up"]',
         ),
-        ('do = "adapter"\non = ["ff.up"]', "G240", '["ff.up"]'),
+        ('do = "adapter"\non = ["ff.up"]', "G250", '["ff.up"]'),
     ],
 )
 def test_faults_have_their_place(edit: str, code: str, at: str) -> None:
@@ -107,7 +107,7 @@ def test_faults_have_their_place(edit: str, code: str, at: str) -> None:
 
 def test_a_second_adapter_on_a_layer_is_refused_where_it_stands() -> None:
     found, text = refused('do = "lora"\nrank = 2', 'do = "dora"\nrank = 2')
-    assert found.code == "G243" and text == '"dora"'
+    assert found.code == "G253" and text == '"dora"'
     assert found.place is not None and found.place.line > 20
 
 
