@@ -299,7 +299,7 @@ def _built(args: argparse.Namespace, built: Any) -> dict[str, Any]:
     say(
         args,
         f"  {cost.parameters:,} parameters, {cost.trained:,} trained; "
-        f"{gflop(cost.forward(cost.tokens))} GFLOP to predict {one_row(job)} "
+        f"{gflop(cost.predict(cost.tokens))} GFLOP to predict {one_row(job)} "
         f"({gflop(before.forward(before.tokens))} before the passes)",
     )
     say(

@@ -686,6 +686,36 @@ of the chosen blocks has. Query heads that share their key and value heads come 
 and only whole groups are duplicated: their number stays a multiple of the group's size.
 """,
     ),
+    "G250": Code(
+        "A part to adapt is not in the model",
+        """
+`on` of a lora, dora or ia3 names linear layers of a block of the generated model, such as
+`attention.q` or `ff.up`, or of one block alone, such as `blocks.3.ff.up`; that of an
+adapter names parts of a block, such as `attention` or `ff`. The message lists them. An edit
+sees the model as the edits above it left it.
+""",
+    ),
+    "G251": Code(
+        "Blocks to adapt that the model has not",
+        """
+`blocks` of a lora, dora, ia3 or adapter, and a number in its `on`, name blocks from 0. After
+a keep-layers above it they are numbered anew.
+""",
+    ),
+    "G252": Code(
+        "A rank above that of the weight",
+        """
+A product of two matrices has at most the rank of the smaller side of the weight that it is
+added to; with a higher one it would be larger and do no more. The message has the most.
+""",
+    ),
+    "G253": Code(
+        "A layer has an adapter already",
+        """
+Two edits, or two names in one, put an adapter on the same layer. Layers of one block may
+have adapters of different kinds, each its own.
+""",
+    ),
 }
 
 

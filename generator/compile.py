@@ -15,6 +15,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from math import prod
 from typing import Any
 
 from generator import archs, vocab
@@ -23,7 +24,7 @@ from generator.cost import Cost, Stage, describe
 from generator.errors import Diagnostic, GenError, fail
 from generator.facts import Facts, dump_card, load_scores, load_used
 from generator.ir.dims import dim
-from generator.ir.job import Backbone, Job, Tensor, parameters
+from generator.ir.job import Backbone, Job, Tensor, added, parameters
 from generator.ir.plans import (
     DataPlan,
     Format,
@@ -47,7 +48,7 @@ LOCK = "gen.lock"
 LOCK_VERSION = 1
 # The keys of the spec that errors of architectures are about, where not the backbone.
 PLACES = {"G206": "labels", "G209": "backbone.dropout", "G210": "task"}
-# The same of errors of edits: the first that is given.
+# The keys of an edit that its errors are about: the first that is given.
 EDIT_PLACES = {
     "G230": ("layers", "n", "blocks"),
     "G232": ("do",),
@@ -57,6 +58,10 @@ EDIT_PLACES = {
     "G241": ("on",),
     "G242": ("rank",),
     "G243": ("to", "by"),
+    "G250": ("on",),
+    "G251": ("blocks", "on"),
+    "G252": ("rank",),
+    "G253": ("on",),
 }
 FORMATS: dict[str, Format] = {".csv": "csv", ".jsonl": "jsonl", ".parquet": "parquet"}
 
@@ -432,7 +437,7 @@ def _frozen(spec_file: SpecFile, job: Job) -> tuple[str, ...]:
             )
     if found:
         raise GenError(found)
-    if freeze and all(_covers(freeze, info.path) for info in infos):
+    if freeze and all(p.frozen or _covers(freeze, p.path) for p in infos):
         raise fail(
             "G223",
             "every part of the model is frozen, so that nothing is left to train",
@@ -466,8 +471,22 @@ def _covers(freeze: Sequence[str], path: str) -> bool:
 def _notes(job: Job, facts: Facts) -> list[str]:
     notes = []
     infos = parameters(job)
+    brought = added(job)
+    if brought:
+        trained = [p for p in infos if not p.frozen]
+        count, every = (sum(prod(p.shape) for p in some) for some in (trained, infos))
+        head = {p.path.split(".")[0] for p in trained if p not in brought}
+        notes.append(
+            f"of {every:,} parameters {count:,} train, {count / every:.1%}: the adapters, "
+            f"{sum(prod(p.shape) for p in brought):,}, and {', '.join(sorted(head))}; "
+            "the rest is frozen"
+        )
     new = sorted(
-        {p.path.rpartition(".")[0] for p in infos if isinstance(p.source, Init)}
+        {
+            p.path.rpartition(".")[0]
+            for p in infos
+            if isinstance(p.source, Init) and p not in brought
+        }
     )
     if new:
         notes.append(f"newly initialised, for training to fill: {', '.join(new)}")

@@ -3,7 +3,8 @@
 FLOPs count the matrix products alone, two for a multiplication and its addition: linear
 layers, patches, and in attention the scores and the weighted sum. Norms, activations,
 dropout, look-ups, rotations and the optimizer are left out: they move data and hardly
-compute. What is counted is what the IR does: one query where it asks for one position,
+compute; so is DoRA's product of its two factors, once a step. What is counted is what the
+IR does: one query where it asks for one position,
 one position where the head reads one, and of a causal attention the pairs at and below
 the diagonal.
 
@@ -28,6 +29,7 @@ from dataclasses import dataclass, field, replace
 from generator.ir.cut import halves
 from generator.ir.dims import Dim, Type, dim, number
 from generator.ir.job import Const, Job, Model, Module, Op, parameters
+from generator.ir.ops import ADAPTED
 from generator.ir.plans import TextPlan
 from generator.ir.sources import Tie
 
@@ -35,6 +37,8 @@ ROWS, TOKENS = "B", "T"  # the dimensions that differ from batch to batch
 DTYPE_BYTES: Mapping[str, int] = {"f32": 4, "i64": 8, "bool": 1}
 # Operations whose result is another view of what they take.
 VIEWS = frozenset({"heads", "merge_heads", "first", "narrow", "key_mask"})
+# What has a weight that its input is multiplied by.
+LINEARS = frozenset({"linear", "patches", *ADAPTED})
 # Activations whose derivative is worked out from their result; the others keep the input.
 BY_RESULT = frozenset({"relu", "tanh"})
 
@@ -70,6 +74,7 @@ class Cost:
     forward: Flops
     prefix: Flops  # of forward: what a cut model runs once, and not in a step
     backward: Flops
+    predict: Flops  # the forward pass with adapters merged into the weights
     rows: int
     tokens: int
     train_bytes: int  # most at once in a training step
@@ -134,6 +139,7 @@ def describe(job: Job, tokens: int | None = None, rows: int | None = None) -> Co
         forward=_flops(job.model, [s.forward for s in steps]),
         prefix=_flops(job.model, [s.forward for s in prefix]),
         backward=_flops(job.model, [s.backward for s in steps]),
+        predict=_flops(job.model, [s.predict for s in steps]),
         rows=rows,
         tokens=tokens,
         train_bytes=4 * count + 8 * trained + train.peak,
@@ -176,6 +182,7 @@ class Step:
     chance: float  # of its dropout; 0.0 where it has none, or is frozen
     forward: Dim  # FLOPs
     backward: Dim
+    predict: Dim  # forward, with an adapter merged into its linear
 
 
 def trace(job: Job) -> list[Step]:
@@ -254,7 +261,7 @@ class _Tracer:
         weights = {
             p.name.removeprefix(op.name).removeprefix("."): (
                 p.type,
-                not self._frozen(path + p.name),
+                not (p.frozen or self._frozen(path + p.name)),
             )
             for p in module.parameters
             if p.name == op.name or p.name.rpartition(".")[0] == op.name
@@ -270,8 +277,18 @@ class _Tracer:
             else:
                 results.append(self._fresh(kind, grad and kind.dtype == "f32", size))
         forward, backward = _products(op, args, results, weights)
+        predict = _linear(results[0], weights) if op.kind in ADAPTED else forward
         self.steps.append(
-            Step(op, tuple(args), tuple(results), weights, drop, forward, backward)
+            Step(
+                op,
+                tuple(args),
+                tuple(results),
+                weights,
+                drop,
+                forward,
+                backward,
+                predict,
+            )
         )
         return results
 
@@ -279,7 +296,7 @@ class _Tracer:
         """Under autocast products give bf16 and norms fp32; the rest follow suit."""
         if self.job.target.precision == "fp32":
             return None
-        if op.kind in ("linear", "attention", "patches"):
+        if op.kind in (*LINEARS, "attention"):
             return 2
         if op.kind in ("layer_norm", "rms_norm") or not args:
             return None
@@ -321,12 +338,20 @@ def _products(
 ) -> tuple[Dim, Dim]:
     """FLOPs of an operation, forward and backward, as polynomials in B and T."""
     none = number(0)
-    if op.kind in ("linear", "patches"):
-        weight, trains = weights["weight"]
-        once = number(2) * elements(results[0].type)
-        for d in weight.shape[1:]:
-            once = once * d
-        return once, once * number(int(trains) + int(args[0].needs_grad))
+    if op.kind in LINEARS:
+        _, trains = weights["weight"]
+        once = _linear(results[0], weights)
+        # A gain on the input has its gradient through the input's.
+        through = args[0].needs_grad or op.attrs_dict.get("of") == "input"
+        backward = once * number(int(trains) + int(through))
+        if "lora_a" not in weights:
+            return once, backward
+        # A gives the product of rank R, B what is added. Both train.
+        x, rank = args[0].type, weights["lora_a"][0].shape[0]
+        down = number(2) * elements(x) * rank
+        up = number(2) * elements(results[0].type) * rank
+        low = down * number(1 + int(args[0].needs_grad)) + up * number(2)
+        return once + down + up, backward + low
     if op.kind == "attention":
         q, k, v = args[:3]
         B, H, S, D = q.type.shape
@@ -338,6 +363,14 @@ def _products(
         sums = int(v.needs_grad) + int(scores > 0)  # dV, and d of the attention weights
         return once * number(2), once * number(scores + sums)
     return none, none
+
+
+def _linear(result: Tracked, weights: Mapping[str, tuple[Type, bool]]) -> Dim:
+    """FLOPs of a weight times its input, forward."""
+    once = number(2) * elements(result.type)
+    for d in weights["weight"][0].shape[1:]:
+        once = once * d
+    return once
 
 
 def elements(kind: Type) -> Dim:
@@ -416,15 +449,8 @@ def _kept(job: Job, step: Step, sizes: Mapping[str, int]) -> Iterator[tuple[int,
 
     x = args[0] if args else results[0]
     match op.kind:
-        case "linear" | "patches":
-            weight, trains = step.weights["weight"]
-            half = job.target.precision == "bf16"
-            if trains and half and x.bytes_each != 2:
-                yield own, 2 * elements(x.type).value(sizes)
-            elif trains:
-                yield whole(x)
-            if half and (trains or x.needs_grad):
-                yield own - 1, 2 * elements(weight).value(sizes)
+        case "linear" | "patches" | "lora_linear" | "dora_linear" | "ia3_linear":
+            yield from _kept_of_linear(job, step, sizes)
         case "layer_norm" | "rms_norm":
             yield whole(x)
             positions = elements(Type("f32", x.type.shape[:-1])).value(sizes)
@@ -451,6 +477,34 @@ def _kept(job: Job, step: Step, sizes: Mapping[str, int]) -> Iterator[tuple[int,
                 yield own, 4 * B * H * S  # the logarithms of the sums
         case "embedding":
             yield whole(x)
+
+
+def _kept_of_linear(
+    job: Job, step: Step, sizes: Mapping[str, int]
+) -> Iterator[tuple[int, int]]:
+    """The input where a factor of it trains, and what an adapter makes on the way."""
+    op, x, y = step.op, step.args[0], step.results[0]
+    own = -4 * y.storage
+    weight, trains = step.weights["weight"]
+    half = job.target.precision == "bf16"
+    read = trains or "lora_a" in step.weights or op.attrs_dict.get("of") == "input"
+    made = 0  # bytes that only the operation itself has
+    if read and (half and x.bytes_each != 2):
+        made += 2 * elements(x.type).value(sizes)
+    elif read:
+        yield x.storage, x.held(sizes)
+    if "lora_a" in step.weights:
+        rank = step.weights["lora_a"][0].shape[0].value(sizes)
+        positions = elements(Type("f32", x.type.shape[:-1])).value(sizes)
+        made += y.bytes_each * rank * positions
+        if chance(job.model, op):  # what dropout gives, and its mask
+            made += 2 * x.bytes(sizes)
+    if op.kind == "dora_linear" or op.attrs_dict.get("of") == "output":
+        made += y.bytes(sizes)  # the product that is scaled
+    if made:
+        yield own, made
+    if half and (trains or x.needs_grad):
+        yield own - 1, 2 * elements(weight).value(sizes)
 
 
 def _prediction(job: Job, steps: list[Step], sizes: Mapping[str, int]) -> int:

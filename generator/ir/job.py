@@ -17,6 +17,8 @@ from generator.ir.dims import Dim, Type
 from generator.ir.plans import DataPlan, ReferencePlan, TargetPlan, Task, TrainPlan
 from generator.ir.sources import (
     Checkpoint,
+    Init,
+    Norms,
     Shape,
     Source,
     Take,
@@ -76,6 +78,7 @@ class ParameterDef:
     role: Role
     source: Source
     place: str = ""
+    frozen: bool = False  # it does not train, whatever the job's paths say
 
 
 @dataclass(frozen=True)
@@ -267,6 +270,16 @@ def parameters(job: Job) -> tuple[ParameterInfo, ...]:
     return tuple(walk_parameters(job.model, job.frozen))
 
 
+def added(job: Job) -> tuple[ParameterInfo, ...]:
+    """Parameters of adapters: those of blocks that no tensor is read into."""
+    stems = {b.name.rpartition(".")[0] + "." for b in job.model.blocks}
+    return tuple(
+        p
+        for p in parameters(job)
+        if p.path.startswith(tuple(stems)) and isinstance(p.source, (Init, Norms))
+    )
+
+
 def walk_parameters(
     model: Model, frozen: tuple[str, ...] = ()
 ) -> Iterator[ParameterInfo]:
@@ -279,7 +292,8 @@ def walk_parameters(
                 role=p.role,
                 decay=p.role in DECAYED,
                 depth=depth,
-                frozen=any(full == f or full.startswith(f + ".") for f in frozen),
+                frozen=p.frozen
+                or any(full == f or full.startswith(f + ".") for f in frozen),
                 source=listed(absolute(p.source, prefix), path, model.kept),
             )
         for instance in module.instances:

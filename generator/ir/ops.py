@@ -14,9 +14,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from generator.ir.dims import Dim, Type, number
-from generator.ir.job import Attr, Const
+from generator.ir.job import Attr, Const, Model
 
 ACTIVATIONS = ("gelu", "gelu_tanh", "quick_gelu", "relu", "silu", "tanh")
+SCALED = ("input", "output")  # what of a linear an (IA)3 may multiply
 # The kinds of rotary frequencies, and what each must be told beside theta and width.
 ROPE_NEEDS = {
     "default": (),
@@ -126,6 +127,29 @@ def _linear(args: Types, params: Params, attrs: Attrs) -> Types:
     if "bias" in params:
         _same(params["bias"].shape, weight.shape[:1], "bias")
     return (Type("f32", (*x.shape[:-1], weight.shape[0])),)
+
+
+def _low_rank(args: Types, params: Params, attrs: Attrs) -> Types:
+    """LoRA and DoRA: a linear, and a product of rank R beside it."""
+    _number(attrs, "scale", "dropout")
+    result = _linear(args, params, attrs)
+    wide, inner = params["weight"].shape
+    a, b = _is(params["lora_a"], "f32", 2), _is(params["lora_b"], "f32", 2)
+    _same(a.shape[1], inner, "input width of lora_a")
+    _same(b.shape, (wide, a.shape[0]), "lora_b")
+    if "magnitude" in params:
+        _same(params["magnitude"].shape, (wide,), "magnitude")
+    return result
+
+
+def _scaled(args: Types, params: Params, attrs: Attrs) -> Types:
+    """(IA)3: a linear whose input or output is multiplied by a vector."""
+    of = attrs["of"]
+    _need(of in SCALED, f"of is one of {SCALED}, not {of!r}")
+    result = _linear(args, params, attrs)
+    wide, inner = params["weight"].shape
+    _same(params["gain"].shape, (inner if of == "input" else wide,), "gain")
+    return result
 
 
 def _norm(args: Types, params: Params, attrs: Attrs) -> Types:
@@ -341,6 +365,32 @@ OPS: dict[str, OpDef] = {
     op.kind: op
     for op in (
         OpDef("linear", _linear, ("weight",), ("bias",), positionwise=True),
+        OpDef(
+            "lora_linear",
+            _low_rank,
+            ("weight", "lora_a", "lora_b"),
+            ("bias",),
+            ("scale",),
+            ("dropout",),
+            positionwise=True,
+        ),
+        OpDef(
+            "dora_linear",
+            _low_rank,
+            ("weight", "lora_a", "lora_b", "magnitude"),
+            ("bias",),
+            ("scale",),
+            ("dropout",),
+            positionwise=True,
+        ),
+        OpDef(
+            "ia3_linear",
+            _scaled,
+            ("weight", "gain"),
+            ("bias",),
+            ("of",),
+            positionwise=True,
+        ),
         OpDef("layer_norm", _norm, ("weight",), ("bias",), ("eps",), positionwise=True),
         OpDef("rms_norm", _norm, ("weight",), (), ("eps",), positionwise=True),
         OpDef("embedding", _embedding, ("weight",)),
@@ -394,8 +444,15 @@ OPS: dict[str, OpDef] = {
         OpDef("rotate", _rotate, positionwise=True),
     )
 }
+# Linears that an adapter is part of: merged, each is a plain linear.
+ADAPTED = ("lora_linear", "dora_linear", "ia3_linear")
 # Those that take an optional mask, and how many operands stand before it.
 MASKABLE = {"key_mask": 0, "attention": 3, "last_index": 1}
+
+
+def merges(model: Model) -> bool:
+    """Whether there are adapters that can be merged into the weights beside them."""
+    return any(op.kind in ADAPTED for m in model.modules for op in m.ops)
 
 
 def infer(kind: str, args: Types, params: Params, attrs: Attrs) -> Types:

@@ -31,10 +31,14 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Init:
-    """A new value: normal with a standard deviation, or a constant."""
+    """A new value: normal with a standard deviation, a constant, or Kaiming's uniform.
 
-    kind: Literal["normal", "constant"]
-    value: float  # the standard deviation, or the constant
+    The last (He et al., 2015) lies within sqrt(6 / ((1 + a**2) * columns)) of 0, where a
+    is the slope of a leaky ReLU below 0.
+    """
+
+    kind: Literal["normal", "constant", "kaiming"]
+    value: float  # the standard deviation, the constant, or the slope
 
 
 @dataclass(frozen=True)
@@ -137,6 +141,13 @@ class Right:
 
 
 @dataclass(frozen=True)
+class Norms:
+    """The length of each row of a matrix: (R, C) to (R)."""
+
+    of: Source
+
+
+@dataclass(frozen=True)
 class Tie:
     """The very tensor of another parameter, by its path."""
 
@@ -158,6 +169,7 @@ Source = (
     | Noise
     | Left
     | Right
+    | Norms
     | Tie
 )
 
@@ -170,7 +182,7 @@ def children(source: Source) -> tuple[Source, ...]:
     match source:
         case Concatenate(parts) | Sum(parts):
             return parts
-        case Rows(of=of) | Row(of=of) | Take(of=of) | Transpose(of=of):
+        case Rows(of=of) | Row(of=of) | Take(of=of) | Transpose(of=of) | Norms(of=of):
             return (of,)
         case Repeat(of=of) | Share(of=of) | Noise(of=of) | Left(of=of) | Right(of=of):
             return (of,)
@@ -183,7 +195,7 @@ def map_children(source: Source, change: Callable[[Source], Source]) -> Source:
     match source:
         case Concatenate(parts) | Sum(parts):
             return replace(source, parts=tuple(map(change, parts)))
-        case Rows(of=of) | Row(of=of) | Take(of=of) | Transpose(of=of):
+        case Rows(of=of) | Row(of=of) | Take(of=of) | Transpose(of=of) | Norms(of=of):
             return replace(source, of=change(of))
         case Repeat(of=of) | Share(of=of) | Noise(of=of) | Left(of=of) | Right(of=of):
             return replace(source, of=change(of))
@@ -227,7 +239,7 @@ def whole(source: Source) -> Iterator[str]:
     match source:
         case Checkpoint(key):
             yield key
-        case Rows() | Row() | Take():
+        case Rows() | Row() | Take() | Norms():
             return
         case _:
             for child in children(source):
@@ -282,6 +294,11 @@ def shape_of(source: Source, known: Mapping[str, Shape], target: Shape) -> Shape
             if len(inner) != 2:
                 raise ShapeError(f"transpose of a tensor of shape {inner}")
             return (inner[1], inner[0])
+        case Norms(of):
+            inner = shape_of(of, known, target)
+            if len(inner) != 2:
+                raise ShapeError(f"lengths of the rows of a tensor of shape {inner}")
+            return inner[:1]
         case Sum(parts):
             shapes = [shape_of(p, known, target) for p in parts]
             if not shapes or any(s != shapes[0] for s in shapes):

@@ -56,6 +56,7 @@ from generator.ir.sources import (
     Init,
     Left,
     Noise,
+    Norms,
     Parameter,
     Repeat,
     Right,
@@ -143,7 +144,8 @@ def _module_lines(m: Module) -> Iterator[str]:
         yield f"  sub {i.name} = {i.module} keys {_q(i.keys)}{depth}{count}"
     for p in m.parameters:
         source = print_source(p.source)
-        yield f"  param {p.name}: {p.type} {p.role} = {source}{_place(p.place)}"
+        role = p.role + (" frozen" if p.frozen else "")
+        yield f"  param {p.name}: {p.type} {role} = {source}{_place(p.place)}"
     for op in m.ops:
         yield "  " + print_op(op)
 
@@ -211,6 +213,8 @@ def print_source(source: Source) -> str:
             return f"left({print_source(of)}, {rank})"
         case Right(of, rank):
             return f"right({print_source(of)}, {rank})"
+        case Norms(of):
+            return f"norms({print_source(of)})"
 
 
 # ----------------------------------------------------------------------------- parsing
@@ -618,10 +622,11 @@ def _module_line(line: _Line, module: dict[str, Any]) -> None:
             if role not in ROLES:
                 line.at -= 1
                 raise line.error(f"no role {role}; there are {', '.join(ROLES)}")
+            frozen = line.maybe("frozen")
             line.mark("=")
             source = _source(line)
             module["parameters"].append(
-                ParameterDef(name, kind, role, source, _parse_place(line))
+                ParameterDef(name, kind, role, source, _parse_place(line), frozen)
             )
         case _:
             line.at -= 1
@@ -686,7 +691,7 @@ def _source(line: _Line) -> Source:
             return Tie(line.string())
         case "init":
             kind = line.take("word")
-            if kind not in ("normal", "constant"):
+            if kind not in ("normal", "constant", "kaiming"):
                 line.at -= 1
                 raise line.error(f"no initialisation {kind}")
             return Init(kind, float(line.real()))
@@ -697,18 +702,17 @@ def _source(line: _Line) -> Source:
                 parts.append(_source(line))
             line.mark(")")
             return (Concatenate if word == "cat" else Sum)(tuple(parts))
-        case "rows" | "row" | "transpose":
+        case "rows" | "row" | "transpose" | "norms":
             line.mark("(")
             of = _source(line)
             numbers = []
             while line.maybe(","):
                 numbers.append(line.integer())
             line.mark(")")
-            if len(numbers) != {"rows": 2, "row": 1, "transpose": 0}[word]:
+            if len(numbers) != {"rows": 2, "row": 1}.get(word, 0):
                 raise line.error(f"{word} takes another number of rows")
-            return {"rows": Rows, "row": Row, "transpose": Transpose}[word](
-                of, *numbers
-            )
+            kinds = {"rows": Rows, "row": Row, "transpose": Transpose, "norms": Norms}
+            return kinds[word](of, *numbers)
         case "take":
             line.mark("(")
             of = _source(line)

@@ -29,6 +29,7 @@ from generator.ir.sources import (
     Checkpoint,
     Init,
     Left,
+    Norms,
     Parameter,
     Right,
     ShapeError,
@@ -408,7 +409,8 @@ def _weights(job: Job) -> Iterator[Diagnostic]:
     for info in infos:
         halves = list(factors(info.source))
         paired.update((type(half), half.of, half.rank) for half in halves)
-        if not any(isinstance(half, Right) for half in halves):
+        beside = isinstance(info.source, Norms)  # the weight that it is of
+        if not beside and not any(isinstance(half, Right) for half in halves):
             used.update(set(keys(info.source)))  # a right factor is its left one's
         for key, n in Counter(whole(info.source)).items():
             if n > 1:

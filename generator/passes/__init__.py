@@ -14,12 +14,15 @@ from generator.ir.job import Job, Level
 from generator.ir.verify import verify
 from generator.ir.weightmap import WeightMap
 from generator.passes import (
+    adapter,
     draw_masks_by_bits,
     drop_unread_weights,
     freeze_prefix,
     fuse_qkv,
     group_blocks,
+    ia3,
     keep_layers,
+    lora,
     low_rank,
     only_needed_positions,
     prune_ffn,
@@ -155,6 +158,30 @@ EDITS = {
             widen.heads,
             "the reference, where there is no noise",
             "attentions get copies of their heads",
+        ),
+        Edit(
+            "lora",
+            lora.lora,
+            "the model without, until it trains; and PEFT's on the same weights",
+            "a product of low rank beside linear layers trains in their place",
+        ),
+        Edit(
+            "dora",
+            lora.dora,
+            "the model without, until it trains; and PEFT's on the same weights",
+            "the same, with the lengths of the rows of the weights trained apart",
+        ),
+        Edit(
+            "ia3",
+            ia3.run,
+            "the model without, until it trains; and PEFT's on the same weights",
+            "vectors that scale linear layers train in their place",
+        ),
+        Edit(
+            "adapter",
+            adapter.run,
+            "the model without, until it trains",
+            "narrow detours behind parts of a block train in their place",
         ),
     )
 }

@@ -42,7 +42,8 @@ Group = list[tuple[Op, Op]]  # a linear and the heads that it makes
 
 
 def _groups(module: Module) -> list[Group]:
-    """Those that may be joined: same operand, same head width, all or none with bias."""
+    """Those that may be joined: same operand, same head width, all or none with bias,
+    all or none frozen. One that an adapter is part of stays apart."""
     uses = Counter(a for op in module.ops for a in op.args)
     uses.update(module.outputs)
     maker = {op.results[0].name: op for op in module.ops if op.kind == "linear"}
@@ -53,7 +54,12 @@ def _groups(module: Module) -> list[Group]:
         linear = maker.get(op.args[0])
         if linear is None or uses[op.args[0]] != 1:
             continue
-        held = frozenset(parameter_types(module.parameters, linear.name))
+        stem = linear.name + "."
+        held = frozenset(
+            (p.name.removeprefix(stem), p.frozen)
+            for p in module.parameters
+            if p.name.startswith(stem)
+        )
         found[linear.args, op.attrs_dict["width"], held].append((linear, op))
     return [group for group in found.values() if len(group) > 1]
 
@@ -83,6 +89,7 @@ def _fuse(module: Module, group: Group) -> Module:
                 parts[0].role,
                 source,
                 parts[0].place,
+                parts[0].frozen,
             )
         )
     old = {

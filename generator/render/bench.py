@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from generator.cost import Flops, describe
-from generator.ir.job import Job, parameters
+from generator.ir.job import Job, added, parameters
+from generator.ir.ops import merges
 from generator.ir.plans import TextPlan
 from generator.ir.sources import keys
 from generator.render import data, train
@@ -93,10 +94,12 @@ class BenchView:
     forward: tuple[int, int, int]
     rest: tuple[int, int, int]  # what a step has of forward
     backward: tuple[int, int, int]
+    predict: tuple[int, int, int] | None  # where it is not forward
     coefficients: str  # code: a comment
     longest: int
     rows: int  # of a round
     frozen: tuple[str, ...]
+    still: bool  # modules that the spec freezes run in evaluation mode
     weights_help: str  # code
     weights_else: str  # code
     # The package's side
@@ -162,7 +165,7 @@ def bench_view(job: Job) -> BenchView:
         package=job.name,
         program=f"python -m {job.name}.bench",
         imports=(),
-        about=_about(text, bf16),
+        about=_about(text, bf16, len(added(job)) > 0),
         of_tokens=" of T tokens" if text else "",
         floor=_floor(text),
         forward_formula=formula(cost.forward),
@@ -175,10 +178,12 @@ def bench_view(job: Job) -> BenchView:
         forward=_coefficients(cost.forward),
         rest=_coefficients(cost.rest),
         backward=_coefficients(cost.backward),
+        predict=_coefficients(cost.predict) if merges(job.model) else None,
         coefficients="  # FLOPs of a row: 1, T, T**2" if text else "  # FLOPs of a row",
         longest=_longest(job),
         rows=256,
         frozen=frozen_keys(job),
+        still=len(job.frozen) > 0,
         weights_help=(
             'required=True, help="the backbone: a file or a folder"'
             if recipe.weights_required
@@ -238,7 +243,7 @@ def bench_view(job: Job) -> BenchView:
     return replace(view, imports=data.imports(body, BESIDE))
 
 
-def _about(text: bool, bf16: bool) -> str:
+def _about(text: bool, bf16: bool, adapters: bool) -> str:
     unasked = ["rows in random order"] * text
     unasked += ["the attention dropout of the checkpoint"] + ["fp32"] * bf16
     best = ["rows grouped by length"] * text
@@ -255,6 +260,7 @@ def _about(text: bool, bf16: bool) -> str:
             if text
             else "Images are decoded in all of it."
         )
+        + (" transformers has no adapters: it trains every weight." if adapters else "")
     )
 
 
@@ -290,9 +296,12 @@ def _longest(job: Job) -> int:
 def frozen_keys(job: Job) -> tuple[str, ...]:
     """Parts of the checkpoint's keys that say which parameters are frozen.
 
-    A key up to the last dot at which every parameter under it is frozen too.
+    A key up to the last dot at which every parameter under it is frozen too. Beside
+    adapters, which transformers does not have, it trains every weight.
     """
     infos = parameters(job)
+    if added(job):
+        return ()
     frozen = [k for p in infos if p.frozen for k in keys(p.source)]
     trained = [k for p in infos if not p.frozen for k in keys(p.source)]
     found = []

@@ -6,12 +6,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from generator.ir.job import Job, parameters
+from generator.ir.job import Job, Model, added, parameters
 from generator.ir.plans import ImagePlan, TextPlan
-from generator.ir.sources import Init, Left, Noise, Repeat, keys, nodes
+from generator.ir.sources import Init, Left, Noise, Norms, Repeat, keys, nodes
 from generator.render import data, kept
 from generator.render.data import INSTALLED, OWN, STDLIB
+from generator.render.model import adapted
 from generator.render.text import fill, py
+from generator.render.train import parts
 
 # Names that data.py's table of imports does not have.
 BESIDE: Mapping[str, tuple[int, str]] = {
@@ -29,6 +31,8 @@ BESIDE: Mapping[str, tuple[int, str]] = {
     "nn": (INSTALLED, "from torch"),
     "Config": (OWN, "from .model"),
     "load_pretrained": (OWN, "from .model"),
+    "merge": (OWN, "from .model"),
+    "deepcopy": (STDLIB, "from copy"),
     "Predictor": (OWN, "from .predict"),
     **{
         name: (OWN, "from .data")
@@ -76,6 +80,10 @@ class CertificateView:
     variable: str  # of the environment
     imports: tuple[tuple[str, ...], ...]  # code: lines by section
     new: tuple[str, ...]
+    adapters: tuple[str, ...]  # parts of the names of their parameters
+    adapted: str  # code: the classes of those that are merged into weights
+    detours: str  # code: the classes of those that are modules of their own, and stay
+    exact: float  # the bound of what is compared in fp64
     replaced: tuple[str, ...]
     rope: bool  # the model makes tables of angles
     old_norms: bool  # the checkpoint says gamma and beta
@@ -136,8 +144,10 @@ def certificate_view(job: Job) -> CertificateView:
     text = plan if isinstance(plan, TextPlan) else TextPlan((), 1, 0, False)
     pair, types = len(text.columns) == 2, text.token_types
     infos = parameters(job)
-    new = tuple(p.path for p in infos if isinstance(p.source, Init))
-    new_shapes = {p.shape for p in infos if isinstance(p.source, Init)}
+    brought = {p.path for p in added(job)}
+    fresh = [p for p in infos if isinstance(p.source, Init) and p.path not in brought]
+    new, new_shapes = tuple(p.path for p in fresh), {p.shape for p in fresh}
+    lengths = any(isinstance(p.source, Norms) for p in infos)
     shapes = {t.key: t.shape for t in job.model.tensors}
     read = {key for p in infos for key in keys(p.source)}
     made = {type(one) for p in infos for one in nodes(p.source)}
@@ -149,6 +159,10 @@ def certificate_view(job: Job) -> CertificateView:
         variable=f"{job.name.upper()}_WEIGHTS",
         imports=(),
         new=new,
+        adapters=parts(brought, {p.path for p in infos} - brought),
+        adapted=" | ".join(adapted(job.model)),
+        detours=" | ".join(detours(job.model)),
+        exact=1e-6 if lengths else 1e-9,
         replaced=tuple(
             u.key for u in job.model.unused if new and shapes[u.key] in new_shapes
         ),
@@ -223,9 +237,16 @@ def certificate_view(job: Job) -> CertificateView:
         on_cpu=', device="cpu"' if job.target.device == "cuda" else "",
         serving_bound="1e-2" if job.target.precision == "bf16" else "SINGLE",
     )
-    return replace(
-        view, imports=data.imports(fill("partials/certificate_body.j2", view), BESIDE)
-    )
+    classes = (*adapted(job.model), *detours(job.model))
+    beside = {**BESIDE, **{name: (OWN, "from .model") for name in classes}}
+    body = fill("partials/certificate_body.j2", view)
+    return replace(view, imports=data.imports(body, beside))
+
+
+def detours(model: Model) -> tuple[str, ...]:
+    """The classes of adapters that are modules of their own."""
+    found = (i.module for m in model.modules for i in m.instances)
+    return tuple(sorted({m for m in found if m.startswith("Adapter")}))
 
 
 def block_list(job: Job) -> str:

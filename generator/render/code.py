@@ -187,6 +187,12 @@ class Body:
 
     _linear = _layer_norm = _rms_norm = _held
 
+    def _adapted(self, op: Op) -> Parts:
+        self.functions.add(op.kind)
+        return self._held(op)
+
+    _lora_linear = _dora_linear = _ia3_linear = _adapted
+
     def _embedding(self, op: Op) -> Parts:
         return Parts(self._held(op).text, comment=True)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os.path
 import re
 import textwrap
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from generator.ir.job import Job, Model, Module, Unused, absolute
@@ -15,6 +15,7 @@ from generator.ir.sources import (
     Init,
     Left,
     Noise,
+    Norms,
     Repeat,
     Right,
     Row,
@@ -37,6 +38,8 @@ from generator.ir.sources import (
 from generator.render import kept
 from generator.render.sizes import Sizes
 from generator.render.text import prose, py
+
+NORMS = Norms(Checkpoint(""))  # the lengths of whatever weight stands beside them
 
 
 @dataclass(frozen=True)
@@ -98,7 +101,9 @@ def loader_view(job: Job, sizes: Sizes) -> LoaderView:
     for entry in _pairs(entries):
         (paired if entry.paired else single).extend(_assign(entry, shapes))
     tables: list[TableView] = []
+    last: list[str] = []  # lines for adapters, which may read what stands above them
     for stem, members in blocks.items():
+        last += _adapters(stem, members.take_added(), shapes)
         for lines, pairs in ((single, False), (paired, True)):
             more, table = _blocks(stem, members, shapes, pairs)
             lines += more
@@ -113,15 +118,8 @@ def loader_view(job: Job, sizes: Sizes) -> LoaderView:
     if single and single[0].startswith("state[") and len(single[0]) < 80:
         name, _, value = single.pop(0).removeprefix("state[").partition("] = ")
         first = f"state = {{{name}: {value}}}"
-    lines = [first, *single, *paired]
+    lines = [first, *single, *paired, *last]
     new = [e.name for e in entries if isinstance(e.source, Init)]
-    for stem, members in blocks.items():
-        new += [
-            f"{stem}.{i}.{e.name}"
-            for i, one in members.entries.items()
-            for e in one
-            if isinstance(e.source, Init)
-        ]
     left, named = _left(model)
     unused = tuple(_unused(named))
     few = sum(len(keys) for _, keys in unused) <= 2 and len(unused) == 1
@@ -139,7 +137,7 @@ def loader_view(job: Job, sizes: Sizes) -> LoaderView:
         left=left,
         few_unused=tuple((key, why) for why, some in unused for key in some if few),
         lines=tuple(part for line in lines for part in _fit(line)),
-        doc=tuple(_doc([name.rpartition(".")[0] for name in new])),
+        doc=tuple(_doc([name.rpartition(".")[0] for name in new], len(last) > 0)),
         cast=".float()" if any(t.dtype != "F32" for t in read) else "",
         joins=any(_is_taken_joined(one) for one in made),
         kept=kept.FILE if kept.lists(job) else "",
@@ -176,13 +174,15 @@ def _closed(inside: str) -> bool:
     return True
 
 
-def _doc(new: Sequence[str]) -> list[str]:
+def _doc(new: Sequence[str], adapters: bool) -> list[str]:
     text = (
         "Every weight there is used or named as unused, and every shape matches; "
         "anything else is a ValueError or a RuntimeError."
     )
     if new:
         text += f" New, for training to fill: {' and '.join(dict.fromkeys(new))}."
+    if adapters:
+        text += " Adapters are new, and change nothing until they are trained."
     return textwrap.wrap(text, 84, break_long_words=False)
 
 
@@ -225,6 +225,14 @@ class Members:
     def same(self) -> bool:
         """Whether all have the checkpoint's numbers."""
         return all(here == there for here, there in self.numbers.items())
+
+    def take_added(self) -> dict[int, list[Entry]]:
+        """The entries of adapters, by the number here; they are none of these then."""
+        added = {}
+        for i, entries in self.entries.items():
+            added[i] = [e for e in entries if isinstance(e.source, (Init, Norms))]
+            self.entries[i] = [e for e in entries if e not in added[i]]
+        return added
 
 
 def _entries(model: Model, sizes: Sizes) -> tuple[list[Entry], dict[str, Members]]:
@@ -421,6 +429,53 @@ def _moved(entry: Entry, stem: str) -> Entry:
     return _mapped(entry, lambda key: key, lambda name: f"{stem}.{{i}}.{name}")
 
 
+def _adapters(
+    stem: str, added: Mapping[int, Sequence[Entry]], shapes: Shapes
+) -> list[str]:
+    """The loops that fill adapters: those of like shapes in one, by their names."""
+    where: dict[tuple[str, tuple[Entry, ...]], list[int]] = {}
+    for i, entries in added.items():
+        stems = dict.fromkeys(e.stem for e in entries)
+        for at in stems:
+            # What a length is of follows from its name, and need not tell them apart.
+            alike = tuple(
+                replace(
+                    e,
+                    name="{at}." + e.name.rpartition(".")[2],
+                    source=NORMS if isinstance(e.source, Norms) else e.source,
+                )
+                for e in entries
+                if e.stem == at
+            )
+            where.setdefault((at, alike), []).append(i)
+    loops: dict[tuple[tuple[int, ...], tuple[Entry, ...]], list[str]] = {}
+    for (at, alike), numbers in where.items():
+        loops.setdefault((tuple(numbers), alike), []).append(at)
+    lines: list[str] = []
+    for (numbers, alike), names in loops.items():
+        number = "{i}" if len(numbers) > 1 else str(min(numbers))
+        inner = [
+            line
+            for e in alike
+            for line in _assign(replace(e, name=f"{stem}.{number}.{e.name}"), shapes)
+        ]
+        if len(names) > 1:
+            inner = [f"for at in {py(tuple(names))}:", *("    " + x for x in inner)]
+        else:
+            inner = [line.replace("{at}", names[0]) for line in inner]
+        if len(numbers) > 1:
+            inner = [_for_numbers(numbers), *("    " + line for line in inner)]
+        lines += inner
+    return lines
+
+
+def _for_numbers(at: Sequence[int]) -> str:
+    start = f"{at[0]}, " if at[0] else ""
+    if [*at] == [*range(at[0], at[-1] + 1)]:
+        return f"for i in range({start}{at[-1] + 1}):"
+    return f"for i in {py(tuple(at))}:"
+
+
 def _below(entry: Entry, at: str) -> Entry:
     """The entry with `{at}` for the start of its keys, a variable of the loader."""
     return _mapped(entry, lambda key: "{at}." + key.removeprefix(at))
@@ -431,10 +486,7 @@ def _over_members(
 ) -> list[str]:
     """A loop over the blocks with these numbers here."""
     several = range(at[0], at[-1] + 1)
-    if [*at] == [*several]:
-        here = f"range({at[0]}, {at[-1] + 1})" if at[0] else f"range({at[-1] + 1})"
-    else:
-        here = py(tuple(at))
+    here = _for_numbers(at).removeprefix("for i in ").removesuffix(":")
     there = py(tuple(members.numbers[i] for i in at))
     if members.same:
         head = f"for i in {here}:"
@@ -547,9 +599,16 @@ def _expression(source: Source, entry: Entry, shapes: Shapes) -> str:
             return "expand"
         case Right():
             return "reduce"
+        case Norms():
+            weight = f"{entry.stem}.weight"
+            return f"state[{_text(weight)}].norm(dim=1)"
         case Init("normal", std):
             sizes = ", ".join(entry.shape)
             return f"torch.randn({sizes}) * {py(std)}"
+        case Init("kaiming", slope):
+            empty = f"torch.empty({', '.join(entry.shape)})"
+            a = "5**0.5" if slope == 5**0.5 else py(slope)
+            return f"nn.init.kaiming_uniform_({empty}, {a})"
         case Init("constant", value) if value == 0:
             return f"torch.zeros({', '.join(entry.shape)})"
         case Init("constant", value):

@@ -11,6 +11,7 @@ from generator.ir.cut import halves
 from generator.ir.dims import Dim
 from generator.ir.emit import parameter_types
 from generator.ir.job import Attr, Const, Instance, Job, Model, Module, Op
+from generator.ir.ops import ADAPTED
 from generator.ir.plans import TextPlan
 from generator.render.code import Body
 from generator.render.loader import LoaderView, loader_view
@@ -34,6 +35,12 @@ NUMBERS = [
 ]
 
 
+# The classes of linears that an adapter is part of.
+CLASSES = {
+    "lora_linear": "LoRALinear",
+    "dora_linear": "DoRALinear",
+    "ia3_linear": "IA3Linear",
+}
 # What begins the value of an attribute that is a module, not a number.
 MODULES = ("nn.", "Dropout(")
 
@@ -91,6 +98,8 @@ class ModelView:
     rope: RopeView | None
     classes: tuple[ClassView, ...]
     loader: LoaderView
+    adapted: str  # code: the classes of linears with an adapter that can be merged
+    low_rank_dropout: bool  # one of them has dropout
     uses_f: bool
     uses_math: bool
 
@@ -136,6 +145,12 @@ def model_view(job: Job) -> ModelView:
         rope=rope,
         classes=tuple(classes),
         loader=loader,
+        adapted=" | ".join(adapted(model)),
+        low_rank_dropout=any(
+            op.kind in ADAPTED and "dropout" in op.attrs_dict
+            for module in model.modules
+            for op in module.ops
+        ),
         uses_f=any("F." in line for c in classes for line in c.body),
         uses_math=rope is not None and rope.kind == "llama3",
     )
@@ -293,10 +308,19 @@ def _part(module: Module, op: Op, sizes: Sizes) -> str:
         case "linear":
             wide, inner = types["weight"].shape
             return f"nn.Linear({sizes.python(inner)}, {sizes.python(wide)}{bias})"
+        case "lora_linear" | "dora_linear" | "ia3_linear":
+            wide, inner = types["weight"].shape
+            given = [sizes.python(inner), sizes.python(wide)]
+            if "lora_a" in types:
+                given.append(sizes.python(types["lora_a"].shape[0]))
+            names = ("scale", "dropout", "of")
+            numbers = [op.attrs_dict[n] for n in names if n in op.attrs_dict]
+            given += [number(n) for n in numbers]
+            return f"{CLASSES[op.kind]}({', '.join(given)}{bias})"
         case "layer_norm" | "rms_norm":
             kind = "LayerNorm" if op.kind == "layer_norm" else "RMSNorm"
             eps = op.attrs_dict["eps"]
-            text = f"c.{eps.name}" if isinstance(eps, Const) else py(eps)
+            text = number(eps)
             extra = bias if op.kind == "layer_norm" else ""
             return f"nn.{kind}({sizes.python(types['weight'].shape[0])}, {text}{extra})"
         case "embedding" | "positions" | "row":
@@ -315,6 +339,17 @@ def _part(module: Module, op: Op, sizes: Sizes) -> str:
                 f"{kernel}, stride={kernel}{bias})"
             )
     raise ValueError(f"{op.kind} holds no parameters")
+
+
+def adapted(model: Model) -> tuple[str, ...]:
+    """The classes of the linears that an adapter is part of."""
+    kinds = {op.kind for module in model.modules for op in module.ops}
+    return tuple(CLASSES[kind] for kind in ADAPTED if kind in kinds)
+
+
+def number(value: Attr) -> str:
+    """An attribute as an expression."""
+    return f"c.{value.name}" if isinstance(value, Const) else py(value)
 
 
 def _instances(model: Model, module: Module, name: str, sizes: Sizes) -> list[str]:

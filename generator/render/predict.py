@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from generator.ir.job import Job
+from generator.ir.ops import merges
 from generator.ir.plans import ImagePlan, TextPlan
 from generator.render import data
 from generator.render.text import fill
@@ -28,6 +29,7 @@ class PredictView:
     activation: str  # code
     images: bool
     text_type: str  # code
+    merges: bool  # there are adapters to merge into the weights
     where: str  # code: the rows of a batch
     batch_doc: str
     batch_help: str
@@ -76,6 +78,7 @@ def predict_view(job: Job) -> PredictView:
         activation="" if regression else ".sigmoid()" if multi else ".softmax(1)",
         images=images,
         text_type="tuple[str, str]" if pair else "str",
+        merges=merges(job.model),
         where="i : i + self.batch" if images else "rows",
         batch_doc=(
             "`batch` is how many tokens at once"
@@ -99,4 +102,5 @@ def predict_view(job: Job) -> PredictView:
     )
     body = fill("partials/predict_body.j2", view)
     beside = {name: (data.OWN, "from .data") for name in data.names(job)}
+    beside["merge"] = (data.OWN, "from .model")
     return replace(view, imports=data.imports(body, beside))

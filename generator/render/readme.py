@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 from generator.cost import Stage, describe
-from generator.ir.job import Job, parameters
+from generator.ir.job import Job, added, parameters
 from generator.ir.plans import TextPlan
 from generator.ir.sources import Init
 from generator.render.text import fill, markdown
@@ -76,7 +77,7 @@ def _stage(stage: Stage) -> tuple[str, ...]:
     return (
         stage.name,
         f"{cost.parameters:,}",
-        f"{cost.forward(cost.tokens) / 1e9:,.3f}",
+        f"{cost.predict(cost.tokens) / 1e9:,.3f}",
         f"{cost.train_bytes / 2**20:,.0f}",
         f"{cost.predict_bytes / 2**20:,.0f}",
     )
@@ -87,8 +88,13 @@ def _facts(job: Job) -> list[RowView]:
     tokens = inputs.max_tokens if isinstance(inputs, TextPlan) else None
     cost = describe(job)  # of rows of that length
     infos = parameters(job)
+    brought = added(job)
     new = sorted(
-        {i.path.rpartition(".")[0] for i in infos if isinstance(i.source, Init)}
+        {
+            i.path.rpartition(".")[0]
+            for i in infos
+            if isinstance(i.source, Init) and i not in brought
+        }
     )
     rows = [
         RowView("Backbone", markdown(job.backbone.source)),
@@ -99,10 +105,13 @@ def _facts(job: Job) -> list[RowView]:
         RowView("of them trained", f"{cost.trained:,}"),
         RowView(
             f"FLOPs to predict a row{f' of {tokens} tokens' if tokens else ''}",
-            f"{cost.forward(cost.tokens):,.0f}",
+            f"{cost.predict(cost.tokens):,.0f}",
         ),
         RowView("Newly initialised", ", ".join(f"`{n}`" for n in new) or "nothing"),
     ]
+    if brought:
+        count = sum(prod(i.shape) for i in brought)
+        rows.append(RowView("Parameters of adapters", f"{count:,}"))
     if job.backbone.revision:
         rows.insert(1, RowView("Revision", markdown(job.backbone.revision)))
     return rows
@@ -139,6 +148,7 @@ def _unusual(job: Job) -> list[tuple[str, str]]:
         ("Class weights", weights if weights != "none" else ""),
         ("Frozen", ", ".join(f"`{name}`" for name in job.frozen)),
         ("What the frozen part gave is kept in", t.cache if job.model.cut else ""),
+        ("Trained", "the adapters and the head alone" if added(job) else ""),
         ("Early stopping", _patience(t.early_stopping)),
         *(
             (name.replace("_", " ").capitalize(), f"{value:g}")

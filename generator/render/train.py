@@ -7,6 +7,7 @@ are found here and checked against the IR, name by name, before they are written
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -109,7 +110,9 @@ class TrainView:
     embedding_prefixes: tuple[str, ...]
     deepest: int
     frozen: bool
+    still: bool  # modules that the spec freezes run in evaluation mode
     cache: CacheView | None
+    trained: bool  # what trains is named, not what is frozen
     evaluating: str  # code
     saving: str  # code
     early_stopping: bool
@@ -145,6 +148,16 @@ def train_view(job: Job) -> TrainView:
     frozen = prefixes(
         [p.path for p in infos if p.frozen], [p.path for p in infos if not p.frozen]
     )
+    trained = parts(
+        [p.path for p in infos if not p.frozen], [p.path for p in infos if p.frozen]
+    )
+    if len(frozen) <= len(trained) or job.frozen:
+        trained = ()  # what is frozen is said more shortly, or has to be said
+    if trained:
+        own = [p for p in infos if not p.frozen]
+        no_decay = suffixes(
+            [p.path for p in own if not p.decay], [p.path for p in own if p.decay]
+        )
     if len(frozen) and all(p.frozen for p in infos):
         raise ValueError("every parameter is frozen: there is nothing to train")
     layered = plan.layer_decay != 1
@@ -161,10 +174,12 @@ def train_view(job: Job) -> TrainView:
     balanced = plan.class_weights == "balanced"
     cuda = target.device == "cuda"
     text = isinstance(job.data.inputs, TextPlan)
-    some_decay = plan.weight_decay > 0 and any(p.decay for p in infos)
+    some_decay = plan.weight_decay > 0 and any(
+        p.decay and not (trained and p.frozen) for p in infos
+    )
     decay_groups = some_decay and len(no_decay) > 0
     constants, tables = _constants(
-        job, no_decay if decay_groups else (), frozen, depths
+        job, no_decay if decay_groups else (), frozen, trained, depths
     )
 
     where = "batch.targets" + (".to(DEVICE, non_blocking=True)" if cuda else "")
@@ -228,7 +243,9 @@ def train_view(job: Job) -> TrainView:
         embedding_prefixes=blocks[1] if blocks else (),
         deepest=max(p.depth for p in infos),
         frozen=len(frozen) > 0,
+        still=len(job.frozen) > 0,
         cache=_cache(job) if job.model.cut else None,
+        trained=len(trained) > 0,
         evaluating=_every(plan.evaluate_every, "EVALUATE_EVERY"),
         saving=_every(plan.save_every, "SAVE_EVERY"),
         early_stopping=plan.early_stopping > 0,
@@ -244,7 +261,9 @@ def train_view(job: Job) -> TrainView:
             if target.compile
             else "model.suffix" if job.model.cut else "model"
         ),
-        model=(f"({model}).to(DEVICE)" if cuda else model if frozen else f"({model})"),
+        model=(
+            f"({model}).to(DEVICE)" if cuda else model if job.frozen else f"({model})"
+        ),
     )
 
 
@@ -302,6 +321,7 @@ def _constants(
     job: Job,
     no_decay: tuple[str, ...],
     frozen: tuple[str, ...],
+    trained: tuple[str, ...],
     depths: tuple[tuple[str, int], ...],
 ) -> tuple[tuple[tuple[str, Literals, str], ...], tuple[tuple[str, tuple, str], ...]]:
     """The block of constants: those of one line with their reasons, then the tuples."""
@@ -366,7 +386,9 @@ def _constants(
     elif no_decay:
         why = "Ends of the names of what does not decay: biases and norms."
         tables.append(("NO_DECAY", no_decay, why))
-    if frozen:
+    if trained:
+        lines.append(("TRAINED", trained, "parts of the names of what trains"))
+    elif frozen:
         why = "Starts of the names of parameters that are not trained."
         tables.append(("FROZEN", frozen, why))
     if depths:
@@ -480,6 +502,24 @@ def prefixes(inside: Iterable[str], outside: Iterable[str]) -> tuple[str, ...]:
             _first(starts, lambda s: not any(o.startswith(s) for o in others), name)
         ] = None
     return tuple(found)
+
+
+def parts(inside: Iterable[str], outside: Iterable[str]) -> tuple[str, ...]:
+    """Few words between the dots of names that all of `inside` and none of `outside` have.
+
+    None at all where no words tell them apart.
+    """
+    others = {part for name in outside for part in name.split(".")}
+    left = {name: set(name.split(".")) - others for name in inside}
+    found: list[str] = []
+    while left:
+        counts = Counter(p for own in left.values() for p in own if not p.isdigit())
+        if not counts:
+            return ()
+        best = min(counts, key=lambda part: (-counts[part], part))
+        found.append(best)
+        left = {name: own for name, own in left.items() if best not in own}
+    return tuple(sorted(found))
 
 
 def _first(options: Iterable[str], fits: Callable[[str], bool], name: str) -> str:

@@ -29,6 +29,7 @@ from generator.ir.sources import (
     Init,
     Left,
     Noise,
+    Norms,
     Parameter,
     Repeat,
     Right,
@@ -81,6 +82,9 @@ def evaluate_source(
         case Init("normal", std):
             noise = torch.randn(*shape, generator=generator, dtype=torch.float64)
             return noise * std
+        case Init("kaiming", slope):
+            noise = torch.rand(*shape, generator=generator, dtype=torch.float64)
+            return (2 * noise - 1) * math.sqrt(6 / ((1 + slope**2) * shape[-1]))
         case Init(_, value):
             return torch.full(tuple(shape), value, dtype=torch.float64)
         case Concatenate(parts):
@@ -96,6 +100,9 @@ def evaluate_source(
             return value.index_select(axis, torch.tensor(index, device=value.device))
         case Transpose(of):
             return made(of).transpose(0, 1)
+        case Norms(of):
+            rows = made(of)
+            return torch.sqrt((rows * rows).sum(1))
         case Repeat(of, rows):
             x = made(of)
             return torch.stack([x[i % len(x)] for i in range(rows)])
@@ -317,6 +324,35 @@ def _linear(here: _Here, x: Tensor) -> Results:
     return (y + here.params["bias"] if "bias" in here.params else y,)
 
 
+def _lora_linear(here: _Here, x: Tensor) -> Results:
+    """x (W + scale B A)^T + b: LoRA (Hu et al., 2021)."""
+    (y,) = _linear(here, x)
+    low = torch.einsum("...i,ri->...r", x, here.params["lora_a"])
+    added = torch.einsum("...r,or->...o", low, here.params["lora_b"])
+    return (y + here.real("scale") * added,)
+
+
+def _dora_linear(here: _Here, x: Tensor) -> Results:
+    """x (m V / |V|)^T + b with V = W + scale B A and |V| its rows' lengths.
+
+    DoRA (Liu et al., 2024). As in its section 4.3 no gradient goes through |V|.
+    """
+    p = here.params
+    direction = p["weight"] + here.real("scale") * p["lora_b"] @ p["lora_a"]
+    lengths = torch.sqrt((direction * direction).sum(1)).detach()
+    y = torch.einsum("...i,oi->...o", x, direction) * (p["magnitude"] / lengths)
+    return (y + p["bias"] if "bias" in p else y,)
+
+
+def _ia3_linear(here: _Here, x: Tensor) -> Results:
+    """A linear of x times a vector, or a linear times one: (IA)3 (Liu et al., 2022)."""
+    gain = here.params["gain"]
+    if here.attrs["of"] == "input":
+        return _linear(here, x * gain)
+    (y,) = _linear(here, x)
+    return (y * gain,)
+
+
 def _layer_norm(here: _Here, x: Tensor) -> Results:
     """(x - mean) / sqrt(variance + eps) * weight + bias, variance over all C (not C-1)."""
     centred = x - x.mean(-1, keepdim=True)
@@ -508,6 +544,9 @@ def _rotate(here: _Here, x: Tensor, cos: Tensor, sin: Tensor) -> Results:
 
 OPERATIONS: dict[str, Callable[..., tuple[Tensor | None, ...]]] = {
     "linear": _linear,
+    "lora_linear": _lora_linear,
+    "dora_linear": _dora_linear,
+    "ia3_linear": _ia3_linear,
     "layer_norm": _layer_norm,
     "rms_norm": _rms_norm,
     "embedding": _embedding,

@@ -15,8 +15,10 @@ from generator.compile import Compiled
 from generator.ir.job import parameters
 from generator.ir.sources import (
     Concatenate,
+    Init,
     Left,
     Noise,
+    Norms,
     Parameter,
     Repeat,
     Right,
@@ -62,7 +64,7 @@ def migration(a: Compiled, b: Compiled) -> Migration:
     missing: dict[str, str] = {}
     for path in new:
         try:
-            sources[path] = held.source(b.weights.source(path))
+            sources[path] = held.source(_source(b, path))
         except Missing as why:
             missing[path] = str(why)
     read = {path for source in sources.values() for path in _read(source)}
@@ -74,15 +76,30 @@ def migration(a: Compiled, b: Compiled) -> Migration:
     )
 
 
+def _source(compiled: Compiled, path: str) -> Source:
+    """What a parameter is in terms of those imported; one that an edit brought, itself."""
+    source = compiled.weights.source(path)
+    return Parameter(path) if isinstance(source, (Init, Norms)) else source
+
+
+def _brought(compiled: Compiled) -> dict[str, Shape]:
+    """Parameters that edits brought."""
+    return {
+        p.path: p.shape
+        for p in parameters(compiled.job)
+        if _source(compiled, p.path) != compiled.weights.source(p.path)
+    }
+
+
 class _Held:
     """What A's trained weights hold of the parameters that were imported."""
 
     def __init__(self, a: Compiled, b: Compiled) -> None:
-        self.old = {p.path: p.shape for p in parameters(a.imported)}
-        self.new = {p.path: p.shape for p in parameters(b.imported)}
+        self.old = {p.path: p.shape for p in parameters(a.imported)} | _brought(a)
+        self.new = {p.path: p.shape for p in parameters(b.imported)} | _brought(b)
         self.by_source: dict[Source, Source] = {}
         for p in parameters(a.job):
-            for held, where in self.walk(a.weights.source(p.path), Parameter(p.path)):
+            for held, where in self.walk(_source(a, p.path), Parameter(p.path)):
                 self.by_source.setdefault(held, where)
 
     def walk(self, held: Source, where: Source) -> Iterator[tuple[Source, Source]]:

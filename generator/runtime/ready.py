@@ -15,6 +15,7 @@ from generator.compile import digest
 from generator.errors import Diagnostic, GenError, fail, render_diagnostics
 from generator.facts import Facts
 from generator.ir.dims import Type
+from generator.ir.job import parameters
 from generator.ir.plans import TextPlan
 from generator.runtime import build as building
 from generator.runtime.checkpoint import LocalCheckpoint, resolve
@@ -159,7 +160,7 @@ def probe(ready: Ready) -> dict[str, Any] | None:
         Path(__file__).with_name("probe.py"),
         ready.name,
         json.dumps(inputs),
-        json.dumps(job.frozen),
+        json.dumps([p.path for p in parameters(job) if p.frozen]),
         output="keep",
     )
     try:

@@ -113,7 +113,7 @@ def edits_table(stages: Sequence[Stage]) -> list[str]:
         (
             stage.name,
             f"{stage.cost.parameters:,}",
-            gflop(stage.cost.forward(stage.cost.tokens)),
+            gflop(stage.cost.predict(stage.cost.tokens)),
             mib(stage.cost.train_bytes),
             mib(stage.cost.predict_bytes),
         )

@@ -49,6 +49,10 @@ def _train(test: str) -> tuple[str, ...]:
     return ("tests/package/test_train.py", "-k", test)
 
 
+def _adapters(test: str) -> tuple[str, ...]:
+    return ("tests/edits/test_adapters.py", "-k", test)
+
+
 CERTIFICATE = ("tests/package/test_certificate.py", "-k")
 CARD = ("tests/building/test_determinism.py", "-k", "what_a_run_measured")
 P = "partials/"
@@ -62,6 +66,16 @@ FAULTS = (
           _parity("computes_what and electra")),
     Fault(P + "model_dropout.py.j2", ".mul_(2**16 / keep)", "",
           ("tests/parity/test_dropout.py", "-k", "what_is_kept")),
+    Fault(P + "model_lora_linear.py.j2", "self.lora_b @ self.lora_a", "0 * self.lora_b @ self.lora_a",
+          _adapters("lora-bert and interpreter")),
+    Fault(P + "model_dora_linear.py.j2", "self.weight *= factor", "pass",
+          _adapters("dora-bert and interpreter")),
+    Fault(P + "model_ia3_linear.py.j2", "self.bias *= self.gain", "pass",
+          _adapters("ia3-bert and interpreter")),
+    Fault(P + "model_merge.py.j2", "part.merge()", "pass",
+          _adapters("two_steps and lora")),
+    Fault(P + "certificate_adapters.j2", "module.merged = True", "pass",
+          _adapters("faults_show and logits")),
     Fault(P + "model_last_index.py.j2", "mask.sum(dim=1) - 1", "mask.sum(dim=1) - 2",
           _parity("without_a_padding_token")),
     Fault(P + "model_last_index_of_text.py.j2", "mask & (ids != padding)", "mask",

@@ -77,6 +77,26 @@ def widen_heads(job: Job, draw: random.Random) -> dict[str, Any]:
     return {"to": to, "noise": 0.0, "blocks": some_blocks(job, draw)}
 
 
+def adapted(job: Job, draw: random.Random) -> dict[str, Any]:
+    on = draw.sample(["attention.q", "attention.v", "ff.down"], 2)
+    return {"on": tuple(on), "blocks": some_blocks(job, draw)}
+
+
+def lora(job: Job, draw: random.Random) -> dict[str, Any]:
+    rank = draw.randint(1, 2)
+    return {**adapted(job, draw), "rank": rank, "alpha": 4.0, "dropout": 0.0}
+
+
+def ia3(job: Job, draw: random.Random) -> dict[str, Any]:
+    found = adapted(job, draw)
+    return {**found, "inputs": tuple(x for x in found["on"] if x == "ff.down")}
+
+
+def adapter(job: Job, draw: random.Random) -> dict[str, Any]:
+    blocks = some_blocks(job, draw)
+    return {"on": ("ff",), "width": 3, "activation": "gelu", "blocks": blocks}
+
+
 ARGUMENTS = {
     "keep-layers": keep_layers,
     "prune-ffn": prune_ffn,
@@ -85,6 +105,10 @@ ARGUMENTS = {
     "low-rank": low_rank,
     "widen-ffn": widen_ffn,
     "widen-heads": widen_heads,
+    "lora": lora,
+    "dora": lora,
+    "ia3": ia3,
+    "adapter": adapter,
 }
 
 

@@ -27,6 +27,7 @@ from generator.ir.sources import (
     Init,
     Left,
     Noise,
+    Norms,
     Parameter,
     Repeat,
     Right,
@@ -83,7 +84,7 @@ leaf_sources: st.SearchStrategy[Source] = st.one_of(
     st.builds(Checkpoint, texts),
     st.builds(Parameter, texts),
     st.builds(Tie, texts),
-    st.builds(Init, st.sampled_from(["normal", "constant"]), floats),
+    st.builds(Init, st.sampled_from(["normal", "constant", "kaiming"]), floats),
 )
 sources: st.SearchStrategy[Source] = st.recursive(
     leaf_sources,
@@ -105,6 +106,7 @@ sources: st.SearchStrategy[Source] = st.recursive(
         st.builds(Noise, inner, st.integers(0, 9), floats),
         st.builds(Left, inner, st.integers(0, 9)),
         st.builds(Right, inner, st.integers(0, 9)),
+        st.builds(Norms, inner),
     ),
     max_leaves=6,
 )
@@ -129,7 +131,13 @@ ops = st.builds(
     places,
 )
 parameter_defs = st.builds(
-    ParameterDef, paths, types, st.sampled_from(ROLES), sources, places
+    ParameterDef,
+    paths,
+    types,
+    st.sampled_from(ROLES),
+    sources,
+    places,
+    st.booleans(),
 )
 instances = st.builds(
     Instance, paths, words, texts, st.integers(-1, 99), st.integers(0, 99)

@@ -73,6 +73,7 @@ def test_levels_roles_plans_and_sources_are_documented():
             "row",
             "take",
             "transpose",
+            "norms",
         ),
         *("repeat", "share", "noise", "left", "right"),
     }

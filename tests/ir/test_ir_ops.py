@@ -22,10 +22,28 @@ X, MASK = "f32[B,T,C]", "bool[B,1,1,T]?"
 Q, K = "f32[B,H,T,D]", "f32[B,G,T,D]"
 W = {"weight": "f32[F,C]"}
 
+LOW = W | {"lora_a": "f32[R,C]", "lora_b": "f32[F,R]"}
 GOOD = [
     # kind, operands, parameters, attributes, results
     ("linear", [X], W, {}, ["f32[B,T,F]"]),
     ("linear", ["f32[B,C]"], W | {"bias": "f32[F]"}, {}, ["f32[B,F]"]),
+    ("lora_linear", [X], LOW, {"scale": 2.0}, ["f32[B,T,F]"]),
+    (
+        "lora_linear",
+        ["f32[B,C]"],
+        LOW | {"bias": "f32[F]"},
+        {"scale": Const("s"), "dropout": 0.1},
+        ["f32[B,F]"],
+    ),
+    (
+        "dora_linear",
+        [X],
+        LOW | {"magnitude": "f32[F]"},
+        {"scale": 2.0},
+        ["f32[B,T,F]"],
+    ),
+    ("ia3_linear", [X], W | {"gain": "f32[F]"}, {"of": "output"}, ["f32[B,T,F]"]),
+    ("ia3_linear", [X], W | {"gain": "f32[C]"}, {"of": "input"}, ["f32[B,T,F]"]),
     ("layer_norm", [X], {"weight": "f32[C]", "bias": "f32[C]"}, EPS, [X]),
     ("layer_norm", [X], {"weight": "f32[C]"}, {"eps": 1e-5}, [X]),
     ("rms_norm", ["f32[B,1,C]"], {"weight": "f32[C]"}, EPS, ["f32[B,1,C]"]),
@@ -102,6 +120,26 @@ BAD = [
     ("linear", [X], {"weight": "f32[C]"}, {}, "takes 2 dimensions, not f32[C]"),
     ("linear", [X], W | {"bias": "f32[C]"}, {}, "bias"),
     ("linear", ["f32[B,C]?"], W, {}, "takes a value that is always there"),
+    (
+        "lora_linear",
+        [X],
+        LOW | {"lora_a": "f32[R,F]"},
+        {"scale": 1},
+        "lora_a: F is not",
+    ),
+    ("lora_linear", [X], LOW | {"lora_b": "f32[F,C]"}, {"scale": 1}, "lora_b"),
+    ("lora_linear", [X], LOW, {"scale": "large"}, "scale is a number"),
+    ("lora_linear", [X], LOW, {"scale": 1, "dropout": True}, "dropout is a number"),
+    ("dora_linear", [X], LOW, {"scale": 1}, "needs the parameter magnitude"),
+    (
+        "dora_linear",
+        [X],
+        LOW | {"magnitude": "f32[C]"},
+        {"scale": 1},
+        "magnitude",
+    ),
+    ("ia3_linear", [X], W | {"gain": "f32[C]"}, {"of": "output"}, "gain"),
+    ("ia3_linear", [X], W | {"gain": "f32[F]"}, {"of": "both"}, "of is one of"),
     ("layer_norm", [X], {"weight": "f32[F]"}, EPS, "the norm's weight"),
     ("layer_norm", [X], {"weight": "f32[C]", "bias": "f32[F]"}, EPS, "the norm's bias"),
     ("layer_norm", [X], {"weight": "bool[C]"}, EPS, "its parameter weight is f32"),

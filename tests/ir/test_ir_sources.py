@@ -14,6 +14,7 @@ from generator.ir.sources import (
     Init,
     Left,
     Noise,
+    Norms,
     Parameter,
     Repeat,
     Right,
@@ -140,6 +141,7 @@ def test_initial_values():
         (Take(Checkpoint("a"), 1, "n", (2, 0)), '"n" is not ascending'),
         (Take(Checkpoint("a"), 1, "n", (1, 1)), '"n" is not ascending'),
         (Transpose(Checkpoint("v")), "transpose of a tensor of shape (3,)"),
+        (Norms(Checkpoint("v")), "lengths of the rows of a tensor of shape (3,)"),
         (
             Sum((Checkpoint("a"), Checkpoint("c"))),
             "cannot add tensors of shapes [(4, 3), (3, 4)]",
@@ -196,6 +198,17 @@ def test_leaves_are_visited_in_order_and_rebuilt(source: Source):
     assert seen == list(leaves(source))
     assert keys(source) == tuple(s.key for s in seen if isinstance(s, Checkpoint))
     assert set(whole(source)) <= set(keys(source))
+
+
+def test_lengths_of_rows_and_kaimings_uniform():
+    rows = torch.tensor([[3.0, 4.0], [0.0, 2.0]])
+    source = Norms(Checkpoint("a"))
+    assert shape_of(source, {"a": (2, 2)}, ()) == (2,)
+    assert evaluate_source(source, {"a": rows}, ()).tolist() == [5.0, 2.0]
+    drawn = evaluate_source(Init("kaiming", 5**0.5), {}, (300, 16))
+    assert 0.249 < drawn.abs().max() <= 0.25
+    theirs = torch.nn.init.kaiming_uniform_(torch.empty(300, 16), 5**0.5)
+    assert abs(drawn.std() - theirs.std()) < 0.01
 
 
 def test_rows_are_not_read_whole():

@@ -82,8 +82,8 @@ def whole(
 ) -> Whole:
     """Everything of a job; `bare` has the checkpoint be of the backbone alone.
 
-    `edits` are the edits of its spec, in their order. `tidy` names the files that are formatted as `gen build` formats them, which takes
-    longer than all the rest.
+    `tidy` names the files that are formatted as `gen build` formats them, which takes
+    longer than all the rest. `edits` are applied in turn, each with its arguments.
     """
     oracle, card, tensors = tiny(config, labels)
     tensors = {k: t.float() for k, t in saved(oracle)[1].items()}

@@ -30,6 +30,7 @@ from generator.ir.sources import (
     Concatenate,
     Init,
     Left,
+    Norms,
     Repeat,
     Right,
     Share,
@@ -233,6 +234,8 @@ def _gradients(
         return torch.zeros_like(named[name]) if grad is None else grad
 
     for info in infos:
+        if info.path not in (new or {}) and isinstance(info.source, Init | Norms):
+            continue  # of an adapter: transformers has none
         got = model.get_parameter(info.path).grad
         if isinstance(info.source, Init):
             want = gradient((new or {})[info.path])
