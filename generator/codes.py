@@ -638,6 +638,21 @@ special tokens, which have those ids, do.
 `gen facts SPEC --vocabulary` does it, and writes the counts beside the spec.
 """,
     ),
+    "G233": Code(
+        "A pooling that this model does not have",
+        """
+Where attention is causal, a token has seen those before it alone, so that the first one
+knows nothing of the row; an image has no last token; and `dense` keeps a layer that the
+classifier has to have.
+""",
+    ),
+    "G234": Code(
+        "A head whose keys contradict each other",
+        """
+`hidden` and `activation` belong to the hidden layer of kind "mlp". `samples` counts masks
+of a dropout, so that there has to be one: `dropout` of the edit, or that of the checkpoint.
+""",
+    ),
 }
 
 

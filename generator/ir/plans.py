@@ -95,6 +95,7 @@ class ReferencePlan:
 
     blocks: tuple[int, ...] = ()  # those that run, in order; none stands for all
     total: int = 0  # how many there are; 0 where all run
+    head: bool = False  # the head is ours alone: they are compared up to it
 
 
 @dataclass(frozen=True)

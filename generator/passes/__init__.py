@@ -20,7 +20,9 @@ from generator.passes import (
     fuse_qkv,
     group_blocks,
     keep_layers,
+    new_head,
     only_needed_positions,
+    pool,
     trim_vocab,
 )
 
@@ -121,6 +123,18 @@ EDITS = {
             trim_vocab.run,
             "the reference on texts whose tokens are kept",
             "the tokens that the training data uses stay",
+        ),
+        Edit(
+            "pool",
+            pool.run,
+            "the reference's last states, pooled by hand",
+            "one vector of a row: its first or last token, a mean, the largest values",
+        ),
+        Edit(
+            "head",
+            new_head.run,
+            "the reference's last states, with the same head by hand",
+            "other layers ahead of the labels",
         ),
     )
 }

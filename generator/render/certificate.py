@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from generator.ir.job import Job, parameters
+from generator.ir.cut import reaching
+from generator.ir.head import classifier
+from generator.ir.job import Job, Op, parameters
 from generator.ir.plans import ImagePlan, TextPlan
 from generator.ir.sources import Init
 from generator.render import data, kept
@@ -65,6 +68,25 @@ ACTIVATIONS = {
 }
 
 
+# Activations of heads, from their definitions.
+BY_HAND = {
+    "gelu": "x * (1 + torch.erf(x / 2**0.5)) / 2",
+    "relu": "x * (x > 0)",
+    "silu": "x / (1 + (-x).exp())",
+    "tanh": "torch.tanh(x)",
+}
+
+
+@dataclass(frozen=True)
+class HandView:
+    """A head that transformers does not have, written out for its last states."""
+
+    names: tuple[str, ...]  # of its parameters
+    signature: str  # code
+    lines: tuple[str, ...]  # code
+    args: str  # code
+
+
 @dataclass(frozen=True)
 class CertificateView:
     """All that test_model.py.j2 reads. Strings of code are marked as such."""
@@ -83,6 +105,8 @@ class CertificateView:
     # Of the last block: all positions, the first, or one that is picked by row.
     last: Literal["", "first", "pick"]
     last_note: str
+    last_index: str  # code: the places of the tokens that are picked
+    hand: HandView | None  # where the head is ours alone
     blocks: str  # code: the list of the model's blocks
     trimmed: bool  # of transformers' tokens some are kept
     kept: tuple[int, ...]  # of transformers' blocks; none stands for all
@@ -131,7 +155,9 @@ def certificate_view(job: Job) -> CertificateView:
         imports=(),
         new=new,
         replaced=tuple(
-            u.key for u in job.model.unused if new and shapes[u.key] in new_shapes
+            u.key
+            for u in job.model.unused
+            if new and not job.reference.head and shapes[u.key] in new_shapes
         ),
         rope=any(op.kind == "rope_tables" for m in job.model.modules for op in m.ops),
         old_norms=any(t.key.endswith("LayerNorm.gamma") for t in job.model.tensors),
@@ -140,6 +166,8 @@ def certificate_view(job: Job) -> CertificateView:
         types=types,
         last=last_position(job),
         last_note=", of the last (B, 1, C)" if last_position(job) else "",
+        last_index=_last_index(job),
+        hand=hand_view(job) if job.reference.head else None,
         blocks=block_list(job),
         trimmed=_trimmed(job),
         kept=job.reference.blocks,
@@ -200,6 +228,73 @@ def last_position(job: Job) -> Literal["", "first", "pick"]:
         return ""
     picks = any(op.kind == "last_index" for op in main.ops)
     return "pick" if picks else "first"
+
+
+def _last_index(job: Job) -> str:
+    ends = [op for op in job.model.main.ops if op.kind == "last_index"]
+    if any("padding" not in op.attrs_dict for op in ends):
+        return "mask.sum(1) - 1"
+    return "(mask * (ids != PAD) * torch.arange(ids.shape[1])).amax(1)"
+
+
+def hand_view(job: Job) -> HandView:
+    """The head from its definition: no dropout, and nothing that model.py has."""
+    found = classifier(job.model)
+    picked = any(op.kind == "last_index" for op in job.model.main.ops)
+    masked = not isinstance(job.data.inputs, ImagePlan)
+    ours = reaching(found.module, found.module.outputs, found.states)
+    path = found.call.name
+    lines = [line for op in ours for line in _by_hand(job, op, path, picked, masked)]
+    lines[-1] = lines[-1].replace("x = ", "return ", 1)
+    names = tuple(
+        f"{path}.{p.name}"
+        for p in found.module.parameters
+        if p.name.rpartition(".")[0] in {op.name for op in ours}
+    )
+    text = " ".join(lines)
+    inputs = [name for name in ("ids", "mask") if re.search(rf"\b{name}\b", text)]
+    given = ", ".join(f"{name}: Tensor" for name in ("x", *inputs))
+    return HandView(
+        names,
+        f"{given}, p: dict[str, Tensor]",
+        tuple(lines),
+        ", ".join(["states", *inputs, "head"]),
+    )
+
+
+def _by_hand(job: Job, op: Op, path: str, picked: bool, masked: bool) -> Iterator[str]:
+    """The lines of an operation, of which the last gives x anew."""
+    match op.kind:
+        case "rest":
+            yield "x = x[:, 1:]"
+        case "first" if picked:
+            yield f"last = {_last_index(job)}"
+            yield "x = x[torch.arange(len(x)), last]"
+        case "first":
+            yield "x = x[:, 0]"
+        case "mean" if masked:
+            yield "x = (x * mask[:, :, None]).sum(1) / mask.sum(1)[:, None]"
+        case "mean":
+            yield "x = x.mean(1)"
+        case "largest" if masked:
+            yield "x = torch.stack([row[real].amax(0) for row, real in zip(x, mask)])"
+        case "largest":
+            yield "x = x.amax(1)"
+        case "linear" if len(op.results[0].type.shape) == 3:  # scores
+            weights = f"(x @ p[{py(f'{path}.{op.name}.weight')}].T).exp()"
+            yield f"weights = {weights}{' * mask[:, :, None]' if masked else ''}"
+        case "weighted_mean":
+            yield "x = (weights * x).sum(1) / weights.sum(1)"
+        case "linear":
+            names = [f"{path}.{op.name}.{end}" for end in ("weight", "bias")]
+            bias = f" + p[{py(names[1])}]"
+            yield f"x = x @ p[{py(names[0])}].T{bias if _biased(job, names[1]) else ''}"
+        case "activation":
+            yield f"x = {BY_HAND[str(op.attrs_dict['kind'])]}"
+
+
+def _biased(job: Job, path: str) -> bool:
+    return any(p.path == path for p in parameters(job))
 
 
 def _trimmed(job: Job) -> bool:

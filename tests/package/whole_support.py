@@ -77,11 +77,12 @@ def whole(
     recipe: Mapping[str, Any] | None = None,
     frozen: tuple[str, ...] = (),
     tidy: Sequence[str] = (),
+    edits: Sequence[tuple[str, Mapping[str, Any]]] = (),
     **request: Any,
 ) -> Whole:
     """Everything of a job; `bare` has the checkpoint be of the backbone alone.
 
-    `tidy` names the files that are formatted as `gen build` formats them, which takes
+    `edits` are done to the job as imported. `tidy` names the files that are formatted as `gen build` formats them, which takes
     longer than all the rest.
     """
     oracle, card, tensors = tiny(config, labels)
@@ -106,6 +107,8 @@ def whole(
         target=TargetPlan(device, precision, compile),
         frozen=frozen,
     )
+    for do, arguments in edits:
+        job, _ = passes.EDITS[do].run(job, **arguments)
     job, _ = passes.run(job)
     weights = folder / "weights"
     weights.mkdir(parents=True)
