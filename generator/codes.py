@@ -653,6 +653,15 @@ classifier has to have.
 of a dropout, so that there has to be one: `dropout` of the edit, or that of the checkpoint.
 """,
     ),
+    "G235": Code(
+        "A layer that cannot be added",
+        """
+`after` of an add-layers names blocks by their numbers, from 0. A copy changes nothing at
+first where a block adds to what it is given: the last layers of its halves start at 0. A
+block that normalises its sums (BERT and the encoders after it) cannot be one that changes
+nothing, and there is no such edit for it.
+""",
+    ),
 }
 
 
@@ -914,6 +923,10 @@ parameters, such as a mask, may be worked out on both sides.
         """
 What leads to the cut runs once: everything in it is frozen.
 """,
+    ),
+    "G367": _invalid(
+        "What starts at 0 is not there",
+        "A copy lists parameters that start at 0, by their names in it, and stands alone.",
     ),
     "G370": _invalid(
         "A module stands twice before grouping",

@@ -15,7 +15,7 @@ from typing import Literal
 
 from generator.ir.dims import Dim, Type
 from generator.ir.plans import DataPlan, ReferencePlan, TargetPlan, Task, TrainPlan
-from generator.ir.sources import Checkpoint, Shape, Source, rebuild
+from generator.ir.sources import ZERO, Checkpoint, Shape, Source, rebuild
 
 Level = Literal["imported", "optimised", "shaped"]
 # Of a parameter: a matrix and an embedding decay; a bias and a norm's gain do not.
@@ -76,6 +76,8 @@ class Instance:
     """A module in a module. With a count, `blocks.0` stands for that many in a row.
 
     `keys` goes before the checkpoint's keys in it; `{i}` there is the instance's number.
+    With `zeros` it is a copy: it may read tensors that another reads, and these of its
+    parameters start at 0.
     """
 
     name: str
@@ -83,6 +85,7 @@ class Instance:
     keys: str = ""
     depth: int = -1  # distance from the input, for layer-wise decay; -1: its parent's
     count: int = 1
+    zeros: tuple[str, ...] = ()
 
     def each(self) -> Iterator[tuple[str, str, int]]:
         """Name, keys and depth of each of the instances that it stands for."""
@@ -190,6 +193,11 @@ class Model:
     def constants(self) -> dict[str, float | int]:
         return {c.name: c.value for c in self.consts}
 
+    @property
+    def copies(self) -> tuple[str, ...]:
+        """The instances of the main module that are copies."""
+        return tuple(i.name for i in self.main.instances if i.zeros)
+
     @cached_property
     def blocks(self) -> tuple[Instance, ...]:
         """The instances of the main module's one list, in order."""
@@ -249,9 +257,12 @@ def parameters(job: Job) -> tuple[ParameterInfo, ...]:
 def walk_parameters(
     model: Model, frozen: tuple[str, ...] = ()
 ) -> Iterator[ParameterInfo]:
-    def walk(module: Module, path: str, prefix: str, depth: int):
+    def walk(
+        module: Module, path: str, prefix: str, depth: int, zeros: frozenset[str]
+    ) -> Iterator[ParameterInfo]:
         for p in module.parameters:
             full = path + p.name
+            new = full in zeros
             yield ParameterInfo(
                 path=full,
                 shape=p.type.sizes(model.sizes),
@@ -259,16 +270,21 @@ def walk_parameters(
                 decay=p.role in DECAYED,
                 depth=depth,
                 frozen=any(full == f or full.startswith(f + ".") for f in frozen),
-                source=absolute(p.source, prefix),
+                source=ZERO if new else absolute(p.source, prefix),
             )
         for instance in module.instances:
             inner = model.by_name[instance.module]
             for name, keys, own in instance.each():
+                here = f"{path}{name}."
                 yield from walk(
-                    inner, f"{path}{name}.", prefix + keys, depth if own < 0 else own
+                    inner,
+                    here,
+                    prefix + keys,
+                    depth if own < 0 else own,
+                    zeros | {here + zero for zero in instance.zeros},
                 )
 
-    yield from walk(model.main, "", "", 0)
+    yield from walk(model.main, "", "", 0, frozenset())
 
 
 def absolute(source: Source, prefix: str) -> Source:

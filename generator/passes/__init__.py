@@ -14,6 +14,7 @@ from generator.ir.job import Job, Level
 from generator.ir.verify import verify
 from generator.ir.weightmap import WeightMap
 from generator.passes import (
+    add_layers,
     draw_masks_by_bits,
     drop_unread_weights,
     freeze_prefix,
@@ -117,6 +118,12 @@ EDITS = {
             keep_layers.run,
             "the reference with the other blocks skipped",
             "some blocks stay, the others are left out",
+        ),
+        Edit(
+            "add-layers",
+            add_layers.run,
+            "the reference, until the copies have learned",
+            "copies of blocks, which change nothing at first",
         ),
         Edit(
             "trim-vocab",

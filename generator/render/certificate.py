@@ -110,7 +110,9 @@ class CertificateView:
     blocks: str  # code: the list of the model's blocks
     trimmed: bool  # of transformers' tokens some are kept
     kept: tuple[int, ...]  # of transformers' blocks; none stands for all
-    total: int  # of them
+    total: int  # of them; 0 where they are as many as ours
+    copies: tuple[str, ...]  # blocks that transformers does not have, with a dot
+    own_blocks: str  # code: ours that it has
     auto: str  # code: transformers' class
     outputs: int
     vocab: int
@@ -144,8 +146,11 @@ def certificate_view(job: Job) -> CertificateView:
     text = plan if isinstance(plan, TextPlan) else TextPlan((), 1, 0, False)
     pair, types = len(text.columns) == 2, text.token_types
     infos = parameters(job)
-    new = tuple(p.path for p in infos if isinstance(p.source, Init))
-    new_shapes = {p.shape for p in infos if isinstance(p.source, Init)}
+    copies = tuple(f"{name}." for name in job.model.copies)
+    fresh = [
+        p for p in infos if isinstance(p.source, Init) and not p.path.startswith(copies)
+    ]
+    new, new_shapes = tuple(p.path for p in fresh), {p.shape for p in fresh}
     shapes = {t.key: t.shape for t in job.model.tensors}
     names = "ids, types, mask" if types else "ids, mask"
     view = CertificateView(
@@ -170,8 +175,10 @@ def certificate_view(job: Job) -> CertificateView:
         hand=hand_view(job) if job.reference.head else None,
         blocks=block_list(job),
         trimmed=_trimmed(job),
-        kept=job.reference.blocks,
+        kept=_kept(job),
         total=job.reference.total,
+        copies=copies,
+        own_blocks=_own_blocks(job),
         auto=(
             "AutoModelForImageClassification"
             if images
@@ -224,10 +231,32 @@ def last_position(job: Job) -> Literal["", "first", "pick"]:
     main = job.model.main
     stem = block_list(job) + "."
     last = [op for op in main.ops if op.name.startswith(stem)][-1]
+    if main.instance(last.name).zeros:
+        return ""  # transformers has none such; the ones before it compute all
     if str(last.results[0].type.shape[1]) != "1":
         return ""
     picks = any(op.kind == "last_index" for op in main.ops)
     return "pick" if picks else "first"
+
+
+def _own_blocks(job: Job) -> str:
+    """The list of our blocks without copies, as Python reaches it."""
+    every = f"model.{block_list(job)}"
+    own = [i for i, copy in enumerate(_blocks(job)) if not copy]
+    return f"[{every}[i] for i in {py(tuple(own))}]" if job.model.copies else every
+
+
+def _kept(job: Job) -> tuple[int, ...]:
+    """Those of transformers' blocks that are ours, where not all of them are."""
+    job_blocks = zip(_blocks(job), job.reference.blocks, strict=False)
+    kept = tuple(theirs for copy, theirs in job_blocks if not copy)
+    return () if kept == tuple(range(job.reference.total)) else kept
+
+
+def _blocks(job: Job) -> Iterator[bool]:
+    """Of each of our blocks, in order, whether it is a copy."""
+    for instance in job.model.blocks:
+        yield from (bool(instance.zeros) for _ in instance.each())
 
 
 def _last_index(job: Job) -> str:

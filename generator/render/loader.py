@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from generator.ir.job import Job, Model, Module, Unused, absolute
 from generator.ir.sources import (
+    ZERO,
     Checkpoint,
     Concatenate,
     Init,
@@ -71,6 +72,7 @@ class LoaderView:
     doc: tuple[str, ...]  # the lines of the docstring's second paragraph
     cast: str  # what makes fp32 of a tensor of the checkpoint; "" where it is that
     joins: bool  # some tensors are joined
+    again: bool  # some tensors are read twice, by a block and a copy of it
     kept: str  # the file of the lists of what is kept; "" where there are none
 
 
@@ -125,6 +127,7 @@ def loader_view(job: Job, sizes: Sizes) -> LoaderView:
         doc=tuple(_doc([name.rpartition(".")[0] for name in new])),
         cast=".float()" if any(t.dtype != "F32" for t in read) else "",
         joins=any(isinstance(e.source, Concatenate) for e in every),
+        again=bool(model.copies),
         kept=kept.FILE if kept.lists(job) else "",
     )
 
@@ -195,19 +198,27 @@ def _entries(model: Model, sizes: Sizes) -> tuple[list[Entry], dict[str, Members
     plain: list[Entry] = []
     lists: dict[str, Members] = {}
 
-    def walk(module: Module, ours: str, theirs: str) -> Iterator[Entry]:
+    def walk(
+        module: Module, ours: str, theirs: str, zeros: Sequence[str] = ()
+    ) -> Iterator[Entry]:
         for p in module.parameters:
-            new = isinstance(p.source, Init)
+            source = ZERO if p.name in zeros else absolute(p.source, theirs)
+            new = isinstance(source, Init)
             yield Entry(
                 ours + p.name,
-                absolute(p.source, theirs),
+                source,
                 tuple(sizes.python(d, "Config") for d in p.type.shape) if new else (),
                 p.type.sizes(model.sizes) if new else (),
             )
         for instance in module.instances:
             inner = model.by_name[instance.module]
             for name, at, _ in instance.each():
-                yield from walk(inner, f"{ours}{name}.", theirs + at)
+                own = [
+                    z.removeprefix(f"{name}.")
+                    for z in zeros
+                    if z.startswith(f"{name}.")
+                ]
+                yield from walk(inner, f"{ours}{name}.", theirs + at, own)
 
     main = model.main
     plain += walk(replace(main, instances=()), "", "")
@@ -222,7 +233,7 @@ def _entries(model: Model, sizes: Sizes) -> tuple[list[Entry], dict[str, Members
                 members.numbers[int(number)] = int(there)
                 members.entries[int(number)] = [
                     _of_its_block(entry, f"{name}.")
-                    for entry in walk(inner, "", f"{head}{{j}}{tail}")
+                    for entry in walk(inner, "", f"{head}{{j}}{tail}", instance.zeros)
                 ]
             else:
                 plain += walk(inner, f"{name}.", at)
@@ -374,7 +385,7 @@ def _over_members(
     else:
         here = py(tuple(at))
     there = py(tuple(members.numbers[i] for i in at))
-    if members.same:
+    if members.same or not any("{j}" in line for line in lines):
         head = f"for i in {here}:"
     elif [*at] == [*several]:
         head = f"for i, j in enumerate({there}{f', {at[0]}' if at[0] else ''}):"

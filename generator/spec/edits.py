@@ -58,6 +58,26 @@ class KeepLayers:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AddLayers:
+    """Copies of blocks stand behind them. The last layers of their halves start at 0, so
+    that the model computes what it computed until training moves them; that is so where
+    blocks normalise first (Llama, ViT), and elsewhere it is an error."""
+
+    DO: ClassVar[str] = "add-layers"
+    ONE_OF: ClassVar[tuple[str, ...]] = ("after",)
+
+    after: tuple[int, ...] = field(
+        metadata=about(
+            "The blocks, from 0, each of which a copy stands behind; named twice, two.",
+            [1, 3],
+            at_least=0,
+            few=dict.fromkeys(TASKS, 1),
+            also="layers blocks behind repeat",
+        ),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrimVocab:
     """The tokens that the training rows use stay, with those that words fall to without
     them; the others leave the tokenizer and the model. `gen facts SPEC --vocabulary`
@@ -169,7 +189,7 @@ class Head:
     )
 
 
-Edit = KeepLayers | TrimVocab | Pool | Head
+Edit = KeepLayers | AddLayers | TrimVocab | Pool | Head
 EDITS: Mapping[str, type[Edit]] = {
-    one.DO: one for one in (KeepLayers, TrimVocab, Pool, Head)
+    one.DO: one for one in (KeepLayers, AddLayers, TrimVocab, Pool, Head)
 }

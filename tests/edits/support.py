@@ -74,7 +74,9 @@ def as_edited(theirs: PreTrainedModel, job: Job) -> Iterator[PreTrainedModel]:
     """transformers' model with what the job's reference plan says done to it."""
     blocks = _blocks(theirs)
     before = list(blocks)
-    kept = job.reference.blocks or range(len(before))
+    ours = job.reference.blocks or range(len(before))
+    own = [not i.zeros for i in job.model.blocks]
+    kept = [theirs for theirs, there in zip(ours, own, strict=True) if there]
     for i, block in enumerate(before):
         blocks[i] = block if i in kept else Skipped(block)
     try:
