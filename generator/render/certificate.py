@@ -81,7 +81,7 @@ BY_HAND = {
 class HandView:
     """A head that transformers does not have, written out for its last states."""
 
-    names: tuple[str, ...]  # of its parameters
+    names: str  # code: those of its parameters
     signature: str  # code
     lines: tuple[str, ...]  # code
     args: str  # code
@@ -283,8 +283,10 @@ def hand_view(job: Job) -> HandView:
     text = " ".join(lines)
     inputs = [name for name in ("ids", "mask") if re.search(rf"\b{name}\b", text)]
     given = ", ".join(f"{name}: Tensor" for name in ("x", *inputs))
+    infos = {p.path: p.source for p in parameters(job)}
+    new = [n for n, s in infos.items() if isinstance(s, Init)]
     return HandView(
-        names,
+        "NEW" if list(names) == new else py(names),
         f"{given}, p: dict[str, Tensor]",
         tuple(lines),
         ", ".join(["states", *inputs, "head"]),
