@@ -638,7 +638,7 @@ special tokens, which have those ids, do.
 `gen facts SPEC --vocabulary` does it, and writes the counts beside the spec.
 """,
     ),
-    "G233": Code(
+    "G260": Code(
         "A pooling that this model does not have",
         """
 Where attention is causal, a token has seen those before it alone, so that the first one
@@ -646,14 +646,14 @@ knows nothing of the row; an image has no last token; and `dense` keeps a layer 
 classifier has to have.
 """,
     ),
-    "G234": Code(
+    "G261": Code(
         "A head whose keys contradict each other",
         """
 `hidden` and `activation` belong to the hidden layer of kind "mlp". `samples` counts masks
 of a dropout, so that there has to be one: `dropout` of the edit, or that of the checkpoint.
 """,
     ),
-    "G235": Code(
+    "G262": Code(
         "A layer that cannot be added",
         """
 `after` of an add-layers names blocks by their numbers, from 0. A copy changes nothing at
@@ -924,7 +924,7 @@ parameters, such as a mask, may be worked out on both sides.
 What leads to the cut runs once: everything in it is frozen.
 """,
     ),
-    "G367": _invalid(
+    "G368": _invalid(
         "What starts at 0 is not there",
         "A copy lists parameters that start at 0, by their names in it, and stands alone.",
     ),

@@ -453,7 +453,7 @@ def _weights(job: Job) -> Iterator[Diagnostic]:
         for zero in instance.zeros:
             if f"{instance.name}.{zero}" not in paths or instance.count > 1:
                 yield Diagnostic(
-                    "G367", f"{instance.name} has no {zero} of its own to start at 0"
+                    "G368", f"{instance.name} has no {zero} of its own to start at 0"
                 )
     for key in unused:
         if key not in shapes:

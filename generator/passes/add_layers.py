@@ -26,7 +26,7 @@ def run(job: Job, *, after: Sequence[int]) -> tuple[Job, WeightMap]:
     model, blocks = job.model, job.model.blocks
     if wrong := [i for i in after if i >= len(blocks)]:
         raise fail(
-            "G235",
+            "G262",
             f"there is no layer {wrong[0]}: the model has {len(blocks)}, from 0",
             help=f"the last is {len(blocks) - 1}",
         )
@@ -71,7 +71,7 @@ def _branches(model: Model, block: Instance) -> Iterator[str]:
         op = made[value]
         if op.kind != "add":
             raise fail(
-                "G235",
+                "G262",
                 "the blocks of this model normalise what they give: with a layer in "
                 "between, the function would be another one from the start",
                 help="leave out add-layers: it is for models that normalise before "

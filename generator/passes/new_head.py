@@ -53,14 +53,14 @@ def run(
     model, old = job.model, classifier(job.model)
     if kind == "linear" and (hidden is not None or activation is not None):
         raise fail(
-            "G234",
+            "G261",
             f'a linear head has no {"hidden" if hidden is not None else "activation"}',
             help='kind = "mlp" has a hidden layer with an activation',
         )
     drop, chance = _dropout(job, old, dropout)
     if samples > 1 and not chance:
         raise fail(
-            "G234",
+            "G261",
             f"samples = {samples} averages masks of a dropout, and this head has none",
             help="dropout = 0.1, or leave out samples",
         )

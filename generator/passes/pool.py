@@ -68,19 +68,19 @@ def _check(job: Job, old: Classifier, kind: Kind, dense: bool) -> None:
     ops = [op for module in job.model.modules for op in module.ops]
     if kind == "first" and any(op.attrs_dict.get("causal") for op in ops):
         raise fail(
-            "G233",
+            "G260",
             "the first token of this model has seen no other: its attention is causal",
             help='kind = "last" reads the one that has seen all others',
         )
     if kind == "last" and isinstance(job.data.inputs, ImagePlan):
         raise fail(
-            "G233",
+            "G260",
             "an image has no last token",
             help='kind = "first" reads its class token',
         )
     if dense and not old.dense:
         raise fail(
-            "G233",
+            "G260",
             "this classifier has no dense layer ahead of its labels to keep",
             help="leave out dense; an edit `head` after this one makes one",
         )

@@ -128,14 +128,14 @@ def test_blocks_that_normalise_their_sums_have_none_such(kind) -> None:
     with pytest.raises(GenError) as caught:
         EDITS["add-layers"].run(make(kind).job, after=(0,))
     (found,) = caught.value.diagnostics
-    assert found.code == "G235" and "normalise what they give" in found.message
+    assert found.code == "G262" and "normalise what they give" in found.message
 
 
 def test_a_block_that_is_not_there() -> None:
     with pytest.raises(GenError) as caught:
         EDITS["add-layers"].run(make("vit", num_hidden_layers=2).job, after=(2,))
     (found,) = caught.value.diagnostics
-    assert found.code == "G235" and "the last is 1" in found.help
+    assert found.code == "G262" and "the last is 1" in found.help
 
 
 @pytest.mark.parametrize("case", ["llama", "vit"])

@@ -150,7 +150,7 @@ def test_keys_that_contradict_each_other(kind, case, message, mend) -> None:
     with pytest.raises(GenError) as caught:
         EDITS["head"].run(make(kind).job, **case)
     (found,) = caught.value.diagnostics
-    assert found.code == "G234" and message in found.message and mend in found.help
+    assert found.code == "G261" and message in found.message and mend in found.help
 
 
 @pytest.mark.parametrize(

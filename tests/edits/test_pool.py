@@ -198,7 +198,7 @@ def test_what_the_model_has_not(kind, case, message, mend) -> None:
     with pytest.raises(GenError) as caught:
         EDITS["pool"].run(make(kind).job, **case)
     (found,) = caught.value.diagnostics
-    assert found.code == "G233" and message in found.message and mend in found.help
+    assert found.code == "G260" and message in found.message and mend in found.help
 
 
 # From the spec to the certificate

@@ -518,7 +518,7 @@ IN_OBJECTS: list[tuple[str, str, Callable[[Job], Job]]] = [
         with_main(instances=(Instance("half", "Half", "half.", depth=-2),)),
     ),
     (
-        "G367",
+        "G368",
         "half has no up.gain of its own to start at 0",
         with_main(
             instances=(Instance("half", "Half", "half.", depth=1, zeros=("up.gain",)),)
