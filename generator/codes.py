@@ -716,6 +716,30 @@ Two edits, or two names in one, put an adapter on the same layer. Layers of one 
 have adapters of different kinds, each its own.
 """,
     ),
+    "G260": Code(
+        "A pooling that this model does not have",
+        """
+Where attention is causal, a token has seen those before it alone, so that the first one
+knows nothing of the row; an image has no last token; and `dense` keeps a layer that the
+classifier has to have.
+""",
+    ),
+    "G261": Code(
+        "A head whose keys contradict each other",
+        """
+`hidden` and `activation` belong to the hidden layer of kind "mlp". `samples` counts masks
+of a dropout, so that there has to be one: `dropout` of the edit, or that of the checkpoint.
+""",
+    ),
+    "G262": Code(
+        "A layer that cannot be added",
+        """
+`after` of an add-layers names blocks by their numbers, from 0. A copy changes nothing at
+first where a block adds to what it is given: the last layers of its halves start at 0. A
+block that normalises its sums (BERT and the encoders after it) cannot be one that changes
+nothing, and there is no such edit for it.
+""",
+    ),
 }
 
 
@@ -982,6 +1006,10 @@ What leads to the cut runs once: everything in it is frozen.
         "A factor of a matrix without the other",
         "`left` and `right` of one source and rank come together, each once: their "
         "product\nstands for the matrix, and the loader works both out in one go.",
+    ),
+    "G368": _invalid(
+        "What starts at 0 is not there",
+        "A copy lists parameters that start at 0, by their names in it, and stands alone.",
     ),
     "G370": _invalid(
         "A module stands twice before grouping",

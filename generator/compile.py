@@ -62,6 +62,9 @@ EDIT_PLACES = {
     "G251": ("blocks", "on"),
     "G252": ("rank",),
     "G253": ("on",),
+    "G260": ("kind",),
+    "G261": ("samples", "hidden", "activation"),
+    "G262": ("after",),
 }
 FORMATS: dict[str, Format] = {".csv": "csv", ".jsonl": "jsonl", ".parquet": "parquet"}
 

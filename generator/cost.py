@@ -28,7 +28,7 @@ from dataclasses import dataclass, field, replace
 
 from generator.ir.cut import halves
 from generator.ir.dims import Dim, Type, dim, number
-from generator.ir.job import Const, Job, Model, Module, Op, parameters
+from generator.ir.job import Attr, Const, Job, Model, Module, Op, parameters
 from generator.ir.ops import ADAPTED
 from generator.ir.plans import TextPlan
 from generator.ir.sources import Tie
@@ -36,7 +36,7 @@ from generator.ir.sources import Tie
 ROWS, TOKENS = "B", "T"  # the dimensions that differ from batch to batch
 DTYPE_BYTES: Mapping[str, int] = {"f32": 4, "i64": 8, "bool": 1}
 # Operations whose result is another view of what they take.
-VIEWS = frozenset({"heads", "merge_heads", "first", "narrow", "key_mask"})
+VIEWS = frozenset({"heads", "merge_heads", "first", "rest", "narrow", "key_mask"})
 # What has a weight that its input is multiplied by.
 LINEARS = frozenset({"linear", "patches", *ADAPTED})
 # Activations whose derivative is worked out from their result; the others keep the input.
@@ -309,7 +309,11 @@ class _Tracer:
 
 def chance(model: Model, op: Op) -> float:
     """The dropout of a dropout or an attention operation; 0.0 where there is none."""
-    value = op.attrs_dict.get("p", op.attrs_dict.get("dropout", 0.0))
+    return number_of(model, op.attrs_dict.get("p", op.attrs_dict.get("dropout", 0.0)))
+
+
+def number_of(model: Model, value: Attr) -> float:
+    """An attribute that is a number or a constant."""
     if isinstance(value, Const):
         return float(model.constants[value.name])
     return float(value) if isinstance(value, (int, float)) else 0.0
@@ -460,7 +464,14 @@ def _kept(job: Job, step: Step, sizes: Mapping[str, int]) -> Iterator[tuple[int,
         case "dropout" if step.chance:
             # On a CPU the mask is of the values' own type, on CUDA a byte each.
             each = x.bytes_each if job.target.device == "cpu" else 1
-            yield own, each * elements(x.type).value(sizes)
+            masks = number_of(job.model, op.attrs_dict.get("samples", 1))
+            yield own, int(masks) * each * elements(x.type).value(sizes)
+        case "largest":
+            yield whole(x)
+            yield whole(results[0])
+        case "weighted_mean":
+            yield whole(x)
+            yield own, args[1].bytes(sizes)  # the weights
         case "multiply":
             yield from (whole(a) for a in args)
         case "rotate":

@@ -146,7 +146,8 @@ def run(
 def ours(weights: Path, dtype: torch.dtype = torch.float64) -> Outputs:
     model = load_pretrained(weights).to(dtype).eval()
     fill(model.get_parameter(name) for name in NEW)
-    parameters = {n: p for n, p in model.named_parameters() if not is_adapters(n)}
+    parameters = dict(model.named_parameters())
+    parameters = {n: p for n, p in parameters.items() if not is_adapters(n)}
     return run(parameters, model.blocks, lambda: model(*example()))
 
 

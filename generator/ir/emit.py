@@ -65,7 +65,7 @@ class Emitter:
         return tuple(names)
 
     def new(
-        self, kind: str, args: Sequence[str], out: str, place: str, **attrs: Attr
+        self, kind: str, args: Sequence[str], out: str, place: str, /, **attrs: Attr
     ) -> str:
         """A new operation of one result that holds no parameters."""
         stub = Value(out, Type("f32", ()))

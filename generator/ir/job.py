@@ -16,6 +16,7 @@ from typing import Literal
 from generator.ir.dims import Dim, Type
 from generator.ir.plans import DataPlan, ReferencePlan, TargetPlan, Task, TrainPlan
 from generator.ir.sources import (
+    ZERO,
     Checkpoint,
     Init,
     Norms,
@@ -86,6 +87,8 @@ class Instance:
     """A module in a module. With a count, `blocks.0` stands for that many in a row.
 
     `keys` goes before the checkpoint's keys in it; `{i}` there is the instance's number.
+    With `zeros` it is a copy: it may read tensors that another reads, and these of its
+    parameters start at 0.
     """
 
     name: str
@@ -93,6 +96,7 @@ class Instance:
     keys: str = ""
     depth: int = -1  # distance from the input, for layer-wise decay; -1: its parent's
     count: int = 1
+    zeros: tuple[str, ...] = ()
 
     def each(self) -> Iterator[tuple[str, str, int]]:
         """Name, keys and depth of each of the instances that it stands for."""
@@ -214,6 +218,11 @@ class Model:
     def constants(self) -> dict[str, float | int]:
         return {c.name: c.value for c in self.consts}
 
+    @property
+    def copies(self) -> tuple[str, ...]:
+        """The instances of the main module that are copies."""
+        return tuple(i.name for i in self.main.instances if i.zeros)
+
     @cached_property
     def blocks(self) -> tuple[Instance, ...]:
         """The instances of the main module's one list, in order."""
@@ -273,19 +282,25 @@ def parameters(job: Job) -> tuple[ParameterInfo, ...]:
 def added(job: Job) -> tuple[ParameterInfo, ...]:
     """Parameters of adapters: those of blocks that no tensor is read into."""
     stems = {b.name.rpartition(".")[0] + "." for b in job.model.blocks}
+    copies = tuple(f"{name}." for name in job.model.copies)  # which start at 0
     return tuple(
         p
         for p in parameters(job)
-        if p.path.startswith(tuple(stems)) and isinstance(p.source, (Init, Norms))
+        if p.path.startswith(tuple(stems))
+        and not p.path.startswith(copies)
+        and isinstance(p.source, (Init, Norms))
     )
 
 
 def walk_parameters(
     model: Model, frozen: tuple[str, ...] = ()
 ) -> Iterator[ParameterInfo]:
-    def walk(module: Module, path: str, prefix: str, depth: int):
+    def walk(
+        module: Module, path: str, prefix: str, depth: int, zeros: frozenset[str]
+    ) -> Iterator[ParameterInfo]:
         for p in module.parameters:
             full = path + p.name
+            new = full in zeros
             yield ParameterInfo(
                 path=full,
                 shape=p.type.sizes(model.sizes),
@@ -294,16 +309,25 @@ def walk_parameters(
                 depth=depth,
                 frozen=p.frozen
                 or any(full == f or full.startswith(f + ".") for f in frozen),
-                source=listed(absolute(p.source, prefix), path, model.kept),
+                source=(
+                    ZERO
+                    if new
+                    else listed(absolute(p.source, prefix), path, model.kept)
+                ),
             )
         for instance in module.instances:
             inner = model.by_name[instance.module]
             for name, keys, own in instance.each():
+                here = f"{path}{name}."
                 yield from walk(
-                    inner, f"{path}{name}.", prefix + keys, depth if own < 0 else own
+                    inner,
+                    here,
+                    prefix + keys,
+                    depth if own < 0 else own,
+                    zeros | {here + zero for zero in instance.zeros},
                 )
 
-    yield from walk(model.main, "", "", 0)
+    yield from walk(model.main, "", "", 0, frozenset())
 
 
 def listed(source: Source, path: str, kept: Mapping[str, tuple[int, ...]]) -> Source:

@@ -211,6 +211,7 @@ def _broadcast(args: Types, params: Params, attrs: Attrs) -> Types:
 def _dropout(args: Types, params: Params, attrs: Attrs) -> Types:
     _number(attrs, "p")
     _need(attrs.get("bits", 16) == 16, "bits of a mask's element are 16, or not said")
+    _number(attrs, "samples")
     return (_one(args),)
 
 
@@ -268,6 +269,32 @@ def _key_mask(args: Types, params: Params, attrs: Attrs) -> Types:
 def _first(args: Types, params: Params, attrs: Attrs) -> Types:
     B, _, C = _one(args, "f32", 3).shape
     return (Type("f32", (B, C)),)
+
+
+def _pooled(args: Types, params: Params, attrs: Attrs) -> Types:
+    _need(len(args) in (1, 2), "takes positions, and perhaps a mask")
+    x = _is(args[0], "f32", 3)
+    _real(args[1:], x)
+    return (Type("f32", (x.shape[0], x.shape[2])),)
+
+
+def _weighted_mean(args: Types, params: Params, attrs: Attrs) -> Types:
+    _need(len(args) in (2, 3), "takes positions, their scores and perhaps a mask")
+    x, scores = _is(args[0], "f32", 3), _is(args[1], "f32", 3)
+    _same(scores.shape, (*x.shape[:2], number(1)), "scores")
+    _real(args[2:], x)
+    return (Type("f32", (x.shape[0], x.shape[2])),)
+
+
+def _real(mask: Types, x: Type) -> None:
+    for one in mask:
+        _same(_is(one, "bool", 2).shape, x.shape[:2], "mask")
+
+
+def _rest(args: Types, params: Params, attrs: Attrs) -> Types:
+    B, T, C = _one(args, "f32", 3).shape
+    _need(((), 1) in T.terms, f"takes one position and others, not {T}")
+    return (Type("f32", (B, T + number(-1), C)),)
 
 
 def _narrow(args: Types, params: Params, attrs: Attrs) -> Types:
@@ -404,7 +431,7 @@ OPS: dict[str, OpDef] = {
             "dropout",
             _dropout,
             attrs=("p",),
-            optional_attrs=("bits",),
+            optional_attrs=("bits", "samples"),
             positionwise=True,
         ),
         OpDef("activation", _activation, attrs=("kind",), positionwise=True),
@@ -418,6 +445,10 @@ OPS: dict[str, OpDef] = {
         ),
         OpDef("key_mask", _key_mask),
         OpDef("first", _first),
+        OpDef("mean", _pooled),
+        OpDef("largest", _pooled),
+        OpDef("weighted_mean", _weighted_mean),
+        OpDef("rest", _rest),
         OpDef("narrow", _narrow),
         OpDef("last_index", _last_index, optional_attrs=("padding",)),
         OpDef("keys_until", _keys_until),
@@ -447,7 +478,14 @@ OPS: dict[str, OpDef] = {
 # Linears that an adapter is part of: merged, each is a plain linear.
 ADAPTED = ("lora_linear", "dora_linear", "ia3_linear")
 # Those that take an optional mask, and how many operands stand before it.
-MASKABLE = {"key_mask": 0, "attention": 3, "last_index": 1}
+MASKABLE = {
+    "key_mask": 0,
+    "attention": 3,
+    "last_index": 1,
+    "mean": 1,
+    "largest": 1,
+    "weighted_mean": 2,
+}
 
 
 def merges(model: Model) -> bool:

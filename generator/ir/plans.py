@@ -100,6 +100,7 @@ class ReferencePlan:
     masked: tuple[tuple[str, str], ...] = ()
     # Weights by their keys that are replaced by the nearest matrix of a rank.
     ranks: tuple[tuple[str, int], ...] = ()
+    head: bool = False  # the head is ours alone: they are compared up to it
 
 
 @dataclass(frozen=True)

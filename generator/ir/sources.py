@@ -154,6 +154,7 @@ class Tie:
     path: str
 
 
+ZERO = Init("constant", 0.0)
 Source = (
     Checkpoint
     | Parameter

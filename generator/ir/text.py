@@ -141,7 +141,8 @@ def _module_lines(m: Module) -> Iterator[str]:
     for i in m.instances:
         count = f" count {i.count}" if i.count != 1 else ""
         depth = f" depth {i.depth}" if i.depth >= 0 else ""
-        yield f"  sub {i.name} = {i.module} keys {_q(i.keys)}{depth}{count}"
+        zeros = f" zeros {', '.join(i.zeros)}" if i.zeros else ""
+        yield f"  sub {i.name} = {i.module} keys {_q(i.keys)}{depth}{count}{zeros}"
     for p in m.parameters:
         source = print_source(p.source)
         role = p.role + (" frozen" if p.frozen else "")
@@ -613,7 +614,12 @@ def _module_line(line: _Line, module: dict[str, Any]) -> None:
             keys = line.string()
             depth = line.integer() if line.maybe("depth") else -1
             count = line.integer() if line.maybe("count") else 1
-            module["instances"].append(Instance(name, inner, keys, depth, count))
+            zeros = [line.take("word")] if line.maybe("zeros") else []
+            while zeros and line.maybe(","):
+                zeros.append(line.take("word"))
+            module["instances"].append(
+                Instance(name, inner, keys, depth, count, tuple(zeros))
+            )
         case "param":
             name = line.take("word")
             line.mark(":")

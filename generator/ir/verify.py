@@ -405,13 +405,18 @@ def _weights(job: Job) -> Iterator[Diagnostic]:
         if n > 1:
             yield Diagnostic("G352", f"parameter {path} stands {n} times")
     used: Counter[str] = Counter()
+    owned: Counter[str] = Counter()  # without what copies read
+    copies = tuple(f"{name}." for name in model.copies)
     paired: Counter[tuple[type[Left | Right], Source, int]] = Counter()
     for info in infos:
         halves = list(factors(info.source))
         paired.update((type(half), half.of, half.rank) for half in halves)
         beside = isinstance(info.source, Norms)  # the weight that it is of
         if not beside and not any(isinstance(half, Right) for half in halves):
-            used.update(set(keys(info.source)))  # a right factor is its left one's
+            # A right factor is its left one's.
+            used.update(set(keys(info.source)))
+            if not info.path.startswith(copies):
+                owned.update(set(keys(info.source)))
         for key, n in Counter(whole(info.source)).items():
             if n > 1:
                 yield Diagnostic("G358", f'tensor "{key}" is used twice by {info.path}')
@@ -459,10 +464,16 @@ def _weights(job: Job) -> Iterator[Diagnostic]:
             yield Diagnostic("G356", f'tensor "{key}" is neither used nor named unused')
         if used[key] and unused[key]:
             yield Diagnostic("G357", f'tensor "{key}" is used and named unused')
-        if used[key] > 1:
+        if owned[key] > 1:
             yield Diagnostic("G358", f'tensor "{key}" is used by two parameters')
         if unused[key] > 1:
             yield Diagnostic("G357", f'tensor "{key}" is named unused twice')
+    for instance in model.main.instances:
+        for zero in instance.zeros:
+            if f"{instance.name}.{zero}" not in paths or instance.count > 1:
+                yield Diagnostic(
+                    "G368", f"{instance.name} has no {zero} of its own to start at 0"
+                )
     for key in unused:
         if key not in shapes:
             yield Diagnostic("G359", f'"{key}" is named unused, and is not there')

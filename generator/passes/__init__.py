@@ -15,6 +15,7 @@ from generator.ir.verify import verify
 from generator.ir.weightmap import WeightMap
 from generator.passes import (
     adapter,
+    add_layers,
     draw_masks_by_bits,
     drop_unread_weights,
     freeze_prefix,
@@ -24,7 +25,9 @@ from generator.passes import (
     keep_layers,
     lora,
     low_rank,
+    new_head,
     only_needed_positions,
+    pool,
     prune_ffn,
     prune_heads,
     trim_vocab,
@@ -136,6 +139,12 @@ EDITS = {
             "the most important heads stay, in whole groups",
         ),
         Edit(
+            "add-layers",
+            add_layers.run,
+            "the reference, until the copies have learned",
+            "copies of blocks, which change nothing at first",
+        ),
+        Edit(
             "trim-vocab",
             trim_vocab.run,
             "the reference on texts whose tokens are kept",
@@ -182,6 +191,18 @@ EDITS = {
             adapter.run,
             "the model without, until it trains",
             "narrow detours behind parts of a block train in their place",
+        ),
+        Edit(
+            "pool",
+            pool.run,
+            "the reference's last states, pooled by hand",
+            "one vector of a row: its first or last token, a mean, the largest values",
+        ),
+        Edit(
+            "head",
+            new_head.run,
+            "the reference's last states, with the same head by hand",
+            "other layers ahead of the labels",
         ),
     )
 }

@@ -90,6 +90,7 @@ def _follows(module: Module, run: list[Op], op: Op, uses: Counter[str]) -> bool:
     result = last.results[0]
     return (
         a.module == b.module
+        and a.zeros == b.zeros == ()  # a copy is loaded by itself
         and len(last.results) == len(op.results) == 1
         and op.args[0] == result.name
         and op.args[1:] == last.args[1:]

@@ -3,8 +3,8 @@
 Demand runs backwards through the model: what reads one position of a value makes
 whatever computes that value, position by position, compute only that one. It stops at an
 attention, whose keys and values every query needs, and at the inputs, where the position
-is taken: the first, or one that differs by row (`pick`), with its rotation and with a
-mask of the keys up to it in place of causality.
+is taken: the first, or one that differs by row (`pick`), with its rotation and, in place
+of causality, with a mask of the keys up to it.
 """
 
 from __future__ import annotations
@@ -129,13 +129,18 @@ class _Narrower:
             self._attends(i.module) for i in module.instances
         )
 
+    def _causal(self, module: Module) -> bool:
+        """Whether a causal attention is in it, which then needs a mask of its keys."""
+        return any(op.attrs_dict.get("causal") for op in module.ops) or any(
+            self._causal(self.model.by_name[i.module]) for i in module.instances
+        )
+
     def _variant(self, module: Module, what: str) -> Module:
         """The module with one position asked of its result; its inputs come whole."""
         if what == PICK:
-            extra = (
-                Value(INDEX, i64("B")),
-                Value(KEYS, boolean("B", 1, 1, "T")),
-            )
+            extra = [Value(INDEX, i64("B"))]
+            if self._causal(module):
+                extra.append(Value(KEYS, boolean("B", 1, 1, "T")))
             module = replace(module, inputs=(*module.inputs, *extra))
         asked = demands(self.model, module, what)
         attends = any(op.kind == "attention" for op in module.ops)
@@ -246,10 +251,11 @@ class _Narrower:
         args = [whole[a] for a in op.args]
         if what == PICK:
             found = whole.get(index, index)
-            keys = KEYS
-            if keys not in emitter.types:
-                keys = emitter.new("keys_until", ["ids", found], KEYS, op.place)
-            args += [found, keys]
+            args.append(found)
+            if self._causal(inner):
+                if KEYS not in emitter.types:
+                    emitter.new("keys_until", ["ids", found], KEYS, op.place)
+                args.append(KEYS)
         return emitter.put(op, args)
 
 

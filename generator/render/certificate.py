@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from generator.ir.job import Job, Model, added, parameters
+from generator.ir.cut import reaching
+from generator.ir.head import classifier
+from generator.ir.job import Job, Model, Op, added, parameters
 from generator.ir.plans import ImagePlan, TextPlan
 from generator.ir.sources import Init, Left, Noise, Norms, Repeat, keys, nodes
 from generator.render import data, kept
@@ -71,6 +74,25 @@ ACTIVATIONS = {
 }
 
 
+# Activations of heads, from their definitions.
+BY_HAND = {
+    "gelu": "x * (1 + torch.erf(x / 2**0.5)) / 2",
+    "relu": "x * (x > 0)",
+    "silu": "x / (1 + (-x).exp())",
+    "tanh": "torch.tanh(x)",
+}
+
+
+@dataclass(frozen=True)
+class HandView:
+    """A head that transformers does not have, written out for its last states."""
+
+    names: str  # code: those of its parameters
+    signature: str  # code
+    lines: tuple[str, ...]  # code
+    args: str  # code
+
+
 @dataclass(frozen=True)
 class CertificateView:
     """All that test_model.py.j2 reads. Strings of code are marked as such."""
@@ -93,11 +115,15 @@ class CertificateView:
     # Of the last block: all positions, the first, or one that is picked by row.
     last: Literal["", "first", "pick"]
     last_note: str
+    last_index: str  # code: the places of the tokens that are picked
+    hand: HandView | None  # where the head is ours alone
     blocks: str  # code: the list of the model's blocks
     lists: str  # the file of long lists; "" where there are none
     trimmed: str  # code: which of transformers' tokens are kept; "" for all
     kept: tuple[int, ...]  # of transformers' blocks; none stands for all
-    total: int  # of them
+    total: int  # of them; 0 where they are as many as ours
+    copies: tuple[str, ...]  # blocks that transformers does not have, with a dot
+    own_blocks: str  # code: ours that it has
     # Code: matrices of transformers', and which of their columns are not set to zero.
     masked: tuple[tuple[str, str], ...]
     # Of transformers' weights by their keys, those that are cut to a rank.
@@ -144,8 +170,15 @@ def certificate_view(job: Job) -> CertificateView:
     text = plan if isinstance(plan, TextPlan) else TextPlan((), 1, 0, False)
     pair, types = len(text.columns) == 2, text.token_types
     infos = parameters(job)
+    copies = tuple(f"{name}." for name in job.model.copies)
     brought = {p.path for p in added(job)}
-    fresh = [p for p in infos if isinstance(p.source, Init) and p.path not in brought]
+    fresh = [
+        p
+        for p in infos
+        if isinstance(p.source, Init)
+        and p.path not in brought
+        and not p.path.startswith(copies)
+    ]
     new, new_shapes = tuple(p.path for p in fresh), {p.shape for p in fresh}
     lengths = any(isinstance(p.source, Norms) for p in infos)
     shapes = {t.key: t.shape for t in job.model.tensors}
@@ -164,7 +197,9 @@ def certificate_view(job: Job) -> CertificateView:
         detours=" | ".join(detours(job.model)),
         exact=1e-6 if lengths else 1e-9,
         replaced=tuple(
-            u.key for u in job.model.unused if new and shapes[u.key] in new_shapes
+            u.key
+            for u in job.model.unused
+            if new and not job.reference.head and shapes[u.key] in new_shapes
         ),
         rope=any(op.kind == "rope_tables" for m in job.model.modules for op in m.ops),
         old_norms=any(t.key.endswith("LayerNorm.gamma") for t in job.model.tensors),
@@ -173,10 +208,12 @@ def certificate_view(job: Job) -> CertificateView:
         types=types,
         last=last_position(job),
         last_note=", of the last (B, 1, C)" if last_position(job) else "",
+        last_index=_last_index(job),
+        hand=hand_view(job) if job.reference.head else None,
         blocks=block_list(job),
         lists=kept.FILE if kept.lists(job) else "",
         trimmed=_trimmed(job),
-        kept=job.reference.blocks,
+        kept=_kept(job),
         total=job.reference.total,
         masked=tuple(_masked(job)),
         ranks=tuple((k, rank) for k, rank in job.reference.ranks if k in read),
@@ -200,6 +237,8 @@ def certificate_view(job: Job) -> CertificateView:
             else "load_pretrained(weights)"
         ),
         checkpoint="cut_to_ranks" if factored else "weights",
+        copies=copies,
+        own_blocks=_own_blocks(job),
         auto=(
             "AutoModelForImageClassification"
             if images
@@ -259,6 +298,8 @@ def last_position(job: Job) -> Literal["", "first", "pick"]:
     main = job.model.main
     stem = block_list(job) + "."
     last = [op for op in main.ops if op.name.startswith(stem)][-1]
+    if main.instance(last.name).zeros:
+        return ""  # transformers has none such; the ones before it compute all
     if str(last.results[0].type.shape[1]) != "1":
         return ""
     picks = any(op.kind == "last_index" for op in main.ops)
@@ -282,6 +323,95 @@ def _list(job: Job, name: str) -> str:
     """Code of a list of what is kept: itself, or where it stands."""
     index = job.model.kept[name]
     return f"LISTS[{py(name)}]" if len(index) > kept.FEW else str(list(index))
+
+
+def _own_blocks(job: Job) -> str:
+    """The list of our blocks without copies, as Python reaches it."""
+    every = f"model.{block_list(job)}"
+    own = [i for i, copy in enumerate(_blocks(job)) if not copy]
+    return f"[{every}[i] for i in {py(tuple(own))}]" if job.model.copies else every
+
+
+def _kept(job: Job) -> tuple[int, ...]:
+    """Those of transformers' blocks that are ours, where not all of them are."""
+    job_blocks = zip(_blocks(job), job.reference.blocks, strict=False)
+    kept = tuple(theirs for copy, theirs in job_blocks if not copy)
+    return () if kept == tuple(range(job.reference.total)) else kept
+
+
+def _blocks(job: Job) -> Iterator[bool]:
+    """Of each of our blocks, in order, whether it is a copy."""
+    for instance in job.model.blocks:
+        yield from (bool(instance.zeros) for _ in instance.each())
+
+
+def _last_index(job: Job) -> str:
+    ends = [op for op in job.model.main.ops if op.kind == "last_index"]
+    if any("padding" not in op.attrs_dict for op in ends):
+        return "mask.sum(1) - 1"
+    return "(mask * (ids != PAD) * torch.arange(ids.shape[1])).amax(1)"
+
+
+def hand_view(job: Job) -> HandView:
+    """The head from its definition: no dropout, and nothing that model.py has."""
+    found = classifier(job.model)
+    picked = any(op.kind == "last_index" for op in job.model.main.ops)
+    masked = not isinstance(job.data.inputs, ImagePlan)
+    ours = reaching(found.module, found.module.outputs, found.states)
+    path = found.call.name
+    lines = [line for op in ours for line in _by_hand(job, op, path, picked, masked)]
+    lines[-1] = lines[-1].replace("x = ", "return ", 1)
+    names = tuple(
+        f"{path}.{p.name}"
+        for p in found.module.parameters
+        if p.name.rpartition(".")[0] in {op.name for op in ours}
+    )
+    text = " ".join(lines)
+    inputs = [name for name in ("ids", "mask") if re.search(rf"\b{name}\b", text)]
+    given = ", ".join(f"{name}: Tensor" for name in ("x", *inputs))
+    infos = {p.path: p.source for p in parameters(job)}
+    new = [n for n, s in infos.items() if isinstance(s, Init)]
+    return HandView(
+        "NEW" if list(names) == new else py(names),
+        f"{given}, p: dict[str, Tensor]",
+        tuple(lines),
+        ", ".join(["states", *inputs, "head"]),
+    )
+
+
+def _by_hand(job: Job, op: Op, path: str, picked: bool, masked: bool) -> Iterator[str]:
+    """The lines of an operation, of which the last gives x anew."""
+    match op.kind:
+        case "rest":
+            yield "x = x[:, 1:]"
+        case "first" if picked:
+            yield f"last = {_last_index(job)}"
+            yield "x = x[torch.arange(len(x)), last]"
+        case "first":
+            yield "x = x[:, 0]"
+        case "mean" if masked:
+            yield "x = (x * mask[:, :, None]).sum(1) / mask.sum(1)[:, None]"
+        case "mean":
+            yield "x = x.mean(1)"
+        case "largest" if masked:
+            yield "x = torch.stack([row[real].amax(0) for row, real in zip(x, mask)])"
+        case "largest":
+            yield "x = x.amax(1)"
+        case "linear" if len(op.results[0].type.shape) == 3:  # scores
+            weights = f"(x @ p[{py(f'{path}.{op.name}.weight')}].T).exp()"
+            yield f"weights = {weights}{' * mask[:, :, None]' if masked else ''}"
+        case "weighted_mean":
+            yield "x = (weights * x).sum(1) / weights.sum(1)"
+        case "linear":
+            names = [f"{path}.{op.name}.{end}" for end in ("weight", "bias")]
+            bias = f" + p[{py(names[1])}]"
+            yield f"x = x @ p[{py(names[0])}].T{bias if _biased(job, names[1]) else ''}"
+        case "activation":
+            yield f"x = {BY_HAND[str(op.attrs_dict['kind'])]}"
+
+
+def _biased(job: Job, path: str) -> bool:
+    return any(p.path == path for p in parameters(job))
 
 
 def _lengths(longest: int) -> tuple[int, ...]:

@@ -231,7 +231,12 @@ class Body:
             kind = "Dropout"
             self.functions.add("dropout")
         self.setup[name] = f"{kind}({self._field(p)})"
-        return Parts(f"self.{name}({self._use(op.args[0])})")
+        x = self._use(op.args[0])
+        if "samples" in op.attrs_dict:
+            self.functions.add("mean_dropout")
+            self.setup["samples"] = self._field(op.attrs_dict["samples"])
+            return Parts(f"mean_dropout(self.{name}, {x}, self.samples)")
+        return Parts(f"self.{name}({x})")
 
     def _activation(self, op: Op) -> Parts:
         x = self._use(op.args[0])
@@ -305,6 +310,32 @@ class Body:
 
     def _first(self, op: Op) -> Parts:
         return Parts(f"{self._use(op.args[0], tight=True)}[:, 0]", comment=True)
+
+    def _rest(self, op: Op) -> Parts:
+        return Parts(f"{self._use(op.args[0], tight=True)}[:, 1:]", comment=True)
+
+    def _mean(self, op: Op) -> Parts:
+        return self._pooled(op, "mean")
+
+    def _largest(self, op: Op) -> Parts:
+        return self._pooled(op, "amax")
+
+    def _pooled(self, op: Op, method: str) -> Parts:
+        """Over all positions, or by a function of the file over those of a mask."""
+        if len(op.args) == 1:
+            x = self._use(op.args[0], tight=True)
+            return Parts(f"{x}.{method}(dim=1)", comment=True)
+        self.functions.add(op.kind)
+        x, mask = (self._use(a) for a in op.args)
+        return Parts(f"{op.kind}({x}, {mask})", comment=True)
+
+    def _weighted_mean(self, op: Op) -> Parts:
+        if len(op.args) == 2:
+            x, scores = (self._use(a, tight=True) for a in op.args)
+            return Parts(f"({scores}.softmax(dim=1) * {x}).sum(dim=1)", comment=True)
+        self.functions.add("weighted_mean")
+        given = ", ".join(self._use(a) for a in op.args)
+        return Parts(f"weighted_mean({given})", comment=True)
 
     def _narrow(self, op: Op) -> Parts:
         return Parts(f"{self._use(op.args[0], tight=True)}[:, :1]", comment=True)

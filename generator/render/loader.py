@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from generator.ir.job import Job, Model, Module, Unused, absolute
 from generator.ir.sources import (
+    ZERO,
     Checkpoint,
     Concatenate,
     Init,
@@ -85,6 +86,7 @@ class LoaderView:
     doc: tuple[str, ...]  # the lines of the docstring's second paragraph
     cast: str  # what makes fp32 of a tensor of the checkpoint; "" where it is that
     joins: bool  # some tensors are joined
+    again: bool  # some tensors are read twice, by a block and a copy of it
     kept: str  # the file of the lists of what is kept; "" where there are none
     repeats: bool  # rows are repeated, and below: what the helpers are for
     shares: bool
@@ -140,6 +142,7 @@ def loader_view(job: Job, sizes: Sizes) -> LoaderView:
         doc=tuple(_doc([name.rpartition(".")[0] for name in new], len(last) > 0)),
         cast=".float()" if any(t.dtype != "F32" for t in read) else "",
         joins=any(_is_taken_joined(one) for one in made),
+        again=bool(model.copies),
         kept=kept.FILE if kept.lists(job) else "",
         repeats=any(isinstance(one, Repeat) for one in made),
         shares=any(isinstance(one, Share) for one in made),
@@ -241,11 +244,16 @@ def _entries(model: Model, sizes: Sizes) -> tuple[list[Entry], dict[str, Members
     lists: dict[str, Members] = {}
 
     def walk(
-        module: Module, ours: str, theirs: str, path: str = "", numbered: str = ""
+        module: Module,
+        ours: str,
+        theirs: str,
+        path: str = "",
+        numbered: str = "",
+        zeros: Sequence[str] = (),
     ) -> Iterator[Entry]:
         for p in module.parameters:
-            new = isinstance(p.source, Init)
-            source = absolute(p.source, theirs)
+            source = ZERO if p.name in zeros else absolute(p.source, theirs)
+            new = isinstance(source, Init)
             yield Entry(
                 ours + p.name,
                 _listed(source, path + ours, numbered + ours, model),
@@ -255,7 +263,14 @@ def _entries(model: Model, sizes: Sizes) -> tuple[list[Entry], dict[str, Members
         for instance in module.instances:
             inner = model.by_name[instance.module]
             for name, at, _ in instance.each():
-                yield from walk(inner, f"{ours}{name}.", theirs + at, path, numbered)
+                own = [
+                    z.removeprefix(f"{name}.")
+                    for z in zeros
+                    if z.startswith(f"{name}.")
+                ]
+                yield from walk(
+                    inner, f"{ours}{name}.", theirs + at, path, numbered, own
+                )
 
     main = model.main
     plain += _with_factors(walk(replace(main, instances=()), "", ""))
@@ -270,7 +285,7 @@ def _entries(model: Model, sizes: Sizes) -> tuple[list[Entry], dict[str, Members
                 members.numbers[int(number)] = int(there)
                 block = (f"{name}.", f"{stem}.{{i}}.")
                 members.entries[int(number)] = _with_factors(
-                    walk(inner, "", f"{head}{{j}}{tail}", *block)
+                    walk(inner, "", f"{head}{{j}}{tail}", *block, instance.zeros)
                 )
             else:
                 plain += _with_factors(walk(inner, f"{name}.", at))
@@ -488,7 +503,7 @@ def _over_members(
     several = range(at[0], at[-1] + 1)
     here = _for_numbers(at).removeprefix("for i in ").removesuffix(":")
     there = py(tuple(members.numbers[i] for i in at))
-    if members.same:
+    if members.same or not any("{j}" in line for line in lines):
         head = f"for i in {here}:"
     elif [*at] == [*several]:
         head = f"for i, j in enumerate({there}{f', {at[0]}' if at[0] else ''}):"

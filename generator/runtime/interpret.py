@@ -480,6 +480,41 @@ def _first(here: _Here, x: Tensor) -> Results:
     return (x[:, 0],)
 
 
+def _mean(here: _Here, x: Tensor, mask: Tensor | None = None) -> Results:
+    """The mean of the real positions of each row: (B, C)."""
+    return (_each_row(x, mask, lambda row: row.sum(0) / len(row)),)
+
+
+def _largest(here: _Here, x: Tensor, mask: Tensor | None = None) -> Results:
+    """The largest value of each channel at the real positions of a row: (B, C)."""
+    return (_each_row(x, mask, lambda row: row.amax(0)),)
+
+
+def _weighted_mean(
+    here: _Here, x: Tensor, scores: Tensor, mask: Tensor | None = None
+) -> Results:
+    """sum of softmax(scores) x over the real positions of each row: (B, C)."""
+
+    def mean(row: Tensor) -> Tensor:
+        values, score = row[:, :-1], row[:, -1:]
+        weights = torch.exp(score - score.detach().amax())
+        return (weights * values).sum(0) / weights.sum()
+
+    return (_each_row(torch.cat([x, scores], -1), mask, mean),)
+
+
+def _each_row(
+    x: Tensor, mask: Tensor | None, pool: Callable[[Tensor], Tensor]
+) -> Tensor:
+    """What `pool` makes of the real positions (n, C) of each row."""
+    rows = x if mask is None else [row[real] for row, real in zip(x, mask)]
+    return torch.stack([pool(row) for row in rows])
+
+
+def _rest(here: _Here, x: Tensor) -> Results:
+    return (x[:, 1:],)
+
+
 def _narrow(here: _Here, x: Tensor) -> Results:
     return (x[:, :1],)
 
@@ -563,6 +598,10 @@ OPERATIONS: dict[str, Callable[..., tuple[Tensor | None, ...]]] = {
     "attention": _attention,
     "key_mask": _key_mask,
     "first": _first,
+    "mean": _mean,
+    "largest": _largest,
+    "weighted_mean": _weighted_mean,
+    "rest": _rest,
     "narrow": _narrow,
     "last_index": _last_index,
     "keys_until": _keys_until,

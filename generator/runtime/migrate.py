@@ -62,9 +62,16 @@ def migration(a: Compiled, b: Compiled) -> Migration:
     held = _Held(a, b)
     sources: dict[str, Source] = {}
     missing: dict[str, str] = {}
-    for path in new:
+    for path, shape in new.items():
         try:
-            sources[path] = held.source(_source(b, path))
+            source = b.weights.source(path)
+            if isinstance(source, Init):  # an edit's: the same part in both, or none
+                if a.weights.source(path) != source or old.get(path) != shape:
+                    raise Missing("it is new")
+                source = Parameter(path)
+            else:
+                source = held.source(source)
+            sources[path] = source
         except Missing as why:
             missing[path] = str(why)
     read = {path for source in sources.values() for path in _read(source)}
@@ -104,6 +111,8 @@ class _Held:
 
     def walk(self, held: Source, where: Source) -> Iterator[tuple[Source, Source]]:
         """A source with the place that has its value, and what can be cut out of it."""
+        if isinstance(held, Init):
+            return  # another new part is not the same for being as new
         yield held, where
         match held:
             case Concatenate(parts):

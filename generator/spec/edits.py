@@ -76,6 +76,26 @@ class KeepLayers:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AddLayers:
+    """Copies of blocks stand behind them. The last layers of their halves start at 0, so
+    that the model computes what it computed until training moves them; that is so where
+    blocks normalise first (Llama, ViT), and elsewhere it is an error."""
+
+    DO: ClassVar[str] = "add-layers"
+    ONE_OF: ClassVar[tuple[str, ...]] = ("after",)
+
+    after: tuple[int, ...] = field(
+        metadata=about(
+            "The blocks, from 0, each of which a copy stands behind; named twice, two.",
+            [1, 3],
+            at_least=0,
+            few=dict.fromkeys(TASKS, 1),
+            also="layers blocks behind repeat",
+        ),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrimVocab:
     """The tokens that the training rows use stay, with those that words fall to without
     them; the others leave the tokenizer and the model. `gen facts SPEC --vocabulary`
@@ -399,6 +419,95 @@ class Adapter:
     blocks: tuple[int, ...] | None = _blocks()
 
 
+@dataclass(frozen=True, kw_only=True)
+class Pool:
+    """Another way to make one vector of a row, which the labels are read from. Padding is
+    left out, and so is the class token of an image but where it alone is read."""
+
+    DO: ClassVar[str] = "pool"
+    ONE_OF: ClassVar[tuple[str, ...]] = ("kind",)
+
+    kind: Literal["first", "last", "mean", "max", "attention"] = field(
+        metadata=about(
+            "Which vector: of the first token, of the last real one, the mean of all real "
+            'ones, the largest value of each channel, or a mean by learned weights ("attention").',
+            "mean",
+            spellings={
+                "cls": "first",
+                "average": "mean",
+                "avg": "mean",
+                "maximum": "max",
+                "attn": "attention",
+            },
+            also="pooling mode type",
+        ),
+    )
+    dense: bool = field(
+        default=False,
+        metadata=about(
+            "Whether the dense layer that the classifier has behind the old vector (BERT's "
+            "pooler) stays. Without it the labels' own layer starts anew.",
+            True,
+            also="pooler keep_dense",
+        ),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Head:
+    """A new head on the vector of a row: all that stood between that and the labels goes,
+    BERT's dense layer too."""
+
+    DO: ClassVar[str] = "head"
+    ONE_OF: ClassVar[tuple[str, ...]] = ()
+
+    kind: Literal["linear", "mlp"] = field(
+        default="linear",
+        metadata=about(
+            'One linear layer, or two with an activation between them ("mlp").',
+            "mlp",
+            also="type",
+        ),
+    )
+    hidden: int | None = field(
+        default=None,
+        metadata=about(
+            "The width between the two layers of an MLP; the backbone's where it is not "
+            "said.",
+            384,
+            at_least=1,
+            also="hidden_size width size",
+        ),
+    )
+    activation: Literal["gelu", "relu", "silu", "tanh"] | None = field(
+        default=None,
+        metadata=about(
+            'The activation between them; "gelu" where it is not said.',
+            "relu",
+            also="act hidden_act",
+        ),
+    )
+    dropout: float | None = field(
+        default=None,
+        metadata=about(
+            "Dropout right before the labels; where it is not said, as it was there.",
+            0.1,
+            at_least=0,
+            below=1,
+            also="p drop rate",
+        ),
+    )
+    samples: int = field(
+        default=1,
+        metadata=about(
+            "Multi-sample dropout: the logits are the mean over this many masks.",
+            5,
+            at_least=1,
+            also="masks multi_sample num_samples",
+        ),
+    )
+
+
 Edit = (
     KeepLayers
     | PruneFfn
@@ -406,7 +515,10 @@ Edit = (
     | LowRank
     | WidenFfn
     | WidenHeads
+    | AddLayers
     | TrimVocab
+    | Pool
+    | Head
     | Lora
     | Dora
     | Ia3
@@ -421,7 +533,10 @@ EDITS: Mapping[str, type[Edit]] = {
         LowRank,
         WidenFfn,
         WidenHeads,
+        AddLayers,
         TrimVocab,
+        Pool,
+        Head,
         Lora,
         Dora,
         Ia3,

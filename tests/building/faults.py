@@ -37,6 +37,10 @@ def _parity(kind: str) -> tuple[str, ...]:
     return ("tests/parity/test_generated_models.py", "-k", kind)
 
 
+def _edits(edit: str, test: str) -> tuple[str, ...]:
+    return (f"tests/edits/test_{edit}.py", "-k", test)
+
+
 def _data(test: str) -> tuple[str, ...]:
     return ("tests/package/test_data.py", "-k", test)
 
@@ -86,6 +90,13 @@ FAULTS = (
           _parity("spelt and roberta")),
     Fault(P + "model_pick.py.j2", "index[:, None, None]", "0 * index[:, None, None]",
           _parity("computes_what and llama")),
+    Fault(P + "model_mean.py.j2", "real.sum(dim=1)", "x.sum(dim=1)", _edits("pool", "mean")),
+    Fault(P + "model_largest.py.j2", "~mask[:, :, None]", "mask[:, :, None]",
+          _edits("pool", "max")),
+    Fault(P + "model_weighted_mean.py.j2", "softmax(dim=1)", "softmax(dim=2)",
+          _edits("pool", "attention")),
+    Fault(P + "model_mean_dropout.py.j2", "range(samples)", "range(1)",
+          _edits("head", "several_masks")),
     Fault(P + "model_rotate.py.j2", "[-b, a]", "[b, -a]",
           _parity("computes_what and llama")),
     Fault(P + "model_rope_end.j2", "angles.cos(), angles.sin()",

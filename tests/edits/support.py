@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from transformers import PreTrainedModel
 
 from generator.errors import GenError
 from generator.ir.job import Job, parameters
+from generator.ir.sources import Init, keys
 from generator.ir.text import parse_job, print_job
 from generator.ir.verify import verify
 from generator.ir.weightmap import WeightMap
@@ -61,6 +63,14 @@ def make(kind: str, seed: int | None = None, **changes: Any) -> Tiny:
     return Tiny(job_of(card, tensors, task), theirs, tensors)
 
 
+def in_double(batch: Mapping[str, Tensor | None]) -> dict[str, Any]:
+    """The batch with its pixels, if it has any, as a model of fp64 takes them."""
+    return {
+        name: t.double() if t is not None and name == "pixels" else t
+        for name, t in batch.items()
+    }
+
+
 def edited(job: Job, do: str, **arguments: Any) -> Job:
     """The job after an edit, as its text says it again."""
     after, _ = EDITS[do].run(job, **arguments)
@@ -87,7 +97,9 @@ def as_edited(made: Tiny, job: Job) -> Iterator[PreTrainedModel]:
     theirs, names = made.theirs, made.names
     blocks = _blocks(theirs)
     before = list(blocks)
-    kept = job.reference.blocks or range(len(before))
+    ours = job.reference.blocks or range(len(before))
+    there = [not i.zeros for i in job.model.blocks]
+    kept = [theirs for theirs, real in zip(ours, there, strict=True) if real]
     parameters = dict(theirs.named_parameters())
     own = {name: p.detach().clone() for name, p in parameters.items()}
     cut = {key for key, _ in job.reference.ranks}
@@ -191,3 +203,73 @@ def as_mapped(before: Job, after: Job, weights: WeightMap, tensors) -> None:
         assert torch.equal(value, new[info.path]), info.path
     left = {p.path for p in parameters(before)} - {p.path for p in infos}
     assert weights.dropped == left
+
+
+def vectors(kind: str, pool: str, x: Tensor, mask: Tensor | None, p: Any) -> Tensor:
+    """The vector of each row, one row after another."""
+    if kind == "vit" and pool != "first":
+        x = x[:, 1:]  # the class token is no patch
+    rows = list(x) if mask is None else [row[real] for row, real in zip(x, mask)]
+
+    def one(row: Tensor) -> Tensor:
+        match pool:
+            case "first":
+                return row[0]
+            case "last":
+                return row[-1]
+            case "mean":
+                return row.mean(0)
+            case "max":
+                return row.max(0).values
+        return (row @ p["score.weight"][0]).softmax(0) @ row
+
+    return torch.stack(list(map(one, rows)))
+
+
+def labels(x: Tensor, p: Any) -> Tensor:
+    return x @ p["label.weight"].T + p.get("label.bias", 0)
+
+
+Head = Callable[[Tensor, Any, Any], Tensor]
+
+
+@contextmanager
+def with_head(
+    theirs: PreTrainedModel, job: Job, head: Head
+) -> Iterator[tuple[PreTrainedModel, dict[str, str]]]:
+    """transformers' model with the logits that `head` makes of its last states.
+
+    `head` also takes the real positions, or None, and its parameters by their names in
+    our classifier. With the model come the names in it of our new parameters.
+    """
+    sources = {p.path: p for p in parameters(job) if p.path.startswith("classifier.")}
+    new = {
+        path: f"hand.{path.replace('.', '_')}"
+        for path, p in sources.items()
+        if isinstance(p.source, Init)
+    }
+    theirs.hand = nn.ParameterDict(
+        {
+            name.removeprefix("hand."): torch.zeros(sources[path].shape).double()
+            for path, name in new.items()
+        }
+    )
+
+    def forward(attention_mask: Tensor | None = None, **given: Any) -> Any:
+        if attention_mask is not None:
+            given["attention_mask"] = attention_mask
+        states = theirs.base_model(**given).last_hidden_state
+        p = {
+            path.removeprefix("classifier."): theirs.get_parameter(
+                new.get(path) or keys(info.source)[0]
+            )
+            for path, info in sources.items()
+        }
+        mask = None if attention_mask is None else attention_mask.bool()
+        return SimpleNamespace(logits=head(states, mask, p))
+
+    theirs.forward = forward  # type: ignore[method-assign]
+    try:
+        yield theirs, new
+    finally:
+        del theirs.forward, theirs.hand

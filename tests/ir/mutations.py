@@ -582,6 +582,7 @@ WRONG: dict[str, tuple[Attr, ...]] = {
     "width": (dim("C") + number(1), 4, "D"),
     "causal": (1, "no", True),  # true, of an attention that has a mask
     "padding": (-1, 0.5, "0", True),
+    "samples": ("five", True, Const("nobody")),
     "index": (-1, 0.5, "0", 1000),
 }
 

@@ -170,6 +170,23 @@ def test_choosing_positions():
     close(evaluate("key_mask", mask), mask.view(2, 1, 1, 4))
 
 
+def test_pooling_leaves_padding_out() -> None:
+    x, mask = rand(2, 4, 3), torch.tensor([[1, 1, 1, 0], [1, 0, 0, 0]]).bool()
+    scores = rand(2, 4, 1)
+    rows = list(zip(x, scores, mask, strict=True))
+    close(evaluate("mean", x), x.mean(1))
+    close(evaluate("mean", x, None), x.mean(1))
+    close(evaluate("mean", x, mask), torch.stack([r[m].mean(0) for r, _, m in rows]))
+    close(evaluate("largest", x), x.amax(1))
+    close(evaluate("largest", x, mask), torch.stack([r[m].amax(0) for r, _, m in rows]))
+    close(evaluate("weighted_mean", x, scores), (scores.softmax(1) * x).sum(1))
+    some = torch.stack([(s[m].softmax(0) * r[m]).sum(0) for r, s, m in rows])
+    close(evaluate("weighted_mean", x, scores, mask), some)
+    far = evaluate("weighted_mean", x, 1e4 * scores)
+    assert torch.isfinite(far).all()
+    close(evaluate("rest", x), x[:, 1:])
+
+
 def test_keys_until_a_place() -> None:
     ids, index = torch.zeros(2, 3, dtype=torch.long), torch.tensor([1, 0])
     want = torch.tensor([[True, True, False], [True, False, False]])

@@ -523,6 +523,13 @@ IN_OBJECTS: list[tuple[str, str, Callable[[Job], Job]]] = [
         with_main(instances=(Instance("half", "Half", "half.", depth=-2),)),
     ),
     (
+        "G368",
+        "half has no up.gain of its own to start at 0",
+        with_main(
+            instances=(Instance("half", "Half", "half.", depth=1, zeros=("up.gain",)),)
+        ),
+    ),
+    (
         "G333",
         "Model: add  gives f32[B,K], not ",
         lambda job: with_main(

@@ -232,3 +232,22 @@ def test_errors_are_exit_code_2(folder, tmp_path, capsys):
     b.write_text(b.read_text().replace('"backbone"', '"elsewhere"'))
     assert gen("diff", a, b) == 2
     assert "G101" in capsys.readouterr().err
+
+
+def test_what_an_edit_makes_new_is_no_other_new_part(folder, capsys):
+    """Alike in how they start, the score and a bias are not each other's weights."""
+    last = "lr = 5e-3"
+    pool = f'{last}\n\n[[edit]]\ndo = "pool"\nkind = '
+    mean, scored = (
+        job(folder, "one", {last: pool + '"mean"'}),
+        "classifier.score.weight",
+    )
+    attention = job(folder, "two", {last: pool + '"attention"'})
+    fewer = '\n\n[[edit]]\ndo = "keep-layers"\nn = 1'
+    short = job(folder, "three", {last: pool + '"attention"' + fewer})
+    moved = migration(*(side.compiled for side in sides(mean, attention)))
+    assert moved.kind == "no" and dict(moved.missing) == {scored: "it is new"}
+    back = migration(*(side.compiled for side in sides(attention, mean)))
+    assert back.kind == "map" and back.unused == (scored,)
+    cut = migration(*(side.compiled for side in sides(attention, short)))
+    assert cut.kind != "strict" and scored not in cut.missing

@@ -1,0 +1,142 @@
+"""The classifier of a model: what reads a vector from a row's positions, and the head.
+
+Its first operations belong to the backbone (a last norm, say), one makes a vector of all
+positions, and those behind it are the head.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from generator.ir.cut import reaching
+from generator.ir.job import (
+    Const,
+    Job,
+    Model,
+    Module,
+    Op,
+    ParameterDef,
+    Unused,
+    parameters,
+)
+from generator.ir.sources import Init, Source, keys
+from generator.ir.weightmap import WeightMap
+
+POOLS = frozenset({"first", "mean", "largest", "weighted_mean"})
+STD = 0.02  # of new weights, where the model has none that say it
+
+
+@dataclass(frozen=True)
+class Classifier:
+    call: Op  # in the main module
+    module: Module
+    pool: Op  # what makes a vector of the positions
+    label: Op  # the last linear layer
+
+    @property
+    def states(self) -> str:
+        """The value that holds the backbone's last positions."""
+        made = {r.name: op for op in self.module.ops for r in op.results}
+        name = self.pool.args[0]
+        op = made.get(name)
+        return op.args[0] if op is not None and op.kind == "rest" else name
+
+    @property
+    def backbone(self) -> tuple[Op, ...]:
+        """The operations that give the positions."""
+        return tuple(reaching(self.module, (self.states,)))
+
+    @property
+    def head(self) -> tuple[Op, ...]:
+        """The operations behind the vector."""
+        return self.module.ops[self.module.ops.index(self.pool) + 1 :]
+
+    @property
+    def dense(self) -> tuple[Op, ...]:
+        """The linear layers between the vector and the labels."""
+        return tuple(op for op in self.head if op.kind == "linear")[:-1]
+
+    @property
+    def dropout(self) -> Op | None:
+        """What stands right before the labels, where that is a dropout."""
+        made = {r.name: op for op in self.head for r in op.results}
+        op = made.get(self.label.args[0])
+        return op if op is not None and op.kind == "dropout" else None
+
+    def std(self) -> float:
+        """The standard deviation of new weights."""
+        found = [p.source for p in self.module.parameters]
+        normal = [s.value for s in found if isinstance(s, Init) and s.kind == "normal"]
+        return normal[0] if normal else STD
+
+
+def classifier(model: Model) -> Classifier:
+    """The module that gives the logits, in its parts."""
+    main = model.main
+    (call,) = (op for op in main.ops if op.results[0].name == main.outputs[0])
+    module = model.by_name[main.instance(call.name).module]
+    (pool,) = (op for op in module.ops if op.kind in POOLS)
+    (label,) = (op for op in module.ops if op.results[0].name == module.outputs[0])
+    return Classifier(call, module, pool, label)
+
+
+def picks(main: Module, value: str) -> Op | None:
+    """The operation that picks one position of each row for a value, if it is one."""
+    return next(
+        (op for op in main.ops if op.kind == "pick" and op.results[0].name == value),
+        None,
+    )
+
+
+def new_parameter(p: ParameterDef, std: float) -> ParameterDef:
+    """The parameter with a new value, as training starts from it."""
+    new = Init("normal", std) if p.role == "matrix" else Init("constant", 0.0)
+    return replace(p, source=new)
+
+
+def held(
+    module: Module, ops: Sequence[Op], known: Sequence[ParameterDef]
+) -> tuple[ParameterDef, ...]:
+    """Those of `known` that the operations read."""
+    names = {op.name for op in ops if op.name}
+    return tuple(
+        p for p in known if p.name in names or p.name.rpartition(".")[0] in names
+    )
+
+
+def edited(before: Job, model: Model, reason: str) -> tuple[Job, WeightMap]:
+    """The job with an edited head, and what that does to its weights.
+
+    Tensors that are read no more are named unused, with the reason; constants that
+    nothing has any more go.
+    """
+    used = {
+        value.name
+        for module in model.modules
+        for op in module.ops
+        for _, value in op.attrs
+        if isinstance(value, Const)
+    }
+    model = replace(model, consts=tuple(c for c in model.consts if c.name in used))
+    job = replace(before, model=model, reference=replace(before.reference, head=True))
+    old = {p.path: p.source for p in parameters(before)}
+    new = {p.path: p.source for p in parameters(job)}
+    read = {key for source in new.values() for key in keys(source)}
+    gone = {key for source in old.values() for key in keys(source)} - read
+    unused = {u.key: u for u in model.unused} | {k: Unused(k, reason) for k in gone}
+    model = replace(
+        model, unused=tuple(unused[t.key] for t in model.tensors if t.key in unused)
+    )
+    changed: dict[str, Source] = dict(_changed(old, new))
+    dropped = frozenset(old.keys() - new.keys())
+    return replace(job, model=model), WeightMap(changed, dropped)
+
+
+def _changed(
+    old: dict[str, Source], new: dict[str, Source]
+) -> Iterator[tuple[str, Source]]:
+    """Parameters that are new, or have a new value where one of the checkpoint's was."""
+    for path, source in new.items():
+        if isinstance(source, Init) and source != old.get(path):
+            yield path, source
