@@ -737,7 +737,8 @@ of a dropout, so that there has to be one: `dropout` of the edit, or that of the
 `after` of an add-layers names blocks by their numbers, from 0. A copy changes nothing at
 first where a block adds to what it is given: the last layers of its halves start at 0. A
 block that normalises its sums (BERT and the encoders after it) cannot be one that changes
-nothing, and there is no such edit for it.
+nothing, and there is no such edit for it. Neither can one whose halves end in an adapter:
+write add-layers above the edit that adds it.
 """,
     ),
 }

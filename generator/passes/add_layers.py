@@ -92,7 +92,12 @@ def _last(model: Model, module: Module, op: Op) -> Iterator[str]:
         module = model.by_name[module.instance(op.name).module]
         (op,) = (o for o in module.ops if o.results[0].name == module.outputs[0])
     if op.kind != "linear":
-        raise ValueError(f"a branch ends in {op.kind}, which nothing makes 0")
+        raise fail(
+            "G262",
+            f"a half of the block ends in {op.kind} of an edit above, which cannot "
+            "start at 0",
+            help="write add-layers above the edit that put it there",
+        )
     yield from (path + p.name for p in module.parameters if _of(p.name, op))
 
 
