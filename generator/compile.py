@@ -37,7 +37,7 @@ from generator.ir.text import parse_job, print_job
 from generator.ir.verify import verify
 from generator.ir.weightmap import WeightMap
 from generator.passes import EDITS, NAMED, NAMING, Step, steps
-from generator.passes.shrink import chosen
+from generator.passes.chosen_blocks import chosen
 from generator.passes.trim_vocab import kept_tokens
 from generator.render.package import Draft, finished, render_package
 from generator.spec import SpecFile
@@ -220,7 +220,8 @@ def _units_to_keep(
     scores = load_scores(facts.scores, facts.card, "the facts' scores")
     numbers = job.reference.blocks or range(len(job.model.blocks))
     found = {}
-    for block in chosen(job, edit.blocks):
+    for instance in chosen(job.model, edit.blocks):
+        block = job.model.blocks.index(instance)
         values = scores.values.get(f"{edit.score}/{kind}/{numbers[block]}")
         if values is None or len(values) != total:
             raise fail(

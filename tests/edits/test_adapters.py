@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -122,11 +121,34 @@ def test_generated_equal_to_the_interpreter_and_merged(kind, case, tmp_path) -> 
         assert not hasattr(module, "merge")
         return
     with torch.no_grad():
-        # In fp32 the logits of so narrow a model are a small difference of its states.
-        for dtype, bound in ((torch.float64, 1e-12), (torch.float32, 3e-6)):
-            one = deepcopy(model).to(dtype)
-            before = logits_of(one, batches)
-            assert distance(logits_of(module.merge(one), batches), before) < bound
+        before = logits_of(model, batches)
+        assert distance(logits_of(module.merge(model), batches), before) < 1e-12
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("case", [c for c in CASES if CASES[c][0] != "adapter"])
+def test_merged_in_single_precision(kind: str, case: str, tmp_path) -> None:
+    """To 1e-6, or where rounding alone is larger, to no more than twice that.
+
+    What the unmerged model is off the same in fp64 is rounding alone.
+    """
+    sizes = {"hidden_size": 64, "num_attention_heads": 4, "intermediate_size": 96}
+    if kind == "llama":
+        sizes |= {"num_key_value_heads": 2, "head_dim": 16}
+    tiny = make(kind, num_hidden_layers=3, **sizes)
+    do, arguments = CASES[case]
+    job = edited(tiny.job, do, **arguments)
+    model, module = generated(job, tiny.tensors, tmp_path)
+    after, _ = run_passes(job)
+    fill(dict(model.named_parameters()), after)
+    batches = list(batches_of(job))
+    with torch.no_grad():
+        exact = logits_of(model, batches)
+        before = logits_of(model.float(), batches)
+        merged = logits_of(module.merge(model), batches)
+        rounding = distance(before.double(), exact)
+        assert distance(merged, before) < max(1e-6, 2 * rounding)
+        assert rounding < 1e-5
 
 
 @torch.no_grad()

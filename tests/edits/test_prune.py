@@ -101,6 +101,18 @@ def test_more_than_there_are(what):
     assert caught.value.diagnostics[0].code == "G233"
 
 
+def test_a_block_of_another_width_is_not_passed_over():
+    """After widening one block, what is scored is not what that block has."""
+    job = edited(
+        of_heads("bert", 0).job,
+        "widen-ffn", to=99, by=None, noise=0.0, blocks=(1,),
+    )  # fmt: skip
+    with pytest.raises(GenError) as caught:
+        EDITS["prune-ffn"].run(job, kept=some(job, "ff", [0, 1, 2]))
+    (found,) = caught.value.diagnostics
+    assert found.code == "G233" and "blocks.1 was edited before" in found.message
+
+
 # Scores
 
 
@@ -198,7 +210,7 @@ def test_from_the_spec_to_the_certificate(method, tmp_path, capsys):
     [
         ('do = "prune-ffn"\nto = 37', "G233"),
         ('do = "prune-ffn"\nto = 20\nmultiple = 8', "to = 16"),
-        ('do = "prune-ffn"\nkeep = 0.5\nblocks = [2]', "G230"),
+        ('do = "prune-ffn"\nkeep = 0.5\nblocks = [2]', "G240"),
         ('do = "prune-heads"\nto = 3', "to = 2"),
         ('do = "prune-heads"\nto = 2\nkeep = 0.5', "G010"),
         ('do = "prune-ffn"\nkeep = 1.0', "G007"),
