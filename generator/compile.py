@@ -12,17 +12,17 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
 from generator import archs, vocab
 from generator.archs.build import Imported, Request
+from generator.arguments import arguments
 from generator.cost import Cost, Stage, describe
 from generator.errors import Diagnostic, GenError, fail
-from generator.facts import Facts, dump_card, load_scores, load_used
+from generator.facts import Facts, dump_card
 from generator.ir.dims import dim
 from generator.ir.job import Backbone, Job, Tensor, added, parameters
 from generator.ir.plans import (
@@ -37,11 +37,9 @@ from generator.ir.text import parse_job, print_job
 from generator.ir.verify import verify
 from generator.ir.weightmap import WeightMap
 from generator.passes import EDITS, NAMED, NAMING, Step, steps
-from generator.passes.chosen_blocks import chosen
 from generator.passes.trim_vocab import kept_tokens
 from generator.render.package import Draft, finished, render_package
 from generator.spec import SpecFile
-from generator.spec.edits import Edit, PruneFfn, PruneHeads, TrimVocab
 from generator.spec.model import Spec
 
 LOCK = "gen.lock"
@@ -53,10 +51,10 @@ EDIT_PLACES = {
     "G230": ("layers", "n", "blocks"),
     "G232": ("do",),
     "G233": ("to", "keep"),
-    "G234": ("score",),
+    "G234": ("score", "choose", "energy"),
     "G240": ("blocks",),
     "G241": ("on",),
-    "G242": ("rank",),
+    "G242": ("rank", "energy"),
     "G243": ("to", "by"),
     "G250": ("on",),
     "G251": ("blocks", "on"),
@@ -103,11 +101,14 @@ def compile(spec_file: SpecFile, facts: Facts) -> dict[str, bytes]:
     return files
 
 
-def draft(spec_file: SpecFile, facts: Facts) -> Compiled:
-    """All of `compile` but for the formatting and the lock."""
+def draft(
+    spec_file: SpecFile, facts: Facts, left_out: Collection[str] = ()
+) -> Compiled:
+    """All of `compile` but for the formatting and the lock, without the passes `left_out`."""
+    naming = [name for name in NAMING if name not in left_out]
     imported = import_job(spec_file, facts)
     edits = tuple(_edits(spec_file, facts, imported))
-    named = tuple(steps(edits[-1].job if edits else imported, NAMING))
+    named = tuple(steps(edits[-1].job if edits else imported, naming))
     frozen = _frozen(spec_file, named[-1].job)
     done = (*edits, *named, *steps(replace(named[-1].job, frozen=frozen), NAMED))
     job = done[-1].job
@@ -133,8 +134,8 @@ def _edits(spec_file: SpecFile, facts: Facts, job: Job) -> Iterator[Step]:
     for number, edit in enumerate(spec_file.spec.edit):
         at = f"edit[{number}]"
         try:
-            arguments = _arguments(edit, spec_file, facts, job)
-            job, weights = EDITS[edit.DO].run(job, **arguments)
+            given = arguments(edit, spec_file, facts, job)
+            job, weights = EDITS[edit.DO].run(job, **given)
         except GenError as error:  # edits know of no file: say which one it is
             raise GenError(
                 [
@@ -144,96 +145,6 @@ def _edits(spec_file: SpecFile, facts: Facts, job: Job) -> Iterator[Step]:
             ) from None
         verify(job, after=edit.DO)
         yield Step(edit.DO, job, weights)
-
-
-def _arguments(
-    edit: Edit, spec_file: SpecFile, facts: Facts, job: Job
-) -> dict[str, Any]:
-    """What an edit's pass takes: its keys, and what facts say where it needs them."""
-    match edit:
-        case TrimVocab(keep=keep):
-            return {"kept": _tokens_to_keep(keep, spec_file, facts)}
-        case PruneFfn():
-            return {
-                "kept": _units_to_keep(
-                    edit, "ff", job.model.sizes["F"], spec_file, facts, job
-                )
-            }
-        case PruneHeads():
-            return {
-                "kept": _units_to_keep(
-                    edit, "heads", job.model.sizes["H"], spec_file, facts, job
-                )
-            }
-    return asdict(edit)
-
-
-def _tokens_to_keep(
-    keep: Sequence[str], spec_file: SpecFile, facts: Facts
-) -> tuple[int, ...]:
-    if facts.tokenizer is None or facts.vocabulary is None:
-        what = "--complete" if facts.tokenizer is None else "--vocabulary"
-        raise fail(
-            "G232",
-            (
-                "trim-vocab needs to know which tokens the training rows use"
-                if facts.tokenizer
-                else "trim-vocab needs the tokenizer, which was not at hand"
-            ),
-            help=f"gen facts {spec_file.file} {what}",
-        )
-    used = load_used(facts.vocabulary, facts.tokenizer, "the facts' vocabulary")
-    return vocab.closure(vocab.parse(facts.tokenizer), used.ids, keep)
-
-
-def _units_to_keep(
-    edit: PruneFfn | PruneHeads,
-    kind: str,
-    total: int,
-    spec_file: SpecFile,
-    facts: Facts,
-    job: Job,
-) -> dict[int, tuple[int, ...]]:
-    """By block, the units with the highest scores, as many as the edit asks for.
-
-    Heads that share key heads are counted one by one, and are chosen in their groups.
-    """
-    groups = job.model.sizes.get("G", total) if kind == "heads" else total
-    each = total // groups
-    wanted = total * edit.keep if edit.keep is not None else edit.to
-    assert wanted is not None  # the spec has one of the two
-    step = math.lcm(edit.multiple, each)
-    count = max(step, round(wanted / step) * step)
-    if (edit.to is not None and count != edit.to) or count >= total:
-        near = min(count, (total - 1) // step * step)
-        what = "heads" if kind == "heads" else "units"
-        raise fail(
-            "G233",
-            f"{wanted:g} of {total} {what} is none of {step}, {2 * step}, ... below {total}",
-            help=f"to = {near}" if near else f"there are only {total}: leave it out",
-        )
-    again = f"gen calibrate {spec_file.file}"
-    if facts.scores is None:
-        raise fail(
-            "G234", f"{edit.DO} needs to know how important each part is", help=again
-        )
-    scores = load_scores(facts.scores, facts.card, "the facts' scores")
-    numbers = job.reference.blocks or range(len(job.model.blocks))
-    found = {}
-    for instance in chosen(job.model, edit.blocks):
-        block = job.model.blocks.index(instance)
-        values = scores.values.get(f"{edit.score}/{kind}/{numbers[block]}")
-        if values is None or len(values) != total:
-            raise fail(
-                "G234",
-                f"the facts have no {edit.score} scores of {total} parts for block "
-                f"{numbers[block]} of the checkpoint",
-                help=f"{again}; a block is pruned once",
-            )
-        sums = [sum(values[g * each : (g + 1) * each]) for g in range(groups)]
-        ranked = sorted(range(groups), key=lambda g: (-sums[g], g))
-        found[block] = tuple(sorted(ranked[: count // each]))
-    return found
 
 
 def _key(spec_file: SpecFile, at: str, found: Diagnostic) -> str:

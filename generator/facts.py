@@ -113,8 +113,9 @@ class UsedTokens:
 class Scores:
     """How important the units of each block are, as `gen calibrate` found it.
 
-    Lists are named by method, kind and block: "taylor/ff/3", "magnitude/heads/0". Blocks
-    are numbered as the checkpoint has them.
+    Lists are named by method, kind and block: "taylor/ff/3", "magnitude/heads/0"; those
+    of whole blocks "taylor/layers"; the singular values of a linear by its path in a
+    block: "singular/3/ff.up". Blocks are numbered as the checkpoint has them.
     """
 
     values: Mapping[str, tuple[float, ...]]

@@ -219,19 +219,25 @@ def product_rate() -> float:
 
 
 def memory(name: str, args: Namespace) -> dict[str, int]:
-    """Peak bytes of predicting and of training on the largest batch.
+    """Peak bytes before, and of predicting and training on the largest batch.
 
     To be called in a process of its own; Python, torch and the rows count too.
     """
     if name == OURS:
         keep_memory()
     rows, split = training_rows(args)
-    batch, found = largest(split), {}
+    batch, found = largest(split), {"before": peak_bytes()}
     for kind in ("predict", "train"):
         timed(enter(name, kind, args, rows, split), [batch, batch])
-        unit = 1 if sys.platform == "darwin" else 1024
-        found[kind] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+        found[kind] = peak_bytes()
+    found["rows"] = len(batch)
+    found["tokens"] = int(split.tokens.lengths[batch].max())
     return found
+
+
+def peak_bytes() -> int:
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def largest(split: Split) -> Tensor:
@@ -370,6 +376,8 @@ def measure(args: Namespace) -> dict:
         "tokens_per_row": args.tokens_per_row,
         "product_flops_per_s": spread(rates),
         "cold_start_s": cold,
+        # What the peaks of ours began with, and the batch that they are of.
+        "memory": {key: peaks[OURS][key] for key in peaks[OURS] if key not in KINDS},
         **kinds,
     }
 

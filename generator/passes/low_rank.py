@@ -7,11 +7,15 @@
 The two are the factors of the nearest matrix of that rank (Eckart and Young, 1936), each
 with the same share of the singular values. The reference is the model whose own weights
 are those matrices.
+
+Where each linear has a rank of its own, those stay whole that two factors would make no
+smaller.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from generator.errors import fail, quote
@@ -26,16 +30,20 @@ REDUCE, EXPAND = "_reduce", "_expand"
 
 
 def run(
-    job: Job, *, on: Sequence[str], rank: int, blocks: Sequence[int] | None = None
+    job: Job,
+    *,
+    on: Sequence[str],
+    rank: int | Mapping[str, int],
+    blocks: Sequence[int] | None = None,
 ) -> tuple[Job, WeightMap]:
-    """The job with the linears `on`, by their paths in a block, as two of rank `rank`."""
+    """The job with the linears `on`, by their paths in a block, as two of rank `rank`:
+    of one rank, or of that of each linear by its path in the model."""
     model = job.model
     instances = chosen(model, blocks)
     changed: dict[str, Module] = {}
     sources: dict[str, Source] = {}
     dropped: set[str] = set()
     ranks: list[tuple[str, int]] = []
-    model, symbol = _with_rank(model, rank)
     for instance in instances:
         linears = {
             path + op.name: (path, keys, module.name, op)
@@ -60,23 +68,40 @@ def run(
                     "edit above has changed it",
                     help="write low-rank above that edit, or leave it out of on",
                 )
-            most = min(weight.type.sizes(model.sizes))
-            if rank > most:
+            at = f"{instance.name}.{path}{op.name}"
+            sizes = weight.type.sizes(model.sizes)
+            if isinstance(rank, int):
+                r = rank
+            elif at not in rank:
+                raise fail(
+                    "G234",
+                    f"the facts have no singular values of {at}",
+                    help="gen calibrate SPEC",
+                )
+            elif (r := rank[at]) * sum(sizes) >= math.prod(sizes):
+                continue
+            if r > min(sizes):
                 raise fail(
                     "G242",
-                    f"{instance.name}.{name} has rank {most} at most, not {rank}",
-                    help=f"rank = {most}",
+                    f"{at} has rank {min(sizes)} at most, not {r}",
+                    help=f"rank = {min(sizes)}",
                 )
-            changed[module_name] = _factored(module, op, rank, symbol)
-            ranks.append((keys + weight.source.key, rank))
-            at = f"{instance.name}.{path}{op.name}"
+            model, symbol = _with_rank(model, r)
+            changed[module_name] = _factored(module, op, r, symbol)
+            ranks.append((keys + weight.source.key, r))
             old = Parameter(f"{at}.weight")
-            sources[f"{at}{REDUCE}.weight"] = Right(old, rank)
-            sources[f"{at}{EXPAND}.weight"] = Left(old, rank)
+            sources[f"{at}{REDUCE}.weight"] = Right(old, r)
+            sources[f"{at}{EXPAND}.weight"] = Left(old, r)
             dropped.add(old.path)
             if any(p.name == f"{op.name}.bias" for p in module.parameters):
                 sources[f"{at}{EXPAND}.bias"] = Parameter(f"{at}.bias")
                 dropped.add(f"{at}.bias")
+    if not ranks:
+        raise fail(
+            "G242",
+            "no linear would be smaller: so much of their energy takes too high a rank",
+            help="a lower energy, or leave the edit out",
+        )
     reference = replace(job.reference, ranks=(*job.reference.ranks, *ranks))
     return (
         replace(job, model=model.with_modules(changed), reference=reference),

@@ -1,7 +1,9 @@
-"""`gen calibrate`: how important the units of each block are, for edits that prune.
+"""`gen calibrate`: how important blocks and their units are, and the singular values of
+their linears, for edits that choose by them.
 
-Magnitudes are read off the weights. The Taylor scores come from the unedited package, run
-on training rows (importance.py).
+Magnitudes and singular values are read off the weights. The other scores come from the
+unedited package, run on training rows (importance.py), where every block has all its
+positions.
 """
 
 from __future__ import annotations
@@ -9,7 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,9 +30,10 @@ from generator.runtime.ready import need
 from generator.runtime.vocab import data_file
 from generator.runtime.weights import weights_path
 from generator.spec import SpecFile
-from generator.spec.edits import PruneFfn, PruneHeads
+from generator.spec.edits import KeepLayers, LowRank, PruneFfn, PruneHeads
 
 METHODS = ("magnitude", "taylor")
+LEFT_OUT = ("only-needed-positions",)  # of the passes
 LOSSES = {"multi-label": "binary", "regression": "squared"}
 # Of each kind of unit its dimension, and that of the axis which the units make.
 KINDS: Mapping[str, tuple[str, Dim]] = {
@@ -55,17 +58,22 @@ def _one(args: argparse.Namespace, spec_file: SpecFile) -> dict[str, Any]:
     facts = building.facts_for(spec_file)
     job = import_job(unedited, facts)
     weights = weights_path(resolve(spec_file.spec.backbone.source, here))
-    wanted = {
-        edit.score
-        for edit in spec_file.spec.edit
-        if isinstance(edit, (PruneFfn, PruneHeads))
+    edits = spec_file.spec.edit
+    wanted = {e.score for e in edits if isinstance(e, (PruneFfn, PruneHeads))}
+    wanted |= {e.choose for e in edits if isinstance(e, KeepLayers)} & {
+        "taylor",
+        "influence",
     }
-    methods = sorted(wanted) or [*METHODS]
+    factored = [e for e in edits if isinstance(e, LowRank) and e.energy is not None]
+    methods = sorted(wanted) or [*METHODS][: 2 * (not factored)]
     values: dict[str, tuple[float, ...]] = {}
     files = ()
     if "magnitude" in methods:
         values |= _magnitudes(job, weights)
-    if "taylor" in methods:
+    if factored:
+        values |= _singular_values(job, weights, {n for e in factored for n in e.on})
+        methods.append("singular")
+    if {"taylor", "influence"} & {*methods}:
         root = (args.root or here).resolve()
         quiet = args.quiet or args.json
         found, files = _taylor(unedited, facts, job, weights, root, args.rows, quiet)
@@ -81,15 +89,8 @@ def _one(args: argparse.Namespace, spec_file: SpecFile) -> dict[str, Any]:
 def _magnitudes(job: Job, weights: Path) -> dict[str, tuple[float, ...]]:
     """Of each unit the product of the norms of its weights, biases left out."""
     import torch
-    from safetensors.torch import load_file
 
-    from generator.runtime.interpret import load
-
-    files = (
-        sorted(weights.glob("model*.safetensors")) if weights.is_dir() else [weights]
-    )
-    tensors = {key: t for file in files for key, t in load_file(file).items()}
-    state = load(job, tensors)
+    state = _state(job, weights)
     found = {}
     for number, kind, module, path in _units(job):
         symbol, whole = KINDS[kind]
@@ -111,6 +112,33 @@ def _magnitudes(job: Job, weights: Path) -> dict[str, tuple[float, ...]]:
     return found
 
 
+def _singular_values(
+    job: Job, weights: Path, names: Collection[str]
+) -> dict[str, tuple[float, ...]]:
+    """Of the linears of these names in each block, the largest first."""
+    import torch
+
+    state, found = _state(job, weights), {}
+    for number, block in enumerate(job.model.blocks):
+        for name in names:
+            matrix = state.get(f"{block.name}.{name}.weight")
+            if matrix is not None and matrix.ndim == 2:
+                values = torch.linalg.svdvals(matrix.double())
+                found[f"singular/{number}/{name}"] = tuple(values.tolist())
+    return found
+
+
+def _state(job: Job, weights: Path) -> dict[str, Any]:
+    from safetensors.torch import load_file
+
+    from generator.runtime.interpret import load
+
+    files = (
+        sorted(weights.glob("model*.safetensors")) if weights.is_dir() else [weights]
+    )
+    return load(job, {key: t for file in files for key, t in load_file(file).items()})
+
+
 def _taylor(
     spec_file: SpecFile,
     facts: Facts,
@@ -130,6 +158,7 @@ def _taylor(
                 names[linear] = f"taylor/{kind}/{number}"
     asked = {
         "units": units,
+        "blocks": [block.name for block in job.model.blocks],
         "new": [p.path for p in parameters(job) if isinstance(p.source, Init)],
         "loss": LOSSES.get(job.task, "cross-entropy"),
         "rows": rows,
@@ -137,7 +166,7 @@ def _taylor(
     with tempfile.TemporaryDirectory() as folder:
         out, work = Path(folder, "out"), Path(folder, "work")
         work.mkdir()
-        building.build(building.plan(spec_file, facts, out))
+        building.build(building.plan(spec_file, facts, out, LEFT_OUT))
         request = Path(folder, "asked.json")
         request.write_text(json.dumps(asked))
         ended = Programs(out, job.name, quiet).python(
@@ -153,6 +182,7 @@ def _taylor(
                 help="mend the data, or say where its paths start: --root FOLDER",
             )
     found = json.loads(ended.output.splitlines()[-1])
+    names |= {method: f"{method}/layers" for method in ("taylor", "influence")}
     return (
         {names[path]: tuple(values) for path, values in found.items()},
         tuple(data_file(root, one) for one in _data_files(job)),

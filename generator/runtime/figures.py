@@ -68,6 +68,20 @@ def job_figures(plan: building.Plan) -> dict[str, Any]:
     }
 
 
+def predicted_of_bench(job: Job, bench: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The memory that is predicted for the batch of the bench; nothing without one."""
+    batch = (bench or {}).get("memory")
+    if not batch:
+        return {}
+    cost = describe(job, batch.get("tokens"), batch["rows"])
+    return {
+        "rows": cost.rows,
+        "tokens": cost.tokens,
+        "train_bytes": cost.train_bytes,
+        "predict_bytes": cost.predict_bytes,
+    }
+
+
 def _recipe(job: Job) -> dict[str, Any]:
     """The training and target settings as JSON values."""
     settings = {**asdict(job.train), **asdict(job.target)}

@@ -11,9 +11,9 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from generator.errors import fail
-from generator.runtime import tables, terminal
+from generator.runtime import figures, tables, terminal
 from generator.runtime.programs import installed
-from generator.runtime.ready import Ready, prepare
+from generator.runtime.ready import Ready, prepare, probe
 
 SHORT_ROUNDS = 3  # of the bench in a run, and one that warms up
 SHORT_SECONDS = 75.0  # what these rounds may take together
@@ -34,8 +34,16 @@ def bench(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps({"name": ready.name, **found}, indent=1))
     elif not args.quiet:
+        job = ready.plan.compiled.job
+        beside = figures.job_figures(ready.plan) | {
+            "bench": found,
+            "counted": probe(ready),
+            "predicted_of_bench": figures.predicted_of_bench(job, found),
+        }
         print(tables.bench_words(found))
-        terminal.show(tables.bench(found, narrow=True))
+        for line in tables.edits_table(ready.plan.compiled.stages):
+            print(line)
+        terminal.show([*tables.bench(found, narrow=True), tables.predicted(beside)])
     return 0
 
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 import importlib
 import json
 import platform
-import resource
 import sys
 
 
@@ -22,8 +21,6 @@ def main(package: str, inputs: list[tuple[str, list[int]]], frozen: list[str]) -
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    unit = 1 if sys.platform == "darwin" else 1024
-    libraries = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
     Model = importlib.import_module(f"{package}.model").Model
     cuda = torch.cuda.is_available()
     with torch.device("meta"):
@@ -43,7 +40,6 @@ def main(package: str, inputs: list[tuple[str, list[int]]], frozen: list[str]) -
         "threads": torch.get_num_threads(),
         "cuda": cuda,
         "device": torch.cuda.get_device_name() if cuda else "",
-        "libraries_bytes": libraries,
         "parameters": sum(p.numel() for p in model.parameters()),
         "forward_flops": forward.get_total_flops(),
         "backward_flops": backward.get_total_flops(),

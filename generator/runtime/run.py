@@ -63,6 +63,9 @@ def run(args: argparse.Namespace) -> int:
     if not args.no_bench:
         benched, bench_failed = bench(ready, stages, found["training"], args, told)
     found["bench"] = benched
+    found["predicted_of_bench"] = figures.predicted_of_bench(
+        ready.plan.compiled.job, benched
+    )
     found["counted"] = counted
     found["environment"] = figures.environment(counted or {})
     found["seconds"] = stages.seconds

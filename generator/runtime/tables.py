@@ -310,48 +310,63 @@ def bench_words(found: Mapping[str, Any]) -> str:
     )
 
 
+FAR = 0.15  # how far off a prediction may be before that is said
+
+
 def predicted(figures: Mapping[str, Any]) -> Table:
-    """What the build predicted beside what was counted and measured."""
+    """What the build predicted beside what was counted and measured.
+
+    Memory is predicted for the batch that it was measured on, where there is one.
+    """
     told, counted = figures["predicted"], figures.get("counted") or {}
-    measured = figures.get("bench") or {}
+    bench = figures.get("bench") or {}
+    batch = figures.get("predicted_of_bench") or told
+    before = (bench.get("memory") or {}).get("before")
+    rows, far = [], set()
 
-    def flops(name: str) -> tuple[str, str]:
-        there = counted.get(name)
-        return count(told[name]), "" if there is None else count(there)
+    def row(name: str, of_build: float, found: float | None, shown: Any) -> None:
+        differs = "" if not found or not of_build else f"{found / of_build - 1:+.1%}"
+        if differs and abs(found / of_build - 1) > FAR:  # type: ignore[operator]
+            far.add(len(rows))
+        there = "" if found is None else shown(found)
+        rows.append((name, shown(of_build), there, differs))
 
-    def memory(kind: str) -> tuple[str, str]:
-        ours = measured.get(kind, {}).get(figures["name"], {}).get("peak_bytes")
-        return mib(told[f"{kind}_bytes"]), mib(ours) if ours else ""
-
-    there = counted.get("parameters")
-    rows = [
-        ("Parameters", count(told["parameters"]), count(there) if there else ""),
-        ("FLOPs of a row, forward", *flops("forward_flops")),
-        ("FLOPs of a row, backward", *flops("backward_flops")),
-        ("Peak memory, training", *memory("train")),
-        ("Peak memory, prediction", *memory("predict")),
-    ]
+    row("Parameters", told["parameters"], counted.get("parameters"), count)
+    for way in "forward", "backward":
+        name = f"{way}_flops"
+        row(f"FLOPs of a row, {way}", told[name], counted.get(name), count)
+    for kind, name in ("train", "training"), ("predict", "prediction"):
+        peak = bench.get(kind, {}).get(figures["name"], {}).get("peak_bytes")
+        found = None if before is None or not peak else peak - before
+        row(f"Peak memory, {name}", batch[f"{kind}_bytes"], found, mib)
     images = figures["task"] == "image-classification"
-    what = "images" if images else f"rows of {count(told['tokens'])} tokens"
+
+    def words(of: Mapping[str, Any]) -> str:
+        each = "" if images else f" of {count(of['tokens'])} tokens"
+        return f"{count(of['rows'])} {'images' if images else 'rows'}{each}"
+
     note = (
-        f"Predicted for {what} in batches of {count(told['rows'])}, FLOPs for matrix products alone and counted by torch. "
-        f"Memory is measured on {'a' if images else 'the longest'} batch of the data, "
-        "for the whole process"
+        f"FLOPs are of matrix products alone{'' if images else ', of a row of '}"
+        f"{'' if images else count(told['tokens']) + ' tokens'}, and counted by torch"
     )
     if told["causal"]:
-        note = note.replace(
-            "counted by torch.",
-            "counted by torch, which counts the pairs of tokens too that a causal "
-            "attention leaves out.",
+        note += (
+            ", which counts the pairs of tokens too that a causal attention leaves out"
         )
-    if "libraries_bytes" in counted:
-        libraries = mib(counted["libraries_bytes"])
-        note += f": Python with torch takes {libraries} of it before there is a model"
+    note += f". Memory is of a batch of {words(batch)}"
+    if before:
+        note += (
+            f", without the {mib(before)} that Python, its libraries and the rows take"
+        )
+    if far:
+        names = ", ".join(rows[i][0] for i in sorted(far))
+        note += f". The prediction is off by more than {FAR:.0%} for: {names}"
     return Table(
         "Predicted and measured",
-        ("", "predicted", "measured"),
+        ("", "predicted", "measured", "differs by"),
         tuple(rows),
         note=note + ".",
+        bad=frozenset(far),
     )
 
 

@@ -63,14 +63,24 @@ class KeepLayers:
             also="count number num_layers num_hidden_layers",
         ),
     )
-    choose: Literal["evenly", "first", "last"] = field(
+    choose: Literal["evenly", "first", "last", "taylor", "influence"] = field(
         default="evenly",
         metadata=about(
             'Which of them, where `n` says how many: "evenly" keeps the first and the '
-            "last, and spreads the rest between them.",
+            'last, and spreads the rest between them. "taylor" keeps those without which '
+            "the loss on training rows would change most, to first order; "
+            '"influence" those that turn what passes them the furthest. `gen calibrate '
+            "SPEC` works these two out.",
             "first",
             unless="layers",
-            spellings={"even": "evenly", "uniform": "evenly", "top": "last"},
+            spellings={
+                "even": "evenly",
+                "uniform": "evenly",
+                "top": "last",
+                "score": "taylor",
+                "similarity": "influence",
+                "cosine": "influence",
+            },
         ),
     )
 
@@ -200,7 +210,7 @@ class LowRank:
     old one that there are, by its singular values."""
 
     DO: ClassVar[str] = "low-rank"
-    ONE_OF: ClassVar[tuple[str, ...]] = ()
+    ONE_OF: ClassVar[tuple[str, ...]] = ("rank", "energy")
 
     on: tuple[str, ...] = field(
         metadata=about(
@@ -213,15 +223,37 @@ class LowRank:
             also="modules targets target_modules linears",
         ),
     )
-    rank: int = field(
+    rank: int | None = field(
+        default=None,
         metadata=about(
             "How wide the two are where they meet. At the smaller size of the old one "
             "they are exact.",
             64,
-            required=TASKS,
             at_least=1,
             at_most=LARGEST,
             also="r rank_k components",
+        ),
+    )
+    energy: float | None = field(
+        default=None,
+        metadata=about(
+            "The part of the sum of the squared singular values that stays: each linear "
+            "gets the least rank with which it does, and one that would not be smaller "
+            "then stays as it is. `gen calibrate SPEC` works the values out.",
+            0.9,
+            above=0,
+            below=1,
+            unless="rank",
+            also="threshold explained_variance kept",
+        ),
+    )
+    multiple: int = field(
+        default=8,
+        metadata=about(
+            "What a rank found by `energy` is a multiple of, rounded up.",
+            16,
+            at_least=1,
+            unless="rank",
         ),
     )
     blocks: tuple[int, ...] | None = field(default=None, metadata=_BLOCKS)

@@ -423,7 +423,7 @@ def test_a_row_of_images_is_an_image(tmp_path, capsys):
     assert "to predict an image (" in built and "tokens" not in built
     assert gen("run", spec, "--out", out, "--work", work, "--no-bench", "--quiet") == 0
     text = (work / "report.md").read_text()
-    assert "Predicted for images in batches of 8," in text and " tokens" not in text
+    assert "Memory is of a batch of 8 images" in text and " tokens" not in text
     card = (out / "tiny_photos" / "README.md").read_text()
     assert "the column file, the path of an image" in card
 

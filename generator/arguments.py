@@ -1,0 +1,179 @@
+"""What the passes of edits take: the keys of the spec, and what the facts say of weights
+and data where a key asks for it."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from generator import vocab
+from generator.errors import fail
+from generator.facts import Facts, Scores, load_scores, load_used
+from generator.ir.job import Job
+from generator.passes.chosen_blocks import chosen
+from generator.spec import SpecFile
+from generator.spec.edits import (
+    Edit,
+    KeepLayers,
+    LowRank,
+    PruneFfn,
+    PruneHeads,
+    TrimVocab,
+)
+
+
+def arguments(
+    edit: Edit, spec_file: SpecFile, facts: Facts, job: Job
+) -> dict[str, Any]:
+    """What an edit's pass takes: its keys, and what facts say where it needs them."""
+    match edit:
+        case KeepLayers(n=int(n), choose="taylor" | "influence" as method):
+            return {"layers": _layers_to_keep(n, method, spec_file, facts, job)}
+        case LowRank(energy=float()):
+            return {
+                "on": edit.on,
+                "rank": _ranks(edit, spec_file, facts, job),
+                "blocks": edit.blocks,
+            }
+        case TrimVocab(keep=keep):
+            return {"kept": _tokens_to_keep(keep, spec_file, facts)}
+        case PruneFfn():
+            return {
+                "kept": _units_to_keep(
+                    edit, "ff", job.model.sizes["F"], spec_file, facts, job
+                )
+            }
+        case PruneHeads():
+            return {
+                "kept": _units_to_keep(
+                    edit, "heads", job.model.sizes["H"], spec_file, facts, job
+                )
+            }
+    return asdict(edit)
+
+
+def _tokens_to_keep(
+    keep: Sequence[str], spec_file: SpecFile, facts: Facts
+) -> tuple[int, ...]:
+    if facts.tokenizer is None or facts.vocabulary is None:
+        what = "--complete" if facts.tokenizer is None else "--vocabulary"
+        raise fail(
+            "G232",
+            (
+                "trim-vocab needs to know which tokens the training rows use"
+                if facts.tokenizer
+                else "trim-vocab needs the tokenizer, which was not at hand"
+            ),
+            help=f"gen facts {spec_file.file} {what}",
+        )
+    used = load_used(facts.vocabulary, facts.tokenizer, "the facts' vocabulary")
+    return vocab.closure(vocab.parse(facts.tokenizer), used.ids, keep)
+
+
+def _units_to_keep(
+    edit: PruneFfn | PruneHeads,
+    kind: str,
+    total: int,
+    spec_file: SpecFile,
+    facts: Facts,
+    job: Job,
+) -> dict[int, tuple[int, ...]]:
+    """By block, the units with the highest scores, as many as the edit asks for.
+
+    Heads that share key heads are counted one by one, and are chosen in their groups.
+    """
+    groups = job.model.sizes.get("G", total) if kind == "heads" else total
+    each = total // groups
+    wanted = total * edit.keep if edit.keep is not None else edit.to
+    assert wanted is not None  # the spec has one of the two
+    step = math.lcm(edit.multiple, each)
+    count = max(step, round(wanted / step) * step)
+    if (edit.to is not None and count != edit.to) or count >= total:
+        near = min(count, (total - 1) // step * step)
+        what = "heads" if kind == "heads" else "units"
+        raise fail(
+            "G233",
+            f"{wanted:g} of {total} {what} is none of {step}, {2 * step}, ... below {total}",
+            help=f"to = {near}" if near else f"there are only {total}: leave it out",
+        )
+    scores = _scores(
+        f"{edit.DO} needs to know how important each part is", facts, spec_file
+    )
+    numbers = job.reference.blocks or range(len(job.model.blocks))
+    found = {}
+    for instance in chosen(job.model, edit.blocks):
+        block = job.model.blocks.index(instance)
+        values = scores.values.get(f"{edit.score}/{kind}/{numbers[block]}")
+        if values is None or len(values) != total:
+            raise fail(
+                "G234",
+                f"the facts have no {edit.score} scores of {total} parts for block "
+                f"{numbers[block]} of the checkpoint",
+                help=f"{_calibrate(spec_file)}; a block is pruned once",
+            )
+        sums = [sum(values[g * each : (g + 1) * each]) for g in range(groups)]
+        ranked = sorted(range(groups), key=lambda g: (-sums[g], g))
+        found[block] = tuple(sorted(ranked[: count // each]))
+    return found
+
+
+def _layers_to_keep(
+    n: int, method: str, spec_file: SpecFile, facts: Facts, job: Job
+) -> tuple[int, ...]:
+    """The `n` blocks with the highest scores, in order; all where there are no more."""
+    scores = _scores(
+        "keep-layers needs to know how important each block is", facts, spec_file
+    )
+    values = scores.values.get(f"{method}/layers")
+    numbers = job.reference.blocks or range(len(job.model.blocks))
+    if values is None:
+        raise fail(
+            "G234",
+            f"the facts have no {method} scores of blocks",
+            help=_calibrate(spec_file),
+        )
+    if n > len(numbers):
+        raise fail(
+            "G230",
+            f"the model has {len(numbers)} layers, not {n}",
+            help=f"n = {len(numbers)}",
+        )
+    ranked = sorted(range(len(numbers)), key=lambda i: (-values[numbers[i]], i))
+    return tuple(sorted(ranked[:n]))
+
+
+def _ranks(
+    edit: LowRank, spec_file: SpecFile, facts: Facts, job: Job
+) -> dict[str, int]:
+    """By the path of a linear the least rank that keeps the energy, rounded up."""
+    assert edit.energy is not None
+    scores = _scores("low-rank needs the singular values", facts, spec_file)
+    numbers = job.reference.blocks or range(len(job.model.blocks))
+    found = {}
+    for instance in chosen(job.model, edit.blocks):
+        number = numbers[job.model.blocks.index(instance)]
+        for name in edit.on:
+            # What is not there is the pass's to say: it knows the linears of a block.
+            if values := scores.values.get(f"singular/{number}/{name}"):
+                squares = [value**2 for value in values]
+                goal = edit.energy * sum(squares)
+                kept = itertools.accumulate(squares)
+                rank = next(
+                    (i for i, x in enumerate(kept, 1) if x >= goal), len(values)
+                )
+                rank = math.ceil(rank / edit.multiple) * edit.multiple
+                found[f"{instance.name}.{name}"] = min(rank, len(values))
+    return found
+
+
+def _scores(need: str, facts: Facts, spec_file: SpecFile) -> Scores:
+    if facts.scores is None:
+        raise fail("G234", need, help=_calibrate(spec_file))
+    return load_scores(facts.scores, facts.card, "the facts' scores")
+
+
+def _calibrate(spec_file: SpecFile) -> str:
+    return f"gen calibrate {spec_file.file}"
