@@ -18,6 +18,7 @@ from generator.ir.plans import DataPlan, ReferencePlan, TargetPlan, Task, TrainP
 from generator.ir.sources import (
     ZERO,
     Checkpoint,
+    Fold,
     Init,
     Norms,
     Shape,
@@ -332,10 +333,9 @@ def walk_parameters(
 
 def listed(source: Source, path: str, kept: Mapping[str, tuple[int, ...]]) -> Source:
     """A module's source with the lists of the place where it stands."""
-    if isinstance(source, Take):
+    if isinstance(source, Take | Fold):
         name = path + source.name
-        of = listed(source.of, path, kept)
-        return Take(of, source.axis, name, kept.get(name, ()))
+        source = replace(source, name=name, index=kept.get(name, ()))
     return map_children(source, lambda part: listed(part, path, kept))
 
 

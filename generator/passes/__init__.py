@@ -135,7 +135,7 @@ EDITS = {
         Edit(
             "prune-heads",
             prune_heads.run,
-            "the reference with the other heads masked",
+            "the reference with the other heads masked, to their value biases",
             "the most important heads stay, in whole groups",
         ),
         Edit(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -11,7 +11,7 @@ from generator.ir.cut import reaching
 from generator.ir.head import classifier
 from generator.ir.job import Job, Model, Op, added, parameters
 from generator.ir.plans import ImagePlan, TextPlan
-from generator.ir.sources import Init, Left, Noise, Norms, Repeat, keys, nodes
+from generator.ir.sources import Fold, Init, Left, Noise, Norms, Repeat, keys, nodes
 from generator.render import data, kept
 from generator.render.data import INSTALLED, OWN, STDLIB
 from generator.render.model import adapted
@@ -126,12 +126,14 @@ class CertificateView:
     own_blocks: str  # code: ours that it has
     # Code: matrices of transformers', and which of their columns are not set to zero.
     masked: tuple[tuple[str, str], ...]
+    masked_rows: tuple[tuple[str, str], ...]  # the same of rows
     # Of transformers' weights by their keys, those that are cut to a rank.
     ranks: tuple[tuple[str, int], ...]
     surgery: bool  # the loader does one of these to weights, beside joining and cutting
     repeats: bool
     noise: bool
     factors: bool
+    folds: bool
     of_gradients: (
         str  # code: the helpers of the loader that gradients have their own for
     )
@@ -184,7 +186,8 @@ def certificate_view(job: Job) -> CertificateView:
     shapes = {t.key: t.shape for t in job.model.tensors}
     read = {key for p in infos for key in keys(p.source)}
     made = {type(one) for p in infos for one in nodes(p.source)}
-    repeats, factored = Repeat in made, Left in made
+    repeats, factored, folds = Repeat in made, Left in made, Fold in made
+    surgery = repeats or factored or folds
     names = "ids, types, mask" if types else "ids, mask"
     view = CertificateView(
         package=job.name,
@@ -215,12 +218,14 @@ def certificate_view(job: Job) -> CertificateView:
         trimmed=_trimmed(job),
         kept=_kept(job),
         total=job.reference.total,
-        masked=tuple(_masked(job)),
+        masked=tuple(_masked(job, job.reference.masked)),
+        masked_rows=tuple(_masked(job, job.reference.masked_rows)),
         ranks=tuple((k, rank) for k, rank in job.reference.ranks if k in read),
-        surgery=repeats or factored,
+        surgery=surgery,
         repeats=repeats,
         noise=Noise in made,
         factors=factored,
+        folds=folds,
         of_gradients=", ".join(
             f'"{name}": {own}'
             for name, own, there in (
@@ -228,14 +233,11 @@ def certificate_view(job: Job) -> CertificateView:
                 ("shared", "shared", repeats),
                 ("noisy", "bare", Noise in made),
                 ("factors", "factors", factored),
+                ("folded", "folded", folds),
             )
             if there
         ),
-        load=(
-            "load(weights, dtype)"
-            if repeats or factored
-            else "load_pretrained(weights)"
-        ),
+        load="load(weights, dtype)" if surgery else "load_pretrained(weights)",
         checkpoint="cut_to_ranks" if factored else "weights",
         copies=copies,
         own_blocks=_own_blocks(job),
@@ -306,8 +308,8 @@ def last_position(job: Job) -> Literal["", "first", "pick"]:
     return "pick" if picks else "first"
 
 
-def _masked(job: Job) -> Iterator[tuple[str, str]]:
-    for key, name in job.reference.masked:
+def _masked(job: Job, masked: Sequence[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+    for key, name in masked:
         yield py(key), _list(job, name)
 
 

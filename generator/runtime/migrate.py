@@ -15,6 +15,7 @@ from generator.compile import Compiled
 from generator.ir.job import parameters
 from generator.ir.sources import (
     Concatenate,
+    Fold,
     Init,
     Left,
     Noise,
@@ -31,6 +32,7 @@ from generator.ir.sources import (
     Take,
     Transpose,
     leaves,
+    map_children,
 )
 
 Kind = Literal["strict", "map", "no"]
@@ -151,6 +153,8 @@ class _Held:
                 return (self.shape(of)[0], columns)
             case Noise(of=of):
                 return self.shape(of)
+            case Fold(bias=bias):
+                return self.shape(bias)
             case Left(of, rank):
                 return (self.shape(of)[0], rank)
             case Right(of, rank):
@@ -179,6 +183,8 @@ class _Held:
                 return Transpose(self.source(of))
             case Repeat() | Share() | Noise() | Left() | Right():
                 return replace(wanted, of=self.source(wanted.of))
+            case Fold():
+                return map_children(wanted, self.source)
             case Parameter(path):
                 raise Missing(f"of {path}, the old model keeps only a part")
             case _:

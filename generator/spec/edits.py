@@ -163,7 +163,8 @@ class PruneFfn:
 @dataclass(frozen=True, kw_only=True)
 class PruneHeads:
     """The most important heads of attention stay, in whole groups where query heads share
-    key heads. What is left computes what the backbone computes with the others masked.
+    key heads. What is left computes what the backbone computes with the others masked: to
+    their value biases, which the output's bias takes up, and to zero where there is none.
     """
 
     DO: ClassVar[str] = "prune-heads"

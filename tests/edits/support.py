@@ -112,6 +112,11 @@ def as_edited(made: Tiny, job: Job) -> Iterator[PreTrainedModel]:
             columns = torch.zeros(matrix.shape[1], dtype=torch.float64)
             columns[list(job.model.kept[name])] = 1
             matrix.mul_(columns)
+        for key, name in job.reference.masked_rows:
+            matrix = parameters[names[key]]
+            rows = torch.zeros(matrix.shape[0], dtype=torch.float64)
+            rows[list(job.model.kept[name])] = 1
+            matrix.mul_(rows[:, None])
     for i, block in enumerate(before):
         blocks[i] = block if i in kept else Skipped(block)
     try:

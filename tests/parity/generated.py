@@ -28,6 +28,7 @@ from transformers import PreTrainedModel
 from generator.ir.job import Job, parameters
 from generator.ir.sources import (
     Concatenate,
+    Fold,
     Init,
     Left,
     Norms,
@@ -204,6 +205,8 @@ class Chain:
                 return self.gradient(of, of_keys).index_select(
                     axis, torch.tensor(index)
                 )
+            case Fold(bias=bias):
+                return self.gradient(bias, of_keys)
             case Concatenate(parts):
                 return torch.cat([self.gradient(p, of_keys) for p in parts])
             case _:
