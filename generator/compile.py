@@ -22,7 +22,7 @@ from generator import archs, vocab
 from generator.archs.build import Imported, Request
 from generator.cost import Cost, Stage, describe
 from generator.errors import Diagnostic, GenError, fail
-from generator.facts import Facts, dump_card, load_scores, load_used
+from generator.facts import Facts, Scores, dump_card, load_scores, load_used
 from generator.ir.dims import dim
 from generator.ir.job import Backbone, Job, Tensor, added, parameters
 from generator.ir.plans import (
@@ -38,10 +38,11 @@ from generator.ir.verify import verify
 from generator.ir.weightmap import WeightMap
 from generator.passes import EDITS, NAMED, NAMING, Step, steps
 from generator.passes.chosen_blocks import chosen
+from generator.passes.prune_width import of_rms
 from generator.passes.trim_vocab import kept_tokens
 from generator.render.package import Draft, finished, render_package
 from generator.spec import SpecFile
-from generator.spec.edits import Edit, PruneFfn, PruneHeads, TrimVocab
+from generator.spec.edits import Edit, PruneFfn, PruneHeads, PruneWidth, TrimVocab
 from generator.spec.model import Spec
 
 LOCK = "gen.lock"
@@ -54,6 +55,9 @@ EDIT_PLACES = {
     "G232": ("do",),
     "G233": ("to", "keep"),
     "G234": ("score",),
+    "G235": ("to", "keep"),
+    "G236": ("to", "keep"),
+    "G237": ("do",),
     "G240": ("blocks",),
     "G241": ("on",),
     "G242": ("rank",),
@@ -165,6 +169,9 @@ def _arguments(
                     edit, "heads", job.model.sizes["H"], spec_file, facts, job
                 )
             }
+        case PruneWidth():
+            total = job.model.sizes["C"]
+            return {"kept": _channels_to_keep(edit, total, spec_file, facts)}
     return asdict(edit)
 
 
@@ -200,24 +207,10 @@ def _units_to_keep(
     """
     groups = job.model.sizes.get("G", total) if kind == "heads" else total
     each = total // groups
-    wanted = total * edit.keep if edit.keep is not None else edit.to
-    assert wanted is not None  # the spec has one of the two
-    step = math.lcm(edit.multiple, each)
-    count = max(step, round(wanted / step) * step)
-    if (edit.to is not None and count != edit.to) or count >= total:
-        near = min(count, (total - 1) // step * step)
-        what = "heads" if kind == "heads" else "units"
-        raise fail(
-            "G233",
-            f"{wanted:g} of {total} {what} is none of {step}, {2 * step}, ... below {total}",
-            help=f"to = {near}" if near else f"there are only {total}: leave it out",
-        )
+    what = "heads" if kind == "heads" else "units"
+    count = _count(edit, total, math.lcm(edit.multiple, each), what, "G233")
     again = f"gen calibrate {spec_file.file}"
-    if facts.scores is None:
-        raise fail(
-            "G234", f"{edit.DO} needs to know how important each part is", help=again
-        )
-    scores = load_scores(facts.scores, facts.card, "the facts' scores")
+    scores = _scores(edit, spec_file, facts)
     numbers = job.reference.blocks or range(len(job.model.blocks))
     found = {}
     for instance in chosen(job.model, edit.blocks):
@@ -231,9 +224,62 @@ def _units_to_keep(
                 help=f"{again}; a block is pruned once",
             )
         sums = [sum(values[g * each : (g + 1) * each]) for g in range(groups)]
-        ranked = sorted(range(groups), key=lambda g: (-sums[g], g))
-        found[block] = tuple(sorted(ranked[: count // each]))
+        found[block] = _highest(sums, count // each)
     return found
+
+
+def _channels_to_keep(
+    edit: PruneWidth, total: int, spec_file: SpecFile, facts: Facts
+) -> tuple[int, ...]:
+    """The channels of the width with the highest scores, as many as the edit asks for."""
+    count = _count(edit, total, edit.multiple, "channels", "G235")
+    values = _scores(edit, spec_file, facts).values.get(f"{edit.score}/width")
+    if values is None:
+        raise fail(
+            "G234",
+            f"the facts have no {edit.score} scores of the width",
+            help=f"gen calibrate {spec_file.file}",
+        )
+    return _highest(values, count)
+
+
+def _count(
+    edit: PruneFfn | PruneHeads | PruneWidth,
+    total: int,
+    step: int,
+    what: str,
+    code: str,
+) -> int:
+    """How many of `total` stay: as many as the edit asks for, a multiple of `step`."""
+    wanted = total * edit.keep if edit.keep is not None else edit.to
+    assert wanted is not None  # the spec has one of the two
+    count = max(step, round(wanted / step) * step)
+    if (edit.to is not None and count != edit.to) or count >= total:
+        near = min(count, (total - 1) // step * step)
+        raise fail(
+            code,
+            f"{wanted:g} of {total} {what} is none of {step}, {2 * step}, ... below {total}",
+            help=f"to = {near}" if near else f"there are only {total}: leave it out",
+        )
+    return count
+
+
+def _scores(
+    edit: PruneFfn | PruneHeads | PruneWidth, spec_file: SpecFile, facts: Facts
+) -> Scores:
+    if facts.scores is None:
+        raise fail(
+            "G234",
+            f"{edit.DO} needs to know how important each part is",
+            help=f"gen calibrate {spec_file.file}",
+        )
+    return load_scores(facts.scores, facts.card, "the facts' scores")
+
+
+def _highest(values: Sequence[float], count: int) -> tuple[int, ...]:
+    """The numbers of the highest values, ascending; of equal ones the first."""
+    ranked = sorted(range(len(values)), key=lambda i: (-values[i], i))
+    return tuple(sorted(ranked[:count]))
 
 
 def _key(spec_file: SpecFile, at: str, found: Diagnostic) -> str:
@@ -494,6 +540,19 @@ def _notes(job: Job, facts: Facts) -> list[str]:
     )
     if new:
         notes.append(f"newly initialised, for training to fill: {', '.join(new)}")
+    if job.reference.width:
+        total, width = job.reference.width, job.model.sizes["C"]
+        notes.append(
+            f"of the width {width} of {total} channels stay: "
+            + (
+                "the model computes what the backbone computes with the others masked, "
+                "its norms rescaled"
+                if of_rms(job.model)
+                else "its layer norms take mean and variance over these alone, so that "
+                "it is the backbone at that width, its weights cut likewise, and not the "
+                "backbone with the others masked"
+            )
+        )
     if job.frozen:
         notes.append(
             f"frozen, and so run in evaluation mode, without dropout: "

@@ -114,7 +114,8 @@ class Scores:
     """How important the units of each block are, as `gen calibrate` found it.
 
     Lists are named by method, kind and block: "taylor/ff/3", "magnitude/heads/0". Blocks
-    are numbered as the checkpoint has them.
+    are numbered as the checkpoint has them. The channels of the width, which all blocks
+    share, have one list: "taylor/width".
     """
 
     values: Mapping[str, tuple[float, ...]]

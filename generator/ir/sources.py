@@ -70,7 +70,7 @@ class Take:
     """The entries `index` of an axis, ascending: what an edit keeps of a tensor.
 
     In a module there is no index, and the name is relative to where the module stands:
-    the model has a list for each place.
+    the model has a list for each place, or one for a module around it and all in there.
     """
 
     of: Source
@@ -148,6 +148,16 @@ class Norms:
 
 
 @dataclass(frozen=True)
+class Gain:
+    """The gain of an RMS norm over `before` channels as one over `after` of them is to have
+    it, where the others are zeros: times the square root of before / after."""
+
+    of: Source
+    before: int
+    after: int
+
+
+@dataclass(frozen=True)
 class Fold:
     """A bias, and what the columns of a matrix that are not kept give of a constant.
 
@@ -189,6 +199,7 @@ Source = (
     | Left
     | Right
     | Norms
+    | Gain
     | Fold
     | Tie
 )
@@ -204,8 +215,8 @@ def children(source: Source) -> tuple[Source, ...]:
             return parts
         case Rows(of=of) | Row(of=of) | Take(of=of) | Transpose(of=of) | Norms(of=of):
             return (of,)
-        case Repeat(of=of) | Share(of=of) | Noise(of=of) | Left(of=of) | Right(of=of):
-            return (of,)
+        case Repeat() | Share() | Noise() | Left() | Right() | Gain():
+            return (source.of,)
         case Fold(bias=bias, matrix=matrix, vector=vector):
             return (bias, matrix, vector)
         case _:
@@ -219,8 +230,8 @@ def map_children(source: Source, change: Callable[[Source], Source]) -> Source:
             return replace(source, parts=tuple(map(change, parts)))
         case Rows(of=of) | Row(of=of) | Take(of=of) | Transpose(of=of) | Norms(of=of):
             return replace(source, of=change(of))
-        case Repeat(of=of) | Share(of=of) | Noise(of=of) | Left(of=of) | Right(of=of):
-            return replace(source, of=change(of))
+        case Repeat() | Share() | Noise() | Left() | Right() | Gain():
+            return replace(source, of=change(source.of))
         case Fold(bias=bias, matrix=matrix, vector=vector):
             return replace(
                 source,
@@ -342,6 +353,13 @@ def shape_of(source: Source, known: Mapping[str, Shape], target: Shape) -> Shape
             if len(inner) != 2:
                 raise ShapeError(f"lengths of the rows of a tensor of shape {inner}")
             return inner[:1]
+        case Gain(of, before, after):
+            inner = shape_of(of, known, target)
+            if inner != (after,) or not 0 < after <= before:
+                raise ShapeError(
+                    f"a gain for {after} of {before} channels, of a tensor of shape {inner}"
+                )
+            return inner
         case Fold(bias, matrix, vector, times, width, name, index):
             shapes = [shape_of(p, known, target) for p in (bias, matrix, vector)]
             offset, wide, constant = shapes

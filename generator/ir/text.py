@@ -54,6 +54,7 @@ from generator.ir.sources import (
     Checkpoint,
     Concatenate,
     Fold,
+    Gain,
     Init,
     Left,
     Noise,
@@ -216,6 +217,8 @@ def print_source(source: Source) -> str:
             return f"right({print_source(of)}, {rank})"
         case Norms(of):
             return f"norms({print_source(of)})"
+        case Gain(of, before, after):
+            return f"gain({print_source(of)}, {before}, {after})"
         case Fold(bias, matrix, vector, times, width, name, index):
             parts = ", ".join(map(print_source, (bias, matrix, vector)))
             return f"fold({parts}, {times}, {width}, {_list(name, index)})"
@@ -760,6 +763,15 @@ def _source(line: _Line) -> Source:
             return {"repeat": Repeat, "share": Share, "left": Left, "right": Right}[
                 word
             ](of, size)
+        case "gain":
+            line.mark("(")
+            of = _source(line)
+            line.mark(",")
+            before = line.integer()
+            line.mark(",")
+            after = line.integer()
+            line.mark(")")
+            return Gain(of, before, after)
         case "noise":
             line.mark("(")
             of = _source(line)

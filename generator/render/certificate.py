@@ -11,7 +11,17 @@ from generator.ir.cut import reaching
 from generator.ir.head import classifier
 from generator.ir.job import Job, Model, Op, added, parameters
 from generator.ir.plans import ImagePlan, TextPlan
-from generator.ir.sources import Fold, Init, Left, Noise, Norms, Repeat, keys, nodes
+from generator.ir.sources import (
+    Fold,
+    Gain,
+    Init,
+    Left,
+    Noise,
+    Norms,
+    Repeat,
+    keys,
+    nodes,
+)
 from generator.render import data, kept
 from generator.render.data import INSTALLED, OWN, STDLIB
 from generator.render.model import adapted
@@ -120,6 +130,10 @@ class CertificateView:
     blocks: str  # code: the list of the model's blocks
     lists: str  # the file of long lists; "" where there are none
     trimmed: str  # code: which of transformers' tokens are kept; "" for all
+    width: str  # code: which of transformers' channels are kept; "" for all
+    channels: int  # as many as it has
+    gains: bool  # its norms are RMS norms, and ours rescaled for the masked channels
+    narrowed: tuple[str, ...]  # new matrices that read the channels that are kept
     kept: tuple[int, ...]  # of transformers' blocks; none stands for all
     total: int  # of them; 0 where they are as many as ours
     copies: tuple[str, ...]  # blocks that transformers does not have, with a dot
@@ -181,13 +195,14 @@ def certificate_view(job: Job) -> CertificateView:
         and p.path not in brought
         and not p.path.startswith(copies)
     ]
-    new, new_shapes = tuple(p.path for p in fresh), {p.shape for p in fresh}
+    new, whole = tuple(p.path for p in fresh), _at_full_width(job)
+    new_shapes = {whole[path] for path in new}
     lengths = any(isinstance(p.source, Norms) for p in infos)
     shapes = {t.key: t.shape for t in job.model.tensors}
     read = {key for p in infos for key in keys(p.source)}
     made = {type(one) for p in infos for one in nodes(p.source)}
     repeats, factored, folds = Repeat in made, Left in made, Fold in made
-    surgery = repeats or factored or folds
+    surgery = repeats or factored or folds or Gain in made
     names = "ids, types, mask" if types else "ids, mask"
     view = CertificateView(
         package=job.name,
@@ -216,6 +231,10 @@ def certificate_view(job: Job) -> CertificateView:
         blocks=block_list(job),
         lists=kept.FILE if kept.lists(job) else "",
         trimmed=_trimmed(job),
+        width=_list(job, "width") if job.reference.width else "",
+        channels=job.reference.width,
+        gains=Gain in made,
+        narrowed=tuple(p.path for p in fresh if whole[p.path] != p.shape),
         kept=_kept(job),
         total=job.reference.total,
         masked=tuple(_masked(job, job.reference.masked)),
@@ -234,6 +253,7 @@ def certificate_view(job: Job) -> CertificateView:
                 ("noisy", "bare", Noise in made),
                 ("factors", "factors", factored),
                 ("folded", "folded", folds),
+                ("regained", "regained", Gain in made),
             )
             if there
         ),
@@ -282,6 +302,14 @@ def certificate_view(job: Job) -> CertificateView:
     beside = {**BESIDE, **{name: (OWN, "from .model") for name in classes}}
     body = fill("partials/certificate_body.j2", view)
     return replace(view, imports=data.imports(body, beside))
+
+
+def _at_full_width(job: Job) -> dict[str, tuple[int, ...]]:
+    """The shapes of the parameters before channels of the width were left out."""
+    width = job.reference.width or job.model.sizes["C"]
+    dims = (replace(d, size=width) if d.symbol == "C" else d for d in job.model.dims)
+    model = replace(job.model, dims=tuple(dims))
+    return {p.path: p.shape for p in parameters(replace(job, model=model))}
 
 
 def detours(model: Model) -> tuple[str, ...]:

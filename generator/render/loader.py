@@ -8,12 +8,13 @@ import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from generator.ir.job import Job, Model, Module, Unused, absolute
+from generator.ir.job import Job, Model, Module, Unused, absolute, list_name
 from generator.ir.sources import (
     ZERO,
     Checkpoint,
     Concatenate,
     Fold,
+    Gain,
     Init,
     Left,
     Noise,
@@ -94,6 +95,7 @@ class LoaderView:
     shares: bool
     adds_noise: bool
     factors: bool
+    gains: bool
     folds: bool  # what is left out of a matrix gives a constant, which a bias takes up
 
 
@@ -152,6 +154,7 @@ def loader_view(job: Job, sizes: Sizes) -> LoaderView:
         shares=any(isinstance(one, Share) for one in made),
         adds_noise=any(isinstance(one, Noise) for one in made),
         factors=any(isinstance(one, Left | Right) for one in made),
+        gains=any(isinstance(one, Gain) for one in made),
         folds=any(isinstance(one, Fold) for one in made),
     )
 
@@ -308,9 +311,12 @@ def _listed(source: Source, path: str, numbered: str, model: Model) -> Source:
     block but for the block's number: `numbered` is the path with `{i}` for it.
     """
     if isinstance(source, Take | Fold):
-        index = model.kept[path + source.name]
+        full = list_name(source.name, path, model.kept)
+        index = model.kept[full]
+        around = full.removesuffix(source.name).count(".")
+        at = "".join(part + "." for part in numbered.split(".")[:around])
         short = index if len(index) <= kept.FEW else ()
-        source = replace(source, name=numbered + source.name, index=short)
+        source = replace(source, name=at + source.name, index=short)
     return map_children(source, lambda part: _listed(part, path, numbered, model))
 
 
@@ -615,6 +621,8 @@ def _expression(source: Source, entry: Entry, shapes: Shapes) -> str:
             return f"shared({_expression(of, entry, shapes)}, {columns})"
         case Noise(of, start, std):
             return f"noisy({_expression(of, entry, shapes)}, {start}, {py(std)})"
+        case Gain(of, before, after):
+            return f"regained({_expression(of, entry, shapes)}, {before}, {after})"
         case Left():
             return "expand"
         case Right():

@@ -2,7 +2,7 @@
 
 Run as a program, `python importance.py PACKAGE ROOT WEIGHTS WORK ASKED`, where PACKAGE
 can be imported; it imports nothing of this compiler. ASKED is JSON: `units`, for the
-path of each linear whose inputs are scored how many units they make; `new`, the
+path of each linear or norm whose inputs are scored how many units they make; `new`, the
 parameters of the head that no checkpoint has, which are fitted first with all else fixed;
 `loss`; `rows`. On standard output is JSON: the scores by path.
 
@@ -81,7 +81,7 @@ def fit(
 def score(
     model: nn.Module, criterion: nn.Module, batch: Any, units: dict[str, int]
 ) -> Iterator[tuple[str, Tensor]]:
-    """Of each linear the scores of its units, summed over the rows of a batch."""
+    """Of each linear or norm the scores of its units, summed over the rows of a batch."""
     seen: dict[str, Tensor] = {}
 
     def keep(path: str) -> Any:
@@ -104,7 +104,8 @@ def score(
     for path, x in seen.items():
         assert x.grad is not None
         each = (x.detach() * x.grad).unflatten(-1, (units[path], -1)).sum(-1)
-        yield path, each.flatten(1, -2).sum(1).abs().double().sum(0)
+        each = each.reshape(len(each), -1, units[path])  # (rows, tokens, units)
+        yield path, each.sum(1).abs().double().sum(0)
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ from generator.ir.sources import (
     Checkpoint,
     Concatenate,
     Fold,
+    Gain,
     Init,
     Left,
     Noise,
@@ -116,6 +117,8 @@ def evaluate_source(
             noise = torch.randn(x.shape, generator=generator, dtype=torch.float64)
             noise[:start] = 0.0
             return x + (std * x.std() * noise).to(x.dtype)
+        case Gain(of, before, after):
+            return made(of) * math.sqrt(before / after)
         case Fold(bias, matrix, vector, times, width, _, index):
             total, w, v = made(bias), made(matrix), made(vector)
             for column in sorted(set(range(w.shape[1])) - set(index)):

@@ -16,6 +16,7 @@ from generator.ir.job import parameters
 from generator.ir.sources import (
     Concatenate,
     Fold,
+    Gain,
     Init,
     Left,
     Noise,
@@ -151,7 +152,7 @@ class _Held:
                 return (rows, *self.shape(of)[1:])
             case Share(of, columns):
                 return (self.shape(of)[0], columns)
-            case Noise(of=of):
+            case Noise(of=of) | Gain(of=of):
                 return self.shape(of)
             case Fold(bias=bias):
                 return self.shape(bias)
@@ -181,7 +182,7 @@ class _Held:
                 return replace(wanted, of=self.source(of))
             case Transpose(of):
                 return Transpose(self.source(of))
-            case Repeat() | Share() | Noise() | Left() | Right():
+            case Repeat() | Share() | Noise() | Left() | Right() | Gain():
                 return replace(wanted, of=self.source(wanted.of))
             case Fold():
                 return map_children(wanted, self.source)

@@ -196,6 +196,42 @@ class PruneHeads:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PruneWidth:
+    """The most important channels of the model's width stay, the same in all blocks;
+    heads and feed-forwards keep their sizes. With RMS norms (Llama) what is left computes
+    what the backbone computes with the other channels masked. Layer norms take their mean
+    and variance over the channels that stay, so that it is another function, which
+    fine-tuning starts from: the backbone at that width, its weights cut likewise.
+    """
+
+    DO: ClassVar[str] = "prune-width"
+    ONE_OF: ClassVar[tuple[str, ...]] = ("keep", "to")
+
+    keep: float | None = field(
+        default=None,
+        metadata=about(
+            _KEEP, 0.75, above=0, below=1, unless="to", also="fraction ratio"
+        ),
+    )
+    to: int | None = field(
+        default=None,
+        metadata=about(
+            "How wide the model then is.",
+            288,
+            at_least=1,
+            also="width hidden_size channels d_model count",
+        ),
+    )
+    multiple: int = field(
+        default=8,
+        metadata=about("What the width is a multiple of.", 64, at_least=1),
+    )
+    score: Literal["taylor", "magnitude"] = field(
+        default="taylor", metadata=about(_METHOD, "magnitude", spellings=_SCORE)
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class LowRank:
     """Linears of the blocks become two each, of a rank between them: the nearest to the
     old one that there are, by its singular values."""
@@ -513,6 +549,7 @@ Edit = (
     KeepLayers
     | PruneFfn
     | PruneHeads
+    | PruneWidth
     | LowRank
     | WidenFfn
     | WidenHeads
@@ -531,6 +568,7 @@ EDITS: Mapping[str, type[Edit]] = {
         KeepLayers,
         PruneFfn,
         PruneHeads,
+        PruneWidth,
         LowRank,
         WidenFfn,
         WidenHeads,

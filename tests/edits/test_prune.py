@@ -239,7 +239,7 @@ def test_from_the_spec_to_the_certificate(method, tmp_path, capsys):
     spec, out = pruned_job(tmp_path, EDIT.format(score=method)), tmp_path / "out"
     assert gen("calibrate", spec, "--rows", "32", "--json") == 0
     (said,) = last_json(capsys.readouterr().out)
-    assert said["methods"] == [method] and said["lists"] == 4
+    assert said["methods"] == [method] and said["lists"] == 5
     facts = load_facts(facts_folder(tmp_path, "tiny_job"))
     assert facts is not None and facts.scores is not None
     scores = load_scores(facts.scores, facts.card, "scores")

@@ -55,6 +55,11 @@ def prune_heads(job: Job, draw: random.Random) -> dict[str, Any]:
     return prune(job, draw, sizes.get("G", sizes["H"]))
 
 
+def prune_width(job: Job, draw: random.Random) -> dict[str, Any]:
+    total = job.model.sizes["C"]
+    return {"kept": tuple(sorted(draw.sample(range(total), draw.randint(2, total))))}
+
+
 def trim_vocab(job: Job, draw: random.Random) -> dict[str, Any]:
     vocab = job.model.sizes["V"]
     rest = draw.sample(range(3, vocab), draw.randint(1, vocab - 3))
@@ -110,6 +115,7 @@ ARGUMENTS = {
     "keep-layers": keep_layers,
     "prune-ffn": prune_ffn,
     "prune-heads": prune_heads,
+    "prune-width": prune_width,
     "trim-vocab": trim_vocab,
     "low-rank": low_rank,
     "widen-ffn": widen_ffn,

@@ -25,6 +25,7 @@ from generator.ir.sources import (
     Checkpoint,
     Concatenate,
     Fold,
+    Gain,
     Init,
     Left,
     Noise,
@@ -108,6 +109,7 @@ sources: st.SearchStrategy[Source] = st.recursive(
         st.builds(Left, inner, st.integers(0, 9)),
         st.builds(Right, inner, st.integers(0, 9)),
         st.builds(Norms, inner),
+        st.builds(Gain, inner, st.integers(0, 9), st.integers(0, 9)),
         st.builds(
             Fold,
             inner,

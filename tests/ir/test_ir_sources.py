@@ -7,11 +7,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from generator.ir.job import absolute
+from generator.ir.job import absolute, listed
 from generator.ir.sources import (
     Checkpoint,
     Concatenate,
     Fold,
+    Gain,
     Init,
     Left,
     Noise,
@@ -169,6 +170,10 @@ def test_initial_values():
             Fold(*map(Checkpoint, "vcy"), 1, 2, "n", (1, 4)),
             '"n" is not ascending columns of 4',
         ),
+        (
+            Gain(Checkpoint("v"), 9, 4),
+            "a gain for 4 of 9 channels, of a tensor of shape (3,)",
+        ),
         (Left(Checkpoint("a"), 4), "factors of rank 4 of a tensor of shape (4, 3)"),
         (Right(Checkpoint("v"), 1), "factors of rank 1 of a tensor of shape (3,)"),
     ],
@@ -240,6 +245,26 @@ def test_what_is_left_out_of_a_matrix_is_folded_into_a_bias():
     # Its matrix and its vector are those of other parameters, too.
     assert keys(source) == ("b", "m", "v")
     assert first_readings(source) == tuple(whole(source)) == ("b",)
+
+
+def test_a_gain_for_some_of_the_channels():
+    found = evaluate_source(Gain(Checkpoint("v"), 12, 3), TENSORS, ())
+    assert found.tolist() == (2 * TENSORS["v"]).tolist()
+    assert shape_of(Gain(Checkpoint("v"), 12, 3), SHAPES, ()) == (3,)
+
+
+def test_a_list_is_that_of_the_nearest_module_around():
+    kept = {"width": (0,), "blocks.1.width": (1,), "blocks.1.ff.hidden": (2,)}
+
+    def index(name: str, path: str) -> tuple[int, ...]:
+        found = listed(Take(Checkpoint("a"), 0, name), path, kept)
+        assert isinstance(found, Take)
+        return found.index
+
+    assert index("width", "") == index("width", "blocks.0.ff.") == (0,)
+    assert index("width", "blocks.1.") == index("width", "blocks.1.ff.") == (1,)
+    assert index("hidden", "blocks.1.ff.") == (2,)
+    assert index("hidden", "blocks.1.attention.") == ()
 
 
 def test_rows_are_not_read_whole():
