@@ -92,24 +92,24 @@ def shrink(
                         masked.append((key, name))
                 if left and p.name == f"{left.read}.bias":
                     bias, matrix, vector = left.parameters(module)
-                    ((_, word, index),) = _cuts(matrix, number, lists)
-                    fold = Fold(
-                        bias.source,
-                        matrix.source,
-                        vector.source,
-                        left.times,
-                        left.width,
-                        word,
-                    )
-                    p = replace(p, source=fold)
-                    changed[of] = replace(
-                        fold,
-                        bias=Parameter(of),
-                        matrix=Parameter(path + matrix.name),
-                        vector=Parameter(path + vector.name),
-                        name=path + word,
-                        index=index,
-                    )
+                    for _, word, index in _cuts(matrix, number, lists):
+                        fold = Fold(
+                            bias.source,
+                            matrix.source,
+                            vector.source,
+                            left.times,
+                            left.width,
+                            word,
+                        )
+                        p = replace(p, source=fold)
+                        changed[of] = replace(
+                            fold,
+                            bias=Parameter(of),
+                            matrix=Parameter(path + matrix.name),
+                            vector=Parameter(path + vector.name),
+                            name=path + word,
+                            index=index,
+                        )
                 kept.append(p)
             modules[module.name] = with_dims(
                 replace(module, parameters=tuple(kept)), symbols

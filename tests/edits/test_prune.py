@@ -176,6 +176,33 @@ def test_a_block_of_another_width_is_not_passed_over():
     assert found.code == "G233" and "blocks.1 was edited before" in found.message
 
 
+def test_nor_one_of_other_heads():
+    """Its value biases are not folded, since none of its heads were scored."""
+    arguments = {"to": 8, "noise": 0.0, "blocks": (1,)}
+    job = edited(of_heads("bert", 0).job, "widen-heads", **arguments)
+    with pytest.raises(GenError) as caught:
+        EDITS["prune-heads"].run(job, kept=some(job, "heads", [0, 1, 2]))
+    (found,) = caught.value.diagnostics
+    assert found.code == "G233" and "blocks.1 was edited before" in found.message
+
+
+@pytest.mark.parametrize("kind", ["vit", "llama", "llama with biases"])
+@pytest.mark.parametrize("do", ["prune-ffn", "prune-heads"])
+def test_copies_of_pruned_blocks_keep_the_same_units(kind, do, tmp_path):
+    made = biased(3) if " " in kind else of_heads(kind, 3)
+    what = "ff" if do == "prune-ffn" else "heads"
+    job = edited(made.job, do, kept=some(made.job, what, [0, 1, 2]))
+    job = edited(job, "add-layers", after=(0, 2))
+    lists_of = {name: index for name, index in job.model.kept.items()}
+    for copy, old in ((1, 0), (4, 3)):
+        own = {n for n in lists_of if n.startswith(f"blocks.{old}.")}
+        assert own
+        for name in own:
+            other = f"blocks.{copy}." + name.removeprefix(f"blocks.{old}.")
+            assert lists_of[other] == lists_of[name]
+    assert_equal_to_edited(made, job, tmp_path)
+
+
 # Scores
 
 
