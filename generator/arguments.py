@@ -21,6 +21,7 @@ from generator.spec.edits import (
     LowRank,
     PruneFfn,
     PruneHeads,
+    PruneWidth,
     TrimVocab,
 )
 
@@ -52,6 +53,9 @@ def arguments(
                     edit, "heads", job.model.sizes["H"], spec_file, facts, job
                 )
             }
+        case PruneWidth():
+            total = job.model.sizes["C"]
+            return {"kept": _channels_to_keep(edit, total, spec_file, facts)}
     return asdict(edit)
 
 
@@ -87,18 +91,8 @@ def _units_to_keep(
     """
     groups = job.model.sizes.get("G", total) if kind == "heads" else total
     each = total // groups
-    wanted = total * edit.keep if edit.keep is not None else edit.to
-    assert wanted is not None  # the spec has one of the two
-    step = math.lcm(edit.multiple, each)
-    count = max(step, round(wanted / step) * step)
-    if (edit.to is not None and count != edit.to) or count >= total:
-        near = min(count, (total - 1) // step * step)
-        what = "heads" if kind == "heads" else "units"
-        raise fail(
-            "G233",
-            f"{wanted:g} of {total} {what} is none of {step}, {2 * step}, ... below {total}",
-            help=f"to = {near}" if near else f"there are only {total}: leave it out",
-        )
+    what = "heads" if kind == "heads" else "units"
+    count = _count(edit, total, math.lcm(edit.multiple, each), what, "G233")
     scores = _scores(
         f"{edit.DO} needs to know how important each part is", facts, spec_file
     )
@@ -115,9 +109,53 @@ def _units_to_keep(
                 help=f"{_calibrate(spec_file)}; a block is pruned once",
             )
         sums = [sum(values[g * each : (g + 1) * each]) for g in range(groups)]
-        ranked = sorted(range(groups), key=lambda g: (-sums[g], g))
-        found[block] = tuple(sorted(ranked[: count // each]))
+        found[block] = _highest(sums, count // each)
     return found
+
+
+def _channels_to_keep(
+    edit: PruneWidth, total: int, spec_file: SpecFile, facts: Facts
+) -> tuple[int, ...]:
+    """The channels of the width with the highest scores, as many as the edit asks for."""
+    count = _count(edit, total, edit.multiple, "channels", "G235")
+    scores = _scores(
+        "prune-width needs to know how important each channel is", facts, spec_file
+    )
+    values = scores.values.get(f"{edit.score}/width")
+    if values is None:
+        raise fail(
+            "G234",
+            f"the facts have no {edit.score} scores of the width",
+            help=_calibrate(spec_file),
+        )
+    return _highest(values, count)
+
+
+def _count(
+    edit: PruneFfn | PruneHeads | PruneWidth,
+    total: int,
+    step: int,
+    what: str,
+    code: str,
+) -> int:
+    """How many of `total` stay: as many as the edit asks for, a multiple of `step`."""
+    wanted = total * edit.keep if edit.keep is not None else edit.to
+    assert wanted is not None  # the spec has one of the two
+    count = max(step, round(wanted / step) * step)
+    if (edit.to is not None and count != edit.to) or count >= total:
+        near = min(count, (total - 1) // step * step)
+        raise fail(
+            code,
+            f"{wanted:g} of {total} {what} is none of {step}, {2 * step}, ... below {total}",
+            help=f"to = {near}" if near else f"there are only {total}: leave it out",
+        )
+    return count
+
+
+def _highest(values: Sequence[float], count: int) -> tuple[int, ...]:
+    """The numbers of the highest values, ascending; of equal ones the first."""
+    ranked = sorted(range(len(values)), key=lambda i: (-values[i], i))
+    return tuple(sorted(ranked[:count]))
 
 
 def _layers_to_keep(
@@ -141,8 +179,7 @@ def _layers_to_keep(
             f"the model has {len(numbers)} layers, not {n}",
             help=f"n = {len(numbers)}",
         )
-    ranked = sorted(range(len(numbers)), key=lambda i: (-values[numbers[i]], i))
-    return tuple(sorted(ranked[:n]))
+    return _highest([values[number] for number in numbers], n)
 
 
 def _ranks(

@@ -649,9 +649,31 @@ earlier edit replaced is not pruned: put the pruning first.
     "G234": Code(
         "How important the parts are is not known",
         """
-`prune-ffn` and `prune-heads` keep what has the highest scores, and working those out reads
-weights and data: `gen calibrate SPEC` does it, and writes the scores beside the spec. They
-are of the checkpoint's own blocks, so that a block can be pruned once in each way.
+`prune-ffn`, `prune-heads` and `prune-width` keep what has the highest scores, and working
+those out reads weights and data: `gen calibrate SPEC` does it, and writes the scores beside
+the spec. They are of the checkpoint's own blocks, so that a block can be pruned once in each
+way.
+""",
+    ),
+    "G235": Code(
+        "A width that the model cannot be pruned to",
+        """
+What stays of the model's width is fewer channels than there are, and a multiple of
+`multiple`; the message gives the nearest number.
+""",
+    ),
+    "G236": Code(
+        "A width that is pruned twice",
+        """
+Scores are of the checkpoint's own channels, so that `prune-width` applies once: say the
+last width in one edit.
+""",
+    ),
+    "G237": Code(
+        "A model whose width cannot be pruned",
+        """
+Channels are left out of every weight that reads or writes them. One of whose sizes the width
+is but a part, or that is the same tensor as another, cannot be cut so.
 """,
     ),
     "G240": Code(

@@ -37,6 +37,7 @@ from generator.ir.text import parse_job, print_job
 from generator.ir.verify import verify
 from generator.ir.weightmap import WeightMap
 from generator.passes import EDITS, NAMED, NAMING, Step, steps
+from generator.passes.prune_width import of_rms
 from generator.passes.trim_vocab import kept_tokens
 from generator.render.package import Draft, finished, render_package
 from generator.spec import SpecFile
@@ -52,6 +53,9 @@ EDIT_PLACES = {
     "G232": ("do",),
     "G233": ("to", "keep"),
     "G234": ("score", "choose", "energy"),
+    "G235": ("to", "keep"),
+    "G236": ("to", "keep"),
+    "G237": ("do",),
     "G240": ("blocks",),
     "G241": ("on",),
     "G242": ("rank", "energy"),
@@ -405,6 +409,19 @@ def _notes(job: Job, facts: Facts) -> list[str]:
     )
     if new:
         notes.append(f"newly initialised, for training to fill: {', '.join(new)}")
+    if job.reference.width:
+        total, width = job.reference.width, job.model.sizes["C"]
+        notes.append(
+            f"of the width {width} of {total} channels stay: "
+            + (
+                "the model computes what the backbone computes with the others masked, "
+                "its norms rescaled"
+                if of_rms(job.model)
+                else "its layer norms take mean and variance over these alone, so that "
+                "it is the backbone at that width, its weights cut likewise, and not the "
+                "backbone with the others masked"
+            )
+        )
     if job.frozen:
         notes.append(
             f"frozen, and so run in evaluation mode, without dropout: "

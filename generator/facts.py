@@ -114,8 +114,9 @@ class Scores:
     """How important the units of each block are, as `gen calibrate` found it.
 
     Lists are named by method, kind and block: "taylor/ff/3", "magnitude/heads/0"; those
-    of whole blocks "taylor/layers"; the singular values of a linear by its path in a
-    block: "singular/3/ff.up". Blocks are numbered as the checkpoint has them.
+    of whole blocks "taylor/layers", of the channels of the width, which all blocks share,
+    "taylor/width"; the singular values of a linear by its path in a block:
+    "singular/3/ff.up". Blocks are numbered as the checkpoint has them.
     """
 
     values: Mapping[str, tuple[float, ...]]

@@ -170,11 +170,11 @@ def of_value(model: nn.Module, value: Tensor) -> nn.Parameter:
 
 
 @torch.no_grad()
-def leave_columns(matrix: nn.Parameter, columns: Tensor | list[int]) -> None:
-    """Set all others to zero."""
-    kept = torch.zeros(matrix.shape[1]).to(matrix)
-    kept[columns] = 1
-    matrix.mul_(kept)
+def leave(matrix: nn.Parameter, axis: int, entries: Tensor | list[int]) -> None:
+    """Set all other rows, or columns, to zero."""
+    others = torch.ones(matrix.shape[axis], dtype=torch.bool)
+    others[entries] = False
+    matrix.index_fill_(axis, others.nonzero()[:, 0], 0)
 
 
 @functools.cache
@@ -201,7 +201,7 @@ def theirs(
         model.eval()
         parameters = dict(model.named_parameters())
         for key, columns in MASKED.items():
-            leave_columns(of_value(model, stored[key].to(dtype)), columns)
+            leave(of_value(model, stored[key].to(dtype)), 1, columns)
         fresh = {*info["missing_keys"], *(n for n, *_ in info["mismatched_keys"])}
         new = dict(zip(NEW, [n for n in parameters if n in fresh], strict=True))
         fill(parameters[name] for name in new.values())

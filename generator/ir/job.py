@@ -18,6 +18,7 @@ from generator.ir.plans import DataPlan, ReferencePlan, TargetPlan, Task, TrainP
 from generator.ir.sources import (
     ZERO,
     Checkpoint,
+    Fold,
     Init,
     Norms,
     Shape,
@@ -173,7 +174,7 @@ class Unused:
 class KeptList:
     """Entries of an axis that an edit keeps, ascending; `Take` reads them."""
 
-    name: str  # the path of the module, and a word
+    name: str  # the path of the module, and a word; the word alone for the whole model
     index: tuple[int, ...]
 
 
@@ -332,11 +333,19 @@ def walk_parameters(
 
 def listed(source: Source, path: str, kept: Mapping[str, tuple[int, ...]]) -> Source:
     """A module's source with the lists of the place where it stands."""
-    if isinstance(source, Take):
-        name = path + source.name
-        of = listed(source.of, path, kept)
-        return Take(of, source.axis, name, kept.get(name, ()))
+    if isinstance(source, Take | Fold):
+        name = list_name(source.name, path, kept)
+        source = replace(source, name=name, index=kept.get(name, ()))
     return map_children(source, lambda part: listed(part, path, kept))
+
+
+def list_name(name: str, path: str, kept: Mapping[str, tuple[int, ...]]) -> str:
+    """What a module at `path`, which ends in a dot or is empty, means by the name of a
+    list: its own of that name, or that of the nearest module around it."""
+    around = path
+    while around and around + name not in kept:
+        around = "".join(part + "." for part in around.split(".")[:-2])
+    return around + name if around + name in kept else path + name
 
 
 def absolute(source: Source, prefix: str) -> Source:

@@ -98,6 +98,10 @@ class ReferencePlan:
     # Of these matrices only the columns in a list of what is kept are not zero: the key
     # of the checkpoint, and the list's name.
     masked: tuple[tuple[str, str], ...] = ()
+    # The same of rows: a linear gives its bias alone where its weights are zero.
+    masked_rows: tuple[tuple[str, str], ...] = ()
+    # How many channels it has where only those of the list "width" are kept; 0 for all.
+    width: int = 0
     # Weights by their keys that are replaced by the nearest matrix of a rank.
     ranks: tuple[tuple[str, int], ...] = ()
     head: bool = False  # the head is ours alone: they are compared up to it

@@ -70,7 +70,7 @@ class Take:
     """The entries `index` of an axis, ascending: what an edit keeps of a tensor.
 
     In a module there is no index, and the name is relative to where the module stands:
-    the model has a list for each place.
+    the model has a list for each place, or one for a module around it and all in there.
     """
 
     of: Source
@@ -148,6 +148,34 @@ class Norms:
 
 
 @dataclass(frozen=True)
+class Gain:
+    """The gain of an RMS norm over `before` channels as one over `after` of them is to have
+    it, where the others are zeros: times the square root of before / after."""
+
+    of: Source
+    before: int
+    after: int
+
+
+@dataclass(frozen=True)
+class Fold:
+    """A bias, and what the columns of a matrix that are not kept give of a constant.
+
+    The kept columns are those of a list, as in `Take`. Each `width` entries of the vector
+    are for `times` groups of columns in a row, one group after another. Matrix and vector
+    are second readings, beside the parameters that they become.
+    """
+
+    bias: Source
+    matrix: Source
+    vector: Source
+    times: int
+    width: int
+    name: str
+    index: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
 class Tie:
     """The very tensor of another parameter, by its path."""
 
@@ -171,6 +199,8 @@ Source = (
     | Left
     | Right
     | Norms
+    | Gain
+    | Fold
     | Tie
 )
 
@@ -185,8 +215,10 @@ def children(source: Source) -> tuple[Source, ...]:
             return parts
         case Rows(of=of) | Row(of=of) | Take(of=of) | Transpose(of=of) | Norms(of=of):
             return (of,)
-        case Repeat(of=of) | Share(of=of) | Noise(of=of) | Left(of=of) | Right(of=of):
-            return (of,)
+        case Repeat() | Share() | Noise() | Left() | Right() | Gain():
+            return (source.of,)
+        case Fold(bias=bias, matrix=matrix, vector=vector):
+            return (bias, matrix, vector)
         case _:
             return ()
 
@@ -198,8 +230,15 @@ def map_children(source: Source, change: Callable[[Source], Source]) -> Source:
             return replace(source, parts=tuple(map(change, parts)))
         case Rows(of=of) | Row(of=of) | Take(of=of) | Transpose(of=of) | Norms(of=of):
             return replace(source, of=change(of))
-        case Repeat(of=of) | Share(of=of) | Noise(of=of) | Left(of=of) | Right(of=of):
-            return replace(source, of=change(of))
+        case Repeat() | Share() | Noise() | Left() | Right() | Gain():
+            return replace(source, of=change(source.of))
+        case Fold(bias=bias, matrix=matrix, vector=vector):
+            return replace(
+                source,
+                bias=change(bias),
+                matrix=change(matrix),
+                vector=change(vector),
+            )
     return source
 
 
@@ -235,6 +274,18 @@ def keys(source: Source) -> tuple[str, ...]:
     return tuple(leaf.key for leaf in leaves(source) if isinstance(leaf, Checkpoint))
 
 
+def first_readings(source: Source) -> tuple[str, ...]:
+    """The checkpoint's tensors that it reads, but for what another parameter has too."""
+    match source:
+        case Checkpoint(key):
+            return (key,)
+        case Norms():
+            return ()
+        case Fold(bias=bias):
+            return first_readings(bias)
+    return tuple(key for child in children(source) for key in first_readings(child))
+
+
 def whole(source: Source) -> Iterator[str]:
     """The checkpoint's tensors that it reads whole, not by rows; one a reading."""
     match source:
@@ -242,6 +293,8 @@ def whole(source: Source) -> Iterator[str]:
             yield key
         case Rows() | Row() | Take() | Norms():
             return
+        case Fold(bias=bias):
+            yield from whole(bias)
         case _:
             for child in children(source):
                 yield from whole(child)
@@ -300,6 +353,26 @@ def shape_of(source: Source, known: Mapping[str, Shape], target: Shape) -> Shape
             if len(inner) != 2:
                 raise ShapeError(f"lengths of the rows of a tensor of shape {inner}")
             return inner[:1]
+        case Gain(of, before, after):
+            inner = shape_of(of, known, target)
+            if inner != (after,) or not 0 < after <= before:
+                raise ShapeError(
+                    f"a gain for {after} of {before} channels, of a tensor of shape {inner}"
+                )
+            return inner
+        case Fold(bias, matrix, vector, times, width, name, index):
+            shapes = [shape_of(p, known, target) for p in (bias, matrix, vector)]
+            offset, wide, constant = shapes
+            if len(wide) != 2 or offset != wide[:1] or len(constant) != 1:
+                raise ShapeError(f"cannot fold tensors of shapes {shapes}")
+            if wide[1] != times * constant[0] or width < 1 or constant[0] % width:
+                raise ShapeError(
+                    f"a vector of {constant[0]} entries, by {width} for {times} groups "
+                    f"each, has not one for each of {wide[1]} columns"
+                )
+            if not _ascend(index, wide[1]):
+                raise ShapeError(f'"{name}" is not ascending columns of {wide[1]}')
+            return offset
         case Sum(parts):
             shapes = [shape_of(p, known, target) for p in parts]
             if not shapes or any(s != shapes[0] for s in shapes):
@@ -325,3 +398,8 @@ def shape_of(source: Source, known: Mapping[str, Shape], target: Shape) -> Shape
             if len(inner) != 2 or not 0 < rank <= min(inner):
                 raise ShapeError(f"factors of rank {rank} of a tensor of shape {inner}")
             return (inner[0], rank) if isinstance(source, Left) else (rank, inner[1])
+
+
+def _ascend(index: Shape, size: int) -> bool:
+    """Whether it is entries of an axis of a size, each once and in order."""
+    return list(index) == sorted(set(index)) and all(0 <= i < size for i in index)

@@ -53,6 +53,8 @@ from generator.ir.plans import (
 from generator.ir.sources import (
     Checkpoint,
     Concatenate,
+    Fold,
+    Gain,
     Init,
     Left,
     Noise,
@@ -200,8 +202,7 @@ def print_source(source: Source) -> str:
         case Row(of, index):
             return f"row({print_source(of)}, {index})"
         case Take(of, axis, name, index):
-            listed = f", [{','.join(map(str, index))}]" if index else ""
-            return f"take({print_source(of)}, {axis}, {_q(name)}{listed})"
+            return f"take({print_source(of)}, {axis}, {_list(name, index)})"
         case Transpose(of):
             return f"transpose({print_source(of)})"
         case Repeat(of, rows):
@@ -216,6 +217,16 @@ def print_source(source: Source) -> str:
             return f"right({print_source(of)}, {rank})"
         case Norms(of):
             return f"norms({print_source(of)})"
+        case Gain(of, before, after):
+            return f"gain({print_source(of)}, {before}, {after})"
+        case Fold(bias, matrix, vector, times, width, name, index):
+            parts = ", ".join(map(print_source, (bias, matrix, vector)))
+            return f"fold({parts}, {times}, {width}, {_list(name, index)})"
+
+
+def _list(name: str, index: tuple[int, ...]) -> str:
+    """A list of what is kept by its name, and its entries where it has any here."""
+    return _q(name) + (f", [{','.join(map(str, index))}]" if index else "")
 
 
 # ----------------------------------------------------------------------------- parsing
@@ -725,10 +736,24 @@ def _source(line: _Line) -> Source:
             line.mark(",")
             axis = line.integer()
             line.mark(",")
-            name = line.string()
-            index = _shape(line) if line.maybe(",") else ()
+            name, index = _kept(line)
             line.mark(")")
             return Take(of, axis, name, index)
+        case "fold":
+            line.mark("(")
+            bias = _source(line)
+            line.mark(",")
+            matrix = _source(line)
+            line.mark(",")
+            vector = _source(line)
+            line.mark(",")
+            times = line.integer()
+            line.mark(",")
+            width = line.integer()
+            line.mark(",")
+            name, index = _kept(line)
+            line.mark(")")
+            return Fold(bias, matrix, vector, times, width, name, index)
         case "repeat" | "share" | "left" | "right":
             line.mark("(")
             of = _source(line)
@@ -738,6 +763,15 @@ def _source(line: _Line) -> Source:
             return {"repeat": Repeat, "share": Share, "left": Left, "right": Right}[
                 word
             ](of, size)
+        case "gain":
+            line.mark("(")
+            of = _source(line)
+            line.mark(",")
+            before = line.integer()
+            line.mark(",")
+            after = line.integer()
+            line.mark(")")
+            return Gain(of, before, after)
         case "noise":
             line.mark("(")
             of = _source(line)
@@ -749,3 +783,8 @@ def _source(line: _Line) -> Source:
             return Noise(of, start, std)
     line.at -= 1
     raise line.error(f"no source {word}")
+
+
+def _kept(line: _Line) -> tuple[str, tuple[int, ...]]:
+    """The name of a list, and its entries where they stand here."""
+    return line.string(), _shape(line) if line.maybe(",") else ()

@@ -29,13 +29,13 @@ from generator.ir.sources import (
     Checkpoint,
     Init,
     Left,
-    Norms,
     Parameter,
     Right,
     ShapeError,
     Source,
     Tie,
     factors,
+    first_readings,
     keys,
     leaves,
     shape_of,
@@ -411,12 +411,11 @@ def _weights(job: Job) -> Iterator[Diagnostic]:
     for info in infos:
         halves = list(factors(info.source))
         paired.update((type(half), half.of, half.rank) for half in halves)
-        beside = isinstance(info.source, Norms)  # the weight that it is of
-        if not beside and not any(isinstance(half, Right) for half in halves):
+        if not any(isinstance(half, Right) for half in halves):
             # A right factor is its left one's.
-            used.update(set(keys(info.source)))
+            used.update(set(first_readings(info.source)))
             if not info.path.startswith(copies):
-                owned.update(set(keys(info.source)))
+                owned.update(set(first_readings(info.source)))
         for key, n in Counter(whole(info.source)).items():
             if n > 1:
                 yield Diagnostic("G358", f'tensor "{key}" is used twice by {info.path}')

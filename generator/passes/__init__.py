@@ -30,6 +30,7 @@ from generator.passes import (
     pool,
     prune_ffn,
     prune_heads,
+    prune_width,
     trim_vocab,
     widen,
 )
@@ -135,8 +136,15 @@ EDITS = {
         Edit(
             "prune-heads",
             prune_heads.run,
-            "the reference with the other heads masked",
+            "the reference with the other heads masked, to their value biases",
             "the most important heads stay, in whole groups",
+        ),
+        Edit(
+            "prune-width",
+            prune_width.run,
+            "with RMS norms the reference with the other channels masked, with layer norms "
+            "the reference at that width",
+            "the most important channels of the model's width stay",
         ),
         Edit(
             "add-layers",

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from generator.errors import fail
 from generator.ir.job import Instance, Job, Model, Module, Op, parameters
@@ -34,14 +34,42 @@ def run(job: Job, *, after: Sequence[int]) -> tuple[Job, WeightMap]:
     copies = Counter(after)
     # The old block that each new one is, or is a copy of.
     order = [i for i in range(len(blocks)) for _ in range(1 + copies[i])]
+    numbers = _Numbers(blocks[0].name.rpartition(".")[0], order)
     model = _Copier(model, order, zeros).model()
+    lists = (
+        replace(one, name=name)
+        for one in model.lists
+        for name in numbers.every(one.name)
+    )
+    model = replace(model, lists=tuple(lists))
     reference = replace(
         job.reference,
+        masked=tuple((k, numbers.first(n)) for k, n in job.reference.masked),
+        masked_rows=tuple((k, numbers.first(n)) for k, n in job.reference.masked_rows),
         blocks=tuple((job.reference.blocks or range(len(blocks)))[i] for i in order),
         total=job.reference.total or len(blocks),
     )
     edited = replace(job, model=model, reference=reference)
     return edited, WeightMap(dict(_sources(edited, order)))
+
+
+@dataclass(frozen=True)
+class _Numbers:
+    """The names of lists of blocks, by the numbers that blocks then have."""
+
+    stem: str
+    order: Sequence[int]  # the old block that each new one is, or is a copy of
+
+    def every(self, name: str) -> list[str]:
+        """Those of the block that a list is of, and of its copies."""
+        if not name.startswith(f"{self.stem}."):
+            return [name]
+        number, _, rest = name.removeprefix(f"{self.stem}.").partition(".")
+        new = (i for i, old in enumerate(self.order) if old == int(number))
+        return [f"{self.stem}.{i}.{rest}" for i in new]
+
+    def first(self, name: str) -> str:
+        return self.every(name)[0]
 
 
 def _sources(edited: Job, order: Sequence[int]) -> Iterator[tuple[str, Source]]:

@@ -53,14 +53,14 @@ def run(
         model, unused=tuple(unused[t.key] for t in model.tensors if t.key in unused)
     )
     ran = job.reference.blocks or range(len(blocks))
-    masked = [
-        (key, _moved(name, moved))
-        for key, name in job.reference.masked
-        if key not in left and key in read
-    ]
+
+    def still(masked: Sequence[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+        return tuple((k, _moved(name, moved)) for k, name in masked if k in read)
+
     reference = replace(
         job.reference,
-        masked=tuple(masked),
+        masked=still(job.reference.masked),
+        masked_rows=still(job.reference.masked_rows),
         blocks=tuple(ran[old] for old in kept),
         total=job.reference.total or len(blocks),
     )

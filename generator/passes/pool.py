@@ -127,9 +127,17 @@ class _Pooling:
             parameters = (*parameters, score)
         if not keeps:
             # The labels now read another vector than the one that they were trained on.
+            # It may be of another width than what a dense layer made of it.
+            narrow = module.types[old.pool.results[0].name].shape[-1]
+
+            def read(p: ParameterDef) -> ParameterDef:
+                shape = (*p.type.shape[:1], *([narrow] * (len(p.type.shape) - 1)))
+                return replace(
+                    new_parameter(p, old.std()), type=replace(p.type, shape=shape)
+                )
+
             parameters = tuple(
-                new_parameter(p, old.std()) if p.name.startswith(old.label.name) else p
-                for p in parameters
+                read(p) if p.name.startswith(old.label.name) else p for p in parameters
             )
         reads = OF_IMAGES if self.images else READS
         module = replace(

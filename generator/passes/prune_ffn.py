@@ -1,6 +1,8 @@
 """An edit: the least important units of the feed-forwards are left in the checkpoint.
 
-Exact to the reference with those units masked.
+Exact to the reference with those units masked. What a masked unit gave for its bias alone
+is not folded into the bias of what reads it: that is exact only where all weights that go
+into the unit are zero, as nothing then passes the activation but the bias.
 """
 
 from __future__ import annotations

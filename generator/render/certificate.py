@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -11,7 +11,17 @@ from generator.ir.cut import reaching
 from generator.ir.head import classifier
 from generator.ir.job import Job, Model, Op, added, parameters
 from generator.ir.plans import ImagePlan, TextPlan
-from generator.ir.sources import Init, Left, Noise, Norms, Repeat, keys, nodes
+from generator.ir.sources import (
+    Fold,
+    Gain,
+    Init,
+    Left,
+    Noise,
+    Norms,
+    Repeat,
+    keys,
+    nodes,
+)
 from generator.render import data, kept
 from generator.render.data import INSTALLED, OWN, STDLIB
 from generator.render.model import adapted
@@ -120,18 +130,24 @@ class CertificateView:
     blocks: str  # code: the list of the model's blocks
     lists: str  # the file of long lists; "" where there are none
     trimmed: str  # code: which of transformers' tokens are kept; "" for all
+    width: str  # code: which of transformers' channels are kept; "" for all
+    channels: int  # as many as it has
+    gains: bool  # its norms are RMS norms, and ours rescaled for the masked channels
+    narrowed: tuple[str, ...]  # new matrices that read the channels that are kept
     kept: tuple[int, ...]  # of transformers' blocks; none stands for all
     total: int  # of them; 0 where they are as many as ours
     copies: tuple[str, ...]  # blocks that transformers does not have, with a dot
     own_blocks: str  # code: ours that it has
     # Code: matrices of transformers', and which of their columns are not set to zero.
     masked: tuple[tuple[str, str], ...]
+    masked_rows: tuple[tuple[str, str], ...]  # the same of rows
     # Of transformers' weights by their keys, those that are cut to a rank.
     ranks: tuple[tuple[str, int], ...]
     surgery: bool  # the loader does one of these to weights, beside joining and cutting
     repeats: bool
     noise: bool
     factors: bool
+    folds: bool
     of_gradients: (
         str  # code: the helpers of the loader that gradients have their own for
     )
@@ -179,12 +195,14 @@ def certificate_view(job: Job) -> CertificateView:
         and p.path not in brought
         and not p.path.startswith(copies)
     ]
-    new, new_shapes = tuple(p.path for p in fresh), {p.shape for p in fresh}
+    new, whole = tuple(p.path for p in fresh), _at_full_width(job)
+    new_shapes = {whole[path] for path in new}
     lengths = any(isinstance(p.source, Norms) for p in infos)
     shapes = {t.key: t.shape for t in job.model.tensors}
     read = {key for p in infos for key in keys(p.source)}
     made = {type(one) for p in infos for one in nodes(p.source)}
-    repeats, factored = Repeat in made, Left in made
+    repeats, factored, folds = Repeat in made, Left in made, Fold in made
+    surgery = repeats or factored or folds or Gain in made
     names = "ids, types, mask" if types else "ids, mask"
     view = CertificateView(
         package=job.name,
@@ -213,14 +231,20 @@ def certificate_view(job: Job) -> CertificateView:
         blocks=block_list(job),
         lists=kept.FILE if kept.lists(job) else "",
         trimmed=_trimmed(job),
+        width=_list(job, "width") if job.reference.width else "",
+        channels=job.reference.width,
+        gains=Gain in made,
+        narrowed=tuple(p.path for p in fresh if whole[p.path] != p.shape),
         kept=_kept(job),
         total=job.reference.total,
-        masked=tuple(_masked(job)),
+        masked=tuple(_masked(job, job.reference.masked)),
+        masked_rows=tuple(_masked(job, job.reference.masked_rows)),
         ranks=tuple((k, rank) for k, rank in job.reference.ranks if k in read),
-        surgery=repeats or factored,
+        surgery=surgery,
         repeats=repeats,
         noise=Noise in made,
         factors=factored,
+        folds=folds,
         of_gradients=", ".join(
             f'"{name}": {own}'
             for name, own, there in (
@@ -228,14 +252,12 @@ def certificate_view(job: Job) -> CertificateView:
                 ("shared", "shared", repeats),
                 ("noisy", "bare", Noise in made),
                 ("factors", "factors", factored),
+                ("folded", "folded", folds),
+                ("regained", "regained", Gain in made),
             )
             if there
         ),
-        load=(
-            "load(weights, dtype)"
-            if repeats or factored
-            else "load_pretrained(weights)"
-        ),
+        load="load(weights, dtype)" if surgery else "load_pretrained(weights)",
         checkpoint="cut_to_ranks" if factored else "weights",
         copies=copies,
         own_blocks=_own_blocks(job),
@@ -282,6 +304,14 @@ def certificate_view(job: Job) -> CertificateView:
     return replace(view, imports=data.imports(body, beside))
 
 
+def _at_full_width(job: Job) -> dict[str, tuple[int, ...]]:
+    """The shapes of the parameters before channels of the width were left out."""
+    width = job.reference.width or job.model.sizes["C"]
+    dims = (replace(d, size=width) if d.symbol == "C" else d for d in job.model.dims)
+    model = replace(job.model, dims=tuple(dims))
+    return {p.path: p.shape for p in parameters(replace(job, model=model))}
+
+
 def detours(model: Model) -> tuple[str, ...]:
     """The classes of adapters that are modules of their own."""
     found = (i.module for m in model.modules for i in m.instances)
@@ -306,8 +336,8 @@ def last_position(job: Job) -> Literal["", "first", "pick"]:
     return "pick" if picks else "first"
 
 
-def _masked(job: Job) -> Iterator[tuple[str, str]]:
-    for key, name in job.reference.masked:
+def _masked(job: Job, masked: Sequence[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+    for key, name in masked:
         yield py(key), _list(job, name)
 
 

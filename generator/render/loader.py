@@ -8,11 +8,13 @@ import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from generator.ir.job import Job, Model, Module, Unused, absolute
+from generator.ir.job import Job, Model, Module, Unused, absolute, list_name
 from generator.ir.sources import (
     ZERO,
     Checkpoint,
     Concatenate,
+    Fold,
+    Gain,
     Init,
     Left,
     Noise,
@@ -86,12 +88,15 @@ class LoaderView:
     doc: tuple[str, ...]  # the lines of the docstring's second paragraph
     cast: str  # what makes fp32 of a tensor of the checkpoint; "" where it is that
     joins: bool  # some tensors are joined
-    again: bool  # some tensors are read twice, by a block and a copy of it
+    again: bool  # some tensors are read twice: by a copy, or by a bias as well
+    copies: bool  # of whole blocks, with memory of their own
     kept: str  # the file of the lists of what is kept; "" where there are none
     repeats: bool  # rows are repeated, and below: what the helpers are for
     shares: bool
     adds_noise: bool
     factors: bool
+    gains: bool
+    folds: bool  # what is left out of a matrix gives a constant, which a bias takes up
 
 
 def loader_view(job: Job, sizes: Sizes) -> LoaderView:
@@ -142,12 +147,15 @@ def loader_view(job: Job, sizes: Sizes) -> LoaderView:
         doc=tuple(_doc([name.rpartition(".")[0] for name in new], len(last) > 0)),
         cast=".float()" if any(t.dtype != "F32" for t in read) else "",
         joins=any(_is_taken_joined(one) for one in made),
-        again=bool(model.copies),
+        again=bool(model.copies) or any(isinstance(one, Fold) for one in made),
+        copies=bool(model.copies),
         kept=kept.FILE if kept.lists(job) else "",
         repeats=any(isinstance(one, Repeat) for one in made),
         shares=any(isinstance(one, Share) for one in made),
         adds_noise=any(isinstance(one, Noise) for one in made),
         factors=any(isinstance(one, Left | Right) for one in made),
+        gains=any(isinstance(one, Gain) for one in made),
+        folds=any(isinstance(one, Fold) for one in made),
     )
 
 
@@ -302,11 +310,13 @@ def _listed(source: Source, path: str, numbered: str, model: Model) -> Source:
     A short one stands there; of a long one its name alone, which is the same in every
     block but for the block's number: `numbered` is the path with `{i}` for it.
     """
-    if isinstance(source, Take):
-        of = _listed(source.of, path, numbered, model)
-        index = model.kept[path + source.name]
+    if isinstance(source, Take | Fold):
+        full = list_name(source.name, path, model.kept)
+        index = model.kept[full]
+        around = full.removesuffix(source.name).count(".")
+        at = "".join(part + "." for part in numbered.split(".")[:around])
         short = index if len(index) <= kept.FEW else ()
-        return Take(of, source.axis, numbered + source.name, short)
+        source = replace(source, name=at + source.name, index=short)
     return map_children(source, lambda part: _listed(part, path, numbered, model))
 
 
@@ -544,9 +554,8 @@ def _numbered(entry: Entry, here: int, there: int) -> Entry:
 
 def _named(source: Source, here: int) -> Source:
     """The source with a block's number in the names of lists."""
-    match source:
-        case Take(of, axis, name, index):
-            return Take(_named(of, here), axis, name.replace("{i}", str(here)), index)
+    if isinstance(source, Take | Fold):
+        source = replace(source, name=source.name.replace("{i}", str(here)))
     return map_children(source, lambda part: _named(part, here))
 
 
@@ -596,12 +605,14 @@ def _expression(source: Source, entry: Entry, shapes: Shapes) -> str:
             end = "" if stop == _rows(of, entry, shapes) else str(stop)
             return f"{_inner(of, entry, shapes)}[{start or ''}:{end}]"
         case Take(of, axis, name, index):
-            which = (
-                f"[{', '.join(map(str, index))}]" if index else f"kept[{_text(name)}]"
-            )
-            if len(index) > kept.FEW:
-                which = f"kept[{_text(name)}]"
+            which = _which(name, index)
             return f"{_inner(of, entry, shapes)}[{':, ' * axis}{which}]"
+        case Fold(bias, matrix, vector, times, width, name, index):
+            parts = [_expression(one, entry, shapes) for one in (bias, matrix, vector)]
+            if times > 1:  # heads share what the vector says of each
+                groups = f"unflatten(0, (-1, {width}))"
+                parts[2] += f".{groups}.repeat_interleave({times}, 0).flatten()"
+            return f"folded({', '.join(parts)}, {_which(name, index)})"
         case Transpose(of):
             return f"{_inner(of, entry, shapes)}.T.contiguous()"
         case Repeat(of, rows):
@@ -610,6 +621,8 @@ def _expression(source: Source, entry: Entry, shapes: Shapes) -> str:
             return f"shared({_expression(of, entry, shapes)}, {columns})"
         case Noise(of, start, std):
             return f"noisy({_expression(of, entry, shapes)}, {start}, {py(std)})"
+        case Gain(of, before, after):
+            return f"regained({_expression(of, entry, shapes)}, {before}, {after})"
         case Left():
             return "expand"
         case Right():
@@ -632,6 +645,13 @@ def _expression(source: Source, entry: Entry, shapes: Shapes) -> str:
             return f"state[{py(path)}]"
         case _:
             raise ValueError(f"not the source of a job's parameter: {source}")
+
+
+def _which(name: str, index: Sequence[int]) -> str:
+    """Code of a list of what is kept: itself, or where it stands."""
+    if 0 < len(index) <= kept.FEW:
+        return f"[{', '.join(map(str, index))}]"
+    return f"kept[{_text(name)}]"
 
 
 def _rows(source: Source, entry: Entry, shapes: Shapes) -> int:

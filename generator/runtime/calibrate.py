@@ -3,7 +3,8 @@ their linears, for edits that choose by them.
 
 Magnitudes and singular values are read off the weights. The other scores come from the
 unedited package, run on training rows (importance.py), where every block has all its
-positions.
+positions. Channels of the width, which all blocks share, are scored where norms take
+them: there the stream is as the blocks before have left it.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from generator.facts import Facts, Scores, dump_scores, weights_hash
 from generator.ir.dims import Dim, dim
 from generator.ir.job import Job, Module, parameters
 from generator.ir.sources import Init
+from generator.ir.weightmap import paths_of
 from generator.runtime import build as building
 from generator.runtime import gather
 from generator.runtime.checkpoint import resolve
@@ -30,7 +32,7 @@ from generator.runtime.ready import need
 from generator.runtime.vocab import data_file
 from generator.runtime.weights import weights_path
 from generator.spec import SpecFile
-from generator.spec.edits import KeepLayers, LowRank, PruneFfn, PruneHeads
+from generator.spec.edits import KeepLayers, LowRank, PruneFfn, PruneHeads, PruneWidth
 
 METHODS = ("magnitude", "taylor")
 LEFT_OUT = ("only-needed-positions",)  # of the passes
@@ -40,6 +42,8 @@ KINDS: Mapping[str, tuple[str, Dim]] = {
     "ff": ("F", dim("F")),
     "heads": ("H", dim("H") * dim("D")),
 }
+WIDTH = "C"  # of the residual stream, whose channels are units of all blocks
+NORMS = ("layer_norm", "rms_norm")
 
 
 def calibrate(args: argparse.Namespace) -> int:
@@ -59,7 +63,9 @@ def _one(args: argparse.Namespace, spec_file: SpecFile) -> dict[str, Any]:
     job = import_job(unedited, facts)
     weights = weights_path(resolve(spec_file.spec.backbone.source, here))
     edits = spec_file.spec.edit
-    wanted = {e.score for e in edits if isinstance(e, (PruneFfn, PruneHeads))}
+    wanted = {
+        e.score for e in edits if isinstance(e, (PruneFfn, PruneHeads, PruneWidth))
+    }
     wanted |= {e.choose for e in edits if isinstance(e, KeepLayers)} & {
         "taylor",
         "influence",
@@ -109,6 +115,11 @@ def _magnitudes(job: Job, weights: Path) -> dict[str, tuple[float, ...]]:
                     shared = rows.unflatten(0, (groups, -1)).flatten(1).norm(dim=1)
                     score *= shared.repeat_interleave(count // groups)
         found[f"magnitude/{kind}/{number}"] = tuple(score.tolist())
+    shares = torch.zeros(job.model.sizes[WIDTH], dtype=torch.float64)
+    for path, axis in _of_width(job):
+        squares = state[path].double().movedim(axis, 0).flatten(1).square().sum(1)
+        shares += squares / squares.sum().clamp(min=1e-300)
+    found["magnitude/width"] = tuple(shares.tolist())
     return found
 
 
@@ -139,6 +150,21 @@ def _state(job: Job, weights: Path) -> dict[str, Any]:
     return load(job, {key: t for file in files for key, t in load_file(file).items()})
 
 
+def _of_width(job: Job) -> Iterator[tuple[str, int]]:
+    """The matrices and tables of the checkpoint that write the width's channels or read
+    them, and on which axis. Each counts by the parts that its channels have of its squares:
+    a table of many rows counts no more than another."""
+    new = {p.path for p in parameters(job) if isinstance(p.source, Init)}
+    for name, paths in paths_of(job.model).items():
+        for p in job.model.by_name[name].parameters:
+            if len(p.type.shape) > 1 and dim(WIDTH) in p.type.shape:
+                # The last of two: what a dense layer of the head gives is no channel.
+                axis = max(i for i, d in enumerate(p.type.shape) if d == dim(WIDTH))
+                yield from (
+                    (at + p.name, axis) for at in paths if at + p.name not in new
+                )
+
+
 def _taylor(
     spec_file: SpecFile,
     facts: Facts,
@@ -156,6 +182,8 @@ def _taylor(
                 linear = path + p.name.removesuffix(".weight")
                 units[linear] = job.model.sizes[symbol]
                 names[linear] = f"taylor/{kind}/{number}"
+    for path in _norms(job):
+        units[path], names[path] = job.model.sizes[WIDTH], "taylor/width"
     asked = {
         "units": units,
         "blocks": [block.name for block in job.model.blocks],
@@ -181,16 +209,28 @@ def _taylor(
                 place=spec_file.place("data.train"),
                 help="mend the data, or say where its paths start: --root FOLDER",
             )
-    found = json.loads(ended.output.splitlines()[-1])
     names |= {method: f"{method}/layers" for method in ("taylor", "influence")}
+    found: dict[str, tuple[float, ...]] = {}
+    for path, values in json.loads(ended.output.splitlines()[-1]).items():
+        so_far = found.get(names[path], (0.0,) * len(values))
+        found[names[path]] = tuple(a + b for a, b in zip(so_far, values, strict=True))
     return (
-        {names[path]: tuple(values) for path, values in found.items()},
+        found,
         tuple(data_file(root, one) for one in _data_files(job)),
     )
 
 
 def _data_files(job: Job) -> list[str]:
     return [f for f in (job.data.train, job.data.valid, job.data.test) if f is not None]
+
+
+def _norms(job: Job) -> Iterator[str]:
+    """The paths of the norms over the width."""
+    for name, paths in paths_of(job.model).items():
+        module = job.model.by_name[name]
+        for op in module.ops:
+            if op.kind in NORMS and module.types[op.args[0]].shape[-1] == dim(WIDTH):
+                yield from (at + op.name for at in paths)
 
 
 def _units(job: Job) -> Iterator[tuple[int, str, Module, str]]:

@@ -2,7 +2,7 @@
 
 Run as a program, `python importance.py PACKAGE ROOT WEIGHTS WORK ASKED`, where PACKAGE
 can be imported; it imports nothing of this compiler. ASKED is JSON: `units`, for the
-path of each linear whose inputs are scored how many units they make; `blocks`, the paths
+path of each linear or norm whose inputs are scored how many units they make; `blocks`, the paths
 of the blocks, in order; `new`, the parameters of the head that no checkpoint has, which
 are fitted first with all else fixed; `loss`; `rows`. On standard output is JSON: the
 scores of `units` by path, and of the blocks under "taylor" and "influence".
@@ -93,7 +93,7 @@ def score(
     blocks: list[str],
     lengths: Tensor | None,
 ) -> Iterator[tuple[str, Tensor]]:
-    """The scores of the units of each linear, and of the blocks, summed over the rows of a
+    """The scores of the units of each linear or norm, and of the blocks, summed over the rows of a
     batch; `lengths` are the tokens of each, without padding."""
     seen: dict[str, Tensor] = {}
     passed: list[tuple[Tensor, Tensor]] = []
@@ -123,7 +123,8 @@ def score(
     for path, x in seen.items():
         assert x.grad is not None
         each = (x.detach() * x.grad).unflatten(-1, (units[path], -1)).sum(-1)
-        yield path, each.flatten(1, -2).sum(1).abs().double().sum(0)
+        each = each.reshape(len(each), -1, units[path])  # (rows, tokens, units)
+        yield path, each.sum(1).abs().double().sum(0)
     if not passed:
         return
     tokens = passed[0][0].shape[1]

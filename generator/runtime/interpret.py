@@ -26,6 +26,8 @@ from generator.ir.job import parameters as infos
 from generator.ir.sources import (
     Checkpoint,
     Concatenate,
+    Fold,
+    Gain,
     Init,
     Left,
     Noise,
@@ -115,6 +117,14 @@ def evaluate_source(
             noise = torch.randn(x.shape, generator=generator, dtype=torch.float64)
             noise[:start] = 0.0
             return x + (std * x.std() * noise).to(x.dtype)
+        case Gain(of, before, after):
+            return made(of) * math.sqrt(before / after)
+        case Fold(bias, matrix, vector, times, width, _, index):
+            total, w, v = made(bias), made(matrix), made(vector)
+            for column in sorted(set(range(w.shape[1])) - set(index)):
+                group, place = divmod(column, width)
+                total = total + w[:, column] * v[group // times * width + place]
+            return total
         case Left(of, rank):
             return factors_of(made(of), rank)[0]
         case Right(of, rank):

@@ -15,6 +15,8 @@ from generator.compile import Compiled
 from generator.ir.job import parameters
 from generator.ir.sources import (
     Concatenate,
+    Fold,
+    Gain,
     Init,
     Left,
     Noise,
@@ -31,6 +33,7 @@ from generator.ir.sources import (
     Take,
     Transpose,
     leaves,
+    map_children,
 )
 
 Kind = Literal["strict", "map", "no"]
@@ -149,8 +152,10 @@ class _Held:
                 return (rows, *self.shape(of)[1:])
             case Share(of, columns):
                 return (self.shape(of)[0], columns)
-            case Noise(of=of):
+            case Noise(of=of) | Gain(of=of):
                 return self.shape(of)
+            case Fold(bias=bias):
+                return self.shape(bias)
             case Left(of, rank):
                 return (self.shape(of)[0], rank)
             case Right(of, rank):
@@ -177,8 +182,10 @@ class _Held:
                 return replace(wanted, of=self.source(of))
             case Transpose(of):
                 return Transpose(self.source(of))
-            case Repeat() | Share() | Noise() | Left() | Right():
+            case Repeat() | Share() | Noise() | Left() | Right() | Gain():
                 return replace(wanted, of=self.source(wanted.of))
+            case Fold():
+                return map_children(wanted, self.source)
             case Parameter(path):
                 raise Missing(f"of {path}, the old model keeps only a part")
             case _:

@@ -173,7 +173,8 @@ class PruneFfn:
 @dataclass(frozen=True, kw_only=True)
 class PruneHeads:
     """The most important heads of attention stay, in whole groups where query heads share
-    key heads. What is left computes what the backbone computes with the others masked.
+    key heads. What is left computes what the backbone computes with the others masked: to
+    their value biases, which the output's bias takes up, and to zero where there is none.
     """
 
     DO: ClassVar[str] = "prune-heads"
@@ -202,6 +203,42 @@ class PruneHeads:
         default="taylor", metadata=about(_METHOD, "magnitude", spellings=_SCORE)
     )
     blocks: tuple[int, ...] | None = field(default=None, metadata=_BLOCKS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PruneWidth:
+    """The most important channels of the model's width stay, the same in all blocks;
+    heads and feed-forwards keep their sizes. With RMS norms (Llama) what is left computes
+    what the backbone computes with the other channels masked. Layer norms take their mean
+    and variance over the channels that stay, so that it is another function, which
+    fine-tuning starts from: the backbone at that width, its weights cut likewise.
+    """
+
+    DO: ClassVar[str] = "prune-width"
+    ONE_OF: ClassVar[tuple[str, ...]] = ("keep", "to")
+
+    keep: float | None = field(
+        default=None,
+        metadata=about(
+            _KEEP, 0.75, above=0, below=1, unless="to", also="fraction ratio"
+        ),
+    )
+    to: int | None = field(
+        default=None,
+        metadata=about(
+            "How wide the model then is.",
+            288,
+            at_least=1,
+            also="width hidden_size channels d_model count",
+        ),
+    )
+    multiple: int = field(
+        default=8,
+        metadata=about("What the width is a multiple of.", 64, at_least=1),
+    )
+    score: Literal["taylor", "magnitude"] = field(
+        default="taylor", metadata=about(_METHOD, "magnitude", spellings=_SCORE)
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -544,6 +581,7 @@ Edit = (
     KeepLayers
     | PruneFfn
     | PruneHeads
+    | PruneWidth
     | LowRank
     | WidenFfn
     | WidenHeads
@@ -562,6 +600,7 @@ EDITS: Mapping[str, type[Edit]] = {
         KeepLayers,
         PruneFfn,
         PruneHeads,
+        PruneWidth,
         LowRank,
         WidenFfn,
         WidenHeads,

@@ -112,16 +112,65 @@ def as_edited(made: Tiny, job: Job) -> Iterator[PreTrainedModel]:
             columns = torch.zeros(matrix.shape[1], dtype=torch.float64)
             columns[list(job.model.kept[name])] = 1
             matrix.mul_(columns)
+        for key, name in job.reference.masked_rows:
+            matrix = parameters[names[key]]
+            rows = torch.zeros(matrix.shape[0], dtype=torch.float64)
+            rows[list(job.model.kept[name])] = 1
+            matrix.mul_(rows[:, None])
+    hooks = list(_narrowed(theirs, before, job)) if job.reference.width else []
     for i, block in enumerate(before):
         blocks[i] = block if i in kept else Skipped(block)
     try:
         yield theirs
     finally:
+        for hook in hooks:
+            hook.remove()
         with torch.no_grad():
             for name, value in own.items():
                 parameters[name].copy_(value)
         for i, block in enumerate(before):
             blocks[i] = block
+
+
+WRITERS = (
+    "embed_tokens",
+    "o_proj",
+    "down_proj",
+)  # of transformers' Llama, to its stream
+
+
+def _narrowed(theirs: PreTrainedModel, blocks: list[Any], job: Job) -> Iterator[Any]:
+    """Leaves the channels of the width that are kept: what is written to the others is set
+    to zero where norms are RMS norms; else norms are of ours alone. The hooks are given.
+    """
+    ours = torch.tensor(job.model.kept["width"])
+    others = torch.ones(job.reference.width, dtype=torch.bool)
+    others[ours] = False
+    if theirs.config.model_type == "llama":
+        for name, module in theirs.named_modules():
+            if name.endswith(WRITERS):
+                yield module.register_forward_hook(
+                    lambda _m, _a, out: out.masked_fill(others, 0)
+                )
+        return
+
+    def masked(_block: Any, args: Any) -> Any:
+        return args[0].masked_fill(others, 0), *args[1:]
+
+    def narrow(norm: Any, args: Any, out: Tensor) -> Tensor:
+        x = args[0][..., ours]
+        x = (x - x.mean(-1, keepdim=True)) / torch.sqrt(
+            x.var(-1, unbiased=False, keepdim=True) + norm.eps
+        )
+        y = torch.zeros_like(out)
+        y[..., ours] = x * norm.weight[ours] + norm.bias[ours]
+        return y
+
+    for block in blocks:
+        yield block.register_forward_pre_hook(masked)
+    for module in theirs.modules():
+        if isinstance(module, nn.LayerNorm) and module.weight.shape == others.shape:
+            yield module.register_forward_hook(narrow)
 
 
 def assert_equal_to_edited(

@@ -1,4 +1,7 @@
-"""prune-ffn and prune-heads: equal to transformers with the other units masked."""
+"""prune-ffn and prune-heads: equal to transformers with the other units masked.
+
+A head is masked to its value bias where the attention's output has a bias too.
+"""
 
 from __future__ import annotations
 
@@ -10,16 +13,17 @@ import torch
 from runtime_support import gen, last_json, write_job
 from torch import nn
 
-from generated import assert_same, generated
+from generated import assert_same, generated, source_of
 from generator.errors import GenError
 from generator.facts import load_scores
 from generator.ir.job import Job, parameters
+from generator.ir.sources import Fold, keys
 from generator.passes import EDITS
 from generator.render import kept as lists
 from generator.runtime.gather import facts_folder, load_facts
 from generator.runtime.importance import score
 from generator.runtime.interpret import evaluate_source, load
-from tests.edits.support import as_edited, edited, make
+from tests.edits.support import as_edited, assert_equal_to_edited, edited, make
 from tests.parity.test_generated_models import KINDS
 
 
@@ -56,6 +60,65 @@ def test_equal_to_the_reference_with_units_masked(kind, blocks, what, tmp_path):
     assert sum(p.numel() for p in model.parameters()) < sum(
         torch.Size(p.shape).numel() for p in parameters(made.job)
     )
+
+
+def biased(seed: int):
+    """A tiny Llama with biases in its attention, and heads in groups."""
+    changes = {"num_attention_heads": 6, "num_key_value_heads": 3, "head_dim": 4}
+    changes["num_hidden_layers"] = 3
+    return make("llama", seed, hidden_size=24, attention_bias=True, **changes)
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "llama with biases"])
+def test_what_value_biases_gave_is_in_the_output_bias(kind, tmp_path):
+    made = biased(0) if " " in kind else of_heads(kind, 0)
+    groups = made.job.model.sizes.get("G", made.job.model.sizes["H"])
+    kept = some(made.job, "heads", [0, 1])
+    job = edited(made.job, "prune-heads", kept=kept)
+    folded = {p.path: p.source for p in parameters(job) if isinstance(p.source, Fold)}
+    biases = {p.path: keys(p.source) for p in parameters(made.job)}
+    if "blocks.0.attention.v.bias" not in biases:
+        assert not folded and job.reference.masked and not job.reference.masked_rows
+        return
+    assert [*folded] == [f"blocks.{i}.attention.out.bias" for i in (0, 1)]
+    assert not job.reference.masked
+    before, after = load(made.job, made.tensors), load(job, made.tensors)
+    width, each = made.job.model.sizes["D"], made.job.model.sizes["H"] // groups
+    for i in (0, 1):
+        at = f"blocks.{i}.attention"
+        want = before[f"{at}.out.bias"].clone()
+        values = before[f"{at}.v.bias"].unflatten(0, (groups, width))
+        columns = before[f"{at}.out.weight"].unflatten(1, (groups, each, width))
+        for g in set(range(groups)) - set(kept[i]):
+            for one in range(each):
+                want += columns[:, g, one] @ values[g]
+        assert not torch.allclose(want, before[f"{at}.out.bias"])
+        torch.testing.assert_close(after[f"{at}.out.bias"], want)
+    assert_equal_to_edited(made, job, tmp_path)
+
+
+def test_a_loader_says_what_it_folds(tmp_path):
+    made = of_heads("bert", 0)
+    job = edited(made.job, "prune-heads", kept=some(made.job, "heads", [0, 1, 2]))
+    source = source_of(job)
+    assert "def folded(" in source and source.count("= folded(") == 1
+    plain = edited(made.job, "prune-ffn", kept=some(made.job, "ff", [0, 1, 2]))
+    assert "folded" not in source_of(plain)
+
+
+@pytest.mark.parametrize("kind", ["bert", "vit", "llama with biases"])
+@pytest.mark.parametrize("first", ["keep-layers", "prune-heads"])
+def test_folding_with_blocks_left_out(kind, first, tmp_path):
+    made = biased(1) if " " in kind else of_heads(kind, 1)
+    job = made.job
+    for do in (first, "prune-heads" if first == "keep-layers" else "keep-layers"):
+        if do == "keep-layers":
+            job = edited(job, do, layers=(1,))
+        else:
+            there = [*range(len(job.model.blocks))]
+            job = edited(job, do, kept=some(job, "heads", there))
+    assert len(job.reference.masked_rows) == 1
+    assert_equal_to_edited(made, job, tmp_path)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -111,6 +174,33 @@ def test_a_block_of_another_width_is_not_passed_over():
         EDITS["prune-ffn"].run(job, kept=some(job, "ff", [0, 1, 2]))
     (found,) = caught.value.diagnostics
     assert found.code == "G233" and "blocks.1 was edited before" in found.message
+
+
+def test_nor_one_of_other_heads():
+    """Its value biases are not folded, since none of its heads were scored."""
+    arguments = {"to": 8, "noise": 0.0, "blocks": (1,)}
+    job = edited(of_heads("bert", 0).job, "widen-heads", **arguments)
+    with pytest.raises(GenError) as caught:
+        EDITS["prune-heads"].run(job, kept=some(job, "heads", [0, 1, 2]))
+    (found,) = caught.value.diagnostics
+    assert found.code == "G233" and "blocks.1 was edited before" in found.message
+
+
+@pytest.mark.parametrize("kind", ["vit", "llama", "llama with biases"])
+@pytest.mark.parametrize("do", ["prune-ffn", "prune-heads"])
+def test_copies_of_pruned_blocks_keep_the_same_units(kind, do, tmp_path):
+    made = biased(3) if " " in kind else of_heads(kind, 3)
+    what = "ff" if do == "prune-ffn" else "heads"
+    job = edited(made.job, do, kept=some(made.job, what, [0, 1, 2]))
+    job = edited(job, "add-layers", after=(0, 2))
+    lists_of = {name: index for name, index in job.model.kept.items()}
+    for copy, old in ((1, 0), (4, 3)):
+        own = {n for n in lists_of if n.startswith(f"blocks.{old}.")}
+        assert own
+        for name in own:
+            other = f"blocks.{copy}." + name.removeprefix(f"blocks.{old}.")
+            assert lists_of[other] == lists_of[name]
+    assert_equal_to_edited(made, job, tmp_path)
 
 
 # Scores
@@ -177,7 +267,7 @@ def test_from_the_spec_to_the_certificate(method, tmp_path, capsys):
     assert gen("calibrate", spec, "--rows", "32", "--json") == 0
     (said,) = last_json(capsys.readouterr().out)
     assert said["methods"] == [method]
-    assert said["lists"] == 4 + 2 * (method == "taylor")
+    assert said["lists"] == 5 + 2 * (method == "taylor")
     facts = load_facts(facts_folder(tmp_path, "tiny_job"))
     assert facts is not None and facts.scores is not None
     scores = load_scores(facts.scores, facts.card, "scores")
@@ -204,6 +294,27 @@ def test_from_the_spec_to_the_certificate(method, tmp_path, capsys):
     assert gen("calibrate", spec, "--rows", "32", "--quiet") == 0
     facts = load_facts(facts_folder(tmp_path, "tiny_job"))
     assert facts is not None and facts.scores == before
+
+
+def test_the_certificate_of_pruned_heads_knows_their_biases(tmp_path, capsys):
+    edit = EDIT.format(score="magnitude").replace("-ffn", "-heads")
+    spec, out = pruned_job(tmp_path, edit), tmp_path / "out"
+    assert gen("calibrate", spec, "--quiet") == 0
+    assert gen("build", spec, "--out", out, "--quiet") == 0
+    package = out / "tiny_job"
+    assert "MASKED_ROWS" in (package / "test_model.py").read_text()
+    capsys.readouterr()
+    certify = ["certify", spec, "--out", out, "--work", tmp_path / "w", "--json"]
+    assert gen(*certify) == 0
+    checks = {c["name"]: c for c in last_json(capsys.readouterr().out)["checks"]}
+    for name in ("logits, fp64", "blocks, fp64", "gradients, fp64"):
+        assert checks[name]["measured"] < 1e-9, name
+    # A loader that forgets them is seen.
+    text = (package / "model.py").read_text()
+    assert text.count("bias.double() + more") == 1
+    wrong = text.replace("bias.double() + more", "bias.double()")
+    (package / "model.py").write_text(wrong)
+    assert gen(*certify, "--quiet") != 0
 
 
 @pytest.mark.parametrize(

@@ -55,6 +55,13 @@ def prune_heads(job: Job, draw: random.Random) -> dict[str, Any]:
     return prune(job, draw, sizes.get("G", sizes["H"]))
 
 
+def prune_width(job: Job, draw: random.Random) -> dict[str, Any]:
+    total = job.model.sizes["C"]
+    # A layer norm of two channels gives 1 and -1, and has no gradient.
+    count = draw.randint(min(total, max(3, total // 2)), total)
+    return {"kept": tuple(sorted(draw.sample(range(total), count)))}
+
+
 def trim_vocab(job: Job, draw: random.Random) -> dict[str, Any]:
     vocab = job.model.sizes["V"]
     rest = draw.sample(range(3, vocab), draw.randint(1, vocab - 3))
@@ -110,6 +117,7 @@ ARGUMENTS = {
     "keep-layers": keep_layers,
     "prune-ffn": prune_ffn,
     "prune-heads": prune_heads,
+    "prune-width": prune_width,
     "trim-vocab": trim_vocab,
     "low-rank": low_rank,
     "widen-ffn": widen_ffn,

@@ -24,6 +24,8 @@ from generator.ir.job import (
 from generator.ir.sources import (
     Checkpoint,
     Concatenate,
+    Fold,
+    Gain,
     Init,
     Left,
     Noise,
@@ -107,6 +109,17 @@ sources: st.SearchStrategy[Source] = st.recursive(
         st.builds(Left, inner, st.integers(0, 9)),
         st.builds(Right, inner, st.integers(0, 9)),
         st.builds(Norms, inner),
+        st.builds(Gain, inner, st.integers(0, 9), st.integers(0, 9)),
+        st.builds(
+            Fold,
+            inner,
+            inner,
+            inner,
+            st.integers(0, 9),
+            st.integers(0, 9),
+            texts,
+            st.lists(st.integers(0, 99), max_size=4).map(tuple),
+        ),
     ),
     max_leaves=6,
 )

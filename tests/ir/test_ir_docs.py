@@ -75,7 +75,7 @@ def test_levels_roles_plans_and_sources_are_documented():
             "transpose",
             "norms",
         ),
-        *("repeat", "share", "noise", "left", "right"),
+        *("repeat", "share", "noise", "left", "right", "fold", "gain"),
     }
     for word in words:
         assert f'"{word}"' in grammar

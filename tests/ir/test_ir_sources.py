@@ -7,10 +7,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from generator.ir.job import absolute
+from generator.ir.job import absolute, listed
 from generator.ir.sources import (
     Checkpoint,
     Concatenate,
+    Fold,
+    Gain,
     Init,
     Left,
     Noise,
@@ -27,6 +29,7 @@ from generator.ir.sources import (
     Take,
     Tie,
     Transpose,
+    first_readings,
     keys,
     leaves,
     rebuild,
@@ -36,7 +39,7 @@ from generator.ir.sources import (
 from generator.runtime.interpret import evaluate_source
 from tests.ir.strategies import sources
 
-SHAPES = {"a": (4, 3), "b": (2, 3), "c": (3, 4), "v": (3,), "w": (4, 3)}
+SHAPES = {"a": (4, 3), "b": (2, 3), "c": (3, 4), "v": (3,), "w": (4, 3), "y": (4,)}
 TENSORS = {
     name: torch.arange(float(math.prod(shape))).reshape(shape)
     for name, shape in SHAPES.items()
@@ -154,6 +157,23 @@ def test_initial_values():
             Noise(Checkpoint("a"), 4, 1.0),
             "noise from row 4 of a tensor of shape (4, 3)",
         ),
+        (
+            Fold(Checkpoint("c"), Checkpoint("v"), Checkpoint("v"), 1, 1, "n"),
+            "cannot fold tensors of shapes [(3, 4), (3,), (3,)]",
+        ),
+        (
+            Fold(Checkpoint("v"), Checkpoint("c"), Checkpoint("v"), 2, 3, "n"),
+            "a vector of 3 entries, by 3 for 2 groups each, has not one for each of "
+            + "4 columns",
+        ),
+        (
+            Fold(Checkpoint("v"), Checkpoint("c"), Checkpoint("y"), 1, 2, "n", (1, 4)),
+            '"n" is not ascending columns of 4',
+        ),
+        (
+            Gain(Checkpoint("v"), 9, 4),
+            "a gain for 4 of 9 channels, of a tensor of shape (3,)",
+        ),
         (Left(Checkpoint("a"), 4), "factors of rank 4 of a tensor of shape (4, 3)"),
         (Right(Checkpoint("v"), 1), "factors of rank 1 of a tensor of shape (3,)"),
     ],
@@ -209,6 +229,42 @@ def test_lengths_of_rows_and_kaimings_uniform():
     assert 0.249 < drawn.abs().max() <= 0.25
     theirs = torch.nn.init.kaiming_uniform_(torch.empty(300, 16), 5**0.5)
     assert abs(drawn.std() - theirs.std()) < 0.01
+
+
+def test_what_is_left_out_of_a_matrix_is_folded_into_a_bias():
+    """Columns 0 and 1 are a group, 2 and 3 another; the second is kept."""
+    bias, matrix, vector = torch.ones(2), torch.arange(8.0).view(2, 4), torch.ones(4)
+    known = {"b": bias, "m": matrix, "v": vector, "s": torch.tensor([3.0, 5.0])}
+    source = Fold(Checkpoint("b"), Checkpoint("m"), Checkpoint("v"), 1, 2, "n", (2, 3))
+    assert evaluate_source(source, known, ()).tolist() == [1 + 0 + 1, 1 + 4 + 5]
+    # Both groups share the vector's two entries.
+    shared = Fold(Checkpoint("b"), Checkpoint("m"), Checkpoint("s"), 2, 2, "n", (0, 1))
+    assert evaluate_source(shared, known, ()).tolist() == [1 + 6 + 15, 1 + 18 + 35]
+    shapes = {name: tuple(value.shape) for name, value in known.items()}
+    assert shape_of(shared, shapes, ()) == (2,)
+    # Its matrix and its vector are those of other parameters, too.
+    assert keys(source) == ("b", "m", "v")
+    assert first_readings(source) == tuple(whole(source)) == ("b",)
+
+
+def test_a_gain_for_some_of_the_channels():
+    found = evaluate_source(Gain(Checkpoint("v"), 12, 3), TENSORS, ())
+    assert found.tolist() == (2 * TENSORS["v"]).tolist()
+    assert shape_of(Gain(Checkpoint("v"), 12, 3), SHAPES, ()) == (3,)
+
+
+def test_a_list_is_that_of_the_nearest_module_around():
+    kept = {"width": (0,), "blocks.1.width": (1,), "blocks.1.ff.hidden": (2,)}
+
+    def index(name: str, path: str) -> tuple[int, ...]:
+        found = listed(Take(Checkpoint("a"), 0, name), path, kept)
+        assert isinstance(found, Take)
+        return found.index
+
+    assert index("width", "") == index("width", "blocks.0.ff.") == (0,)
+    assert index("width", "blocks.1.") == index("width", "blocks.1.ff.") == (1,)
+    assert index("hidden", "blocks.1.ff.") == (2,)
+    assert index("hidden", "blocks.1.attention.") == ()
 
 
 def test_rows_are_not_read_whole():

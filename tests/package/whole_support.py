@@ -25,7 +25,7 @@ from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPi
 from generator import passes
 from generator.ir.job import Job
 from generator.ir.plans import TargetPlan, TextPlan
-from generator.render import bench, certificate, data, model, predict, train
+from generator.render import bench, certificate, data, kept, model, predict, train
 from tests.oracle import job_of, saved, tiny, without_prefix
 
 RENDERERS = {
@@ -140,6 +140,8 @@ def write(folder: Path, job: Job, tidy: Sequence[str] = ()) -> Path:
         (package / f"{name}.py").write_text(
             formatted(source) if name in tidy else source
         )
+    if lists := kept.render(job):
+        (package / kept.FILE).write_bytes(lists)
     if str(folder) not in sys.path:
         sys.path.append(str(folder))
     return package

@@ -10,6 +10,7 @@ transformers' model, in fp64.
 from __future__ import annotations
 
 import importlib.util
+import math
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ from transformers import PreTrainedModel
 from generator.ir.job import Job, parameters
 from generator.ir.sources import (
     Concatenate,
+    Fold,
+    Gain,
     Init,
     Left,
     Norms,
@@ -152,6 +155,8 @@ def assert_same(
         for name, got in seen.items():
             stem, _, number = name.partition(".")
             reference = want[f"{stem}.{ran[int(number)]}" if number else name]
+            if number and job.reference.width:
+                reference = reference[..., list(job.model.kept["width"])]
             if got.shape != reference.shape:  # the one position that is read
                 index = torch.zeros(len(got), dtype=torch.long)
                 if "LastToken" in type(model.blocks[-1]).__name__:
@@ -204,6 +209,10 @@ class Chain:
                 return self.gradient(of, of_keys).index_select(
                     axis, torch.tensor(index)
                 )
+            case Gain(of, before, after):
+                return self.gradient(of, of_keys) / math.sqrt(before / after)
+            case Fold(bias=bias):
+                return self.gradient(bias, of_keys)
             case Concatenate(parts):
                 return torch.cat([self.gradient(p, of_keys) for p in parts])
             case _:
