@@ -41,7 +41,14 @@ from generator.passes.chosen_blocks import chosen
 from generator.passes.trim_vocab import kept_tokens
 from generator.render.package import Draft, finished, render_package
 from generator.spec import SpecFile
-from generator.spec.edits import Edit, PruneFfn, PruneHeads, TrimVocab
+from generator.spec.edits import (
+    Edit,
+    ExtendPositions,
+    PruneFfn,
+    PruneHeads,
+    ResizeImage,
+    TrimVocab,
+)
 from generator.spec.model import Spec
 
 LOCK = "gen.lock"
@@ -65,6 +72,10 @@ EDIT_PLACES = {
     "G260": ("kind",),
     "G261": ("samples", "hidden", "activation"),
     "G262": ("after",),
+    "G263": ("to",),
+    "G264": ("by",),
+    "G265": ("size",),
+    "G266": ("do",),
 }
 FORMATS: dict[str, Format] = {".csv": "csv", ".jsonl": "jsonl", ".parquet": "parquet"}
 
@@ -165,6 +176,10 @@ def _arguments(
                     edit, "heads", job.model.sizes["H"], spec_file, facts, job
                 )
             }
+        case ExtendPositions():
+            return {**asdict(edit), "max_tokens": spec_file.spec.data.max_tokens}
+        case ResizeImage(size=size):
+            return {"size": size if isinstance(size, tuple) else (size, size)}
     return asdict(edit)
 
 
@@ -234,6 +249,16 @@ def _units_to_keep(
         ranked = sorted(range(groups), key=lambda g: (-sums[g], g))
         found[block] = tuple(sorted(ranked[: count // each]))
     return found
+
+
+def as_read(spec_file: SpecFile) -> SpecFile:
+    """The spec with those edits alone that its rows need: of longer ones, larger images."""
+    reading = tuple(
+        edit
+        for edit in spec_file.spec.edit
+        if isinstance(edit, (ExtendPositions, ResizeImage))
+    )
+    return replace(spec_file, spec=replace(spec_file.spec, edit=reading))
 
 
 def _key(spec_file: SpecFile, at: str, found: Diagnostic) -> str:
@@ -364,13 +389,16 @@ def _data(spec_file: SpecFile, imported: Imported, untokenized: bool) -> DataPla
         bound = next(d.bound for d in imported.model.dims if d.symbol == "T")
         longest = data.max_tokens
         if bound is not None and longest > bound:
-            if "data.max_tokens" in spec_file.given:
+            # An edit may give it more positions, and reads the longer rows then.
+            more = [e.to for e in spec.edit if isinstance(e, ExtendPositions)]
+            most = max(bound, *more)
+            if longest > most and "data.max_tokens" in spec_file.given:
                 raise fail(
                     "G221",
-                    f"this backbone reads at most {bound} tokens",
+                    f"this backbone reads at most {most} tokens",
                     place=spec_file.place("data.max_tokens"),
-                    label=f"at most {bound}",
-                    help=f"max_tokens = {bound}",
+                    label=f"at most {most}",
+                    help=f"max_tokens = {most}",
                 )
             longest = bound
         inputs = TextPlan(

@@ -18,6 +18,7 @@ from generator.passes import (
     add_layers,
     draw_masks_by_bits,
     drop_unread_weights,
+    extend_positions,
     freeze_prefix,
     fuse_qkv,
     group_blocks,
@@ -30,6 +31,7 @@ from generator.passes import (
     pool,
     prune_ffn,
     prune_heads,
+    resize_image,
     trim_vocab,
     widen,
 )
@@ -197,6 +199,18 @@ EDITS = {
             pool.run,
             "the reference's last states, pooled by hand",
             "one vector of a row: its first or last token, a mean, the largest values",
+        ),
+        Edit(
+            "extend-positions",
+            extend_positions.run,
+            "the reference with the same table of positions, or the same scaled angles",
+            "longer rows: more positions, repeated, interpolated or scaled",
+        ),
+        Edit(
+            "resize-image",
+            resize_image.run,
+            "the reference with its positions interpolated by itself",
+            "images of another size, with the positions interpolated",
         ),
         Edit(
             "head",

@@ -11,7 +11,18 @@ from generator.ir.cut import reaching
 from generator.ir.head import classifier
 from generator.ir.job import Job, Model, Op, added, parameters
 from generator.ir.plans import ImagePlan, TextPlan
-from generator.ir.sources import Init, Left, Noise, Norms, Repeat, keys, nodes
+from generator.ir.sources import (
+    Init,
+    Left,
+    Noise,
+    Norms,
+    Repeat,
+    Resize,
+    Stretch,
+    Tile,
+    keys,
+    nodes,
+)
 from generator.render import data, kept
 from generator.render.data import INSTALLED, OWN, STDLIB
 from generator.render.model import adapted
@@ -83,6 +94,10 @@ BY_HAND = {
 }
 
 
+# The loader's helpers that make a table of positions anew, and the sources they are for.
+REGROWN = {"tiled": Tile, "stretched": Stretch, "resized": Resize}
+
+
 @dataclass(frozen=True)
 class HandView:
     """A head that transformers does not have, written out for its last states."""
@@ -128,7 +143,18 @@ class CertificateView:
     masked: tuple[tuple[str, str], ...]
     # Of transformers' weights by their keys, those that are cut to a rank.
     ranks: tuple[tuple[str, int], ...]
+    # What is done to the checkpoint before transformers loads it, prose; "" for nothing
+    rewritten: str
+    longer: tuple[str, ...]  # code: lines that make its table of positions longer
+    config: str  # code: what its configuration says then
+    position_doc: str
+    resized: tuple[
+        int, ...
+    ]  # images, height and width; () where the size is the old one
+    patches: int  # of such an image, and the class token
+    processor_sizes: str  # code: what transformers' image processor is told then
     surgery: bool  # the loader does one of these to weights, beside joining and cutting
+    regrown: bool  # it makes a table of positions anew
     repeats: bool
     noise: bool
     factors: bool
@@ -185,6 +211,10 @@ def certificate_view(job: Job) -> CertificateView:
     read = {key for p in infos for key in keys(p.source)}
     made = {type(one) for p in infos for one in nodes(p.source)}
     repeats, factored = Repeat in made, Left in made
+    regrown = [n for n, kind in REGROWN.items() if kind in made]
+    config = _config(job)
+    rewritten = ["its weights cut to their ranks"] * factored
+    rewritten += [f"with positions for {_longest(job)} tokens"] * bool(config)
     names = "ids, types, mask" if types else "ids, mask"
     view = CertificateView(
         package=job.name,
@@ -217,7 +247,15 @@ def certificate_view(job: Job) -> CertificateView:
         total=job.reference.total,
         masked=tuple(_masked(job)),
         ranks=tuple((k, rank) for k, rank in job.reference.ranks if k in read),
-        surgery=repeats or factored,
+        rewritten=" and ".join(rewritten),
+        longer=tuple(_longer(job)),
+        config=config,
+        position_doc=_position_doc(job),
+        resized=job.reference.size,
+        patches=_patches(job) if job.reference.size else 0,
+        processor_sizes=_processor_sizes(job),
+        surgery=repeats or factored or bool(regrown) or bool(config),
+        regrown=bool(regrown),
         repeats=repeats,
         noise=Noise in made,
         factors=factored,
@@ -228,15 +266,16 @@ def certificate_view(job: Job) -> CertificateView:
                 ("shared", "shared", repeats),
                 ("noisy", "bare", Noise in made),
                 ("factors", "factors", factored),
+                *((name, "as_it_is", True) for name in regrown),
             )
             if there
         ),
         load=(
             "load(weights, dtype)"
-            if repeats or factored
+            if repeats or factored or regrown
             else "load_pretrained(weights)"
         ),
-        checkpoint="cut_to_ranks" if factored else "weights",
+        checkpoint="edited" if rewritten else "weights",
         copies=copies,
         own_blocks=_own_blocks(job),
         auto=(
@@ -309,6 +348,85 @@ def last_position(job: Job) -> Literal["", "first", "pick"]:
 def _masked(job: Job) -> Iterator[tuple[str, str]]:
     for key, name in job.reference.masked:
         yield py(key), _list(job, name)
+
+
+def _longest(job: Job) -> int:
+    return next(d.bound or 0 for d in job.model.dims if d.symbol == "T")
+
+
+def _longer(job: Job) -> Iterator[str]:
+    """The longer table of positions from its definition, which is not the loader's code."""
+    for info in parameters(job):
+        if not isinstance(info.source, (Tile, Stretch)):
+            continue
+        rows, first = info.source.rows, info.source.first
+        (key,) = keys(info.source)
+        (old,) = (t.shape[0] - first for t in job.model.tensors if t.key == key)
+        yield f"table = held[{py(key)}]"
+        rest, ahead = (
+            (f"table[{first}:]", f"table[:{first}], ") if first else ("table", "")
+        )
+        if isinstance(info.source, Tile):
+            times = -(-(rows - first) // old)
+            again = f"[{rest}] * {times}"
+            every = f"[{ahead}*{again}]" if first else again
+            yield f"longer = torch.cat({every})[:{rows}]"
+        else:
+            yield f"at = torch.linspace(0, {old - 1}, {rows - first}, dtype=table.dtype)"
+            yield f"below = at.long().clamp(max={old - 2})"
+            start = f"{first} + below" if first else "below"
+            yield f"ends = table[{start}], table[{start} + 1]"
+            line = "torch.lerp(*ends, (at - below)[:, None])"
+            yield f"longer = {f'torch.cat([{ahead}{line}])' if first else line}"
+        yield f"held[{py(key)}] = longer"
+
+
+def _config(job: Job) -> str:
+    """What transformers' configuration says of more positions; "" where there are none."""
+    if not job.reference.positions:
+        return ""
+    inside = [f'"max_position_embeddings": {job.reference.positions}']
+    for module in job.model.modules:
+        ropes = [op for op in module.ops if op.kind == "rope_tables"]
+        inside += [f'"rope_scaling": {_rope(op)}' for op in ropes]
+    return "{" + ", ".join(inside) + "}"
+
+
+# transformers' names of a rope's attributes.
+ROPE = {
+    "kind": "rope_type",
+    "theta": "rope_theta",
+    "factor": "factor",
+    "original_positions": "original_max_position_embeddings",
+}
+
+
+def _rope(op: Op) -> str:
+    """What transformers is told of scaled angles; the rest it works out itself."""
+    attrs = op.attrs_dict
+    inside = (f"{py(there)}: {py(attrs[n])}" for n, there in ROPE.items() if n in attrs)
+    return "{" + ", ".join(inside) + "}"
+
+
+def _position_doc(job: Job) -> str:
+    made = {type(p.source) for p in parameters(job)}
+    if Tile in made:
+        return "the old ones over and over"
+    if Stretch in made:
+        return "the old ones with others between"
+    return "angles by its own formula"
+
+
+def _patches(job: Job) -> int:
+    """The rows of the table of an image's positions."""
+    return next(p.shape[0] for p in parameters(job) if isinstance(p.source, Resize))
+
+
+def _processor_sizes(job: Job) -> str:
+    plan = job.data.inputs
+    if not isinstance(plan, ImagePlan) or not job.reference.size:
+        return ""
+    return "".join(f", {name}={size}" for name, size in data.processor_sizes(plan))
 
 
 def _trimmed(job: Job) -> str:

@@ -18,15 +18,18 @@ from generator.ir.sources import (
     Noise,
     Norms,
     Repeat,
+    Resize,
     Right,
     Row,
     Rows,
     ShapeError,
     Share,
     Source,
+    Stretch,
     Sum,
     Take,
     Tie,
+    Tile,
     Transpose,
     factors,
     keys,
@@ -92,6 +95,9 @@ class LoaderView:
     shares: bool
     adds_noise: bool
     factors: bool
+    tiles: bool
+    stretches: bool
+    resizes: bool
 
 
 def loader_view(job: Job, sizes: Sizes) -> LoaderView:
@@ -148,6 +154,9 @@ def loader_view(job: Job, sizes: Sizes) -> LoaderView:
         shares=any(isinstance(one, Share) for one in made),
         adds_noise=any(isinstance(one, Noise) for one in made),
         factors=any(isinstance(one, Left | Right) for one in made),
+        tiles=any(isinstance(one, Tile) for one in made),
+        stretches=any(isinstance(one, Stretch) for one in made),
+        resizes=any(isinstance(one, Resize) for one in made),
     )
 
 
@@ -610,6 +619,12 @@ def _expression(source: Source, entry: Entry, shapes: Shapes) -> str:
             return f"shared({_expression(of, entry, shapes)}, {columns})"
         case Noise(of, start, std):
             return f"noisy({_expression(of, entry, shapes)}, {start}, {py(std)})"
+        case Tile(of, rows, first):
+            return f"tiled({_expression(of, entry, shapes)}, {rows}, {first})"
+        case Stretch(of, rows, first):
+            return f"stretched({_expression(of, entry, shapes)}, {rows}, {first})"
+        case Resize(of, before, after):
+            return f"resized({_expression(of, entry, shapes)}, {before}, {after})"
         case Left():
             return "expand"
         case Right():

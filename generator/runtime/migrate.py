@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from math import prod
 from typing import Literal
 
 from generator.compile import Compiled
@@ -21,14 +22,17 @@ from generator.ir.sources import (
     Norms,
     Parameter,
     Repeat,
+    Resize,
     Right,
     Row,
     Rows,
     Shape,
     Share,
     Source,
+    Stretch,
     Sum,
     Take,
+    Tile,
     Transpose,
     leaves,
 )
@@ -149,6 +153,11 @@ class _Held:
                 return (rows, *self.shape(of)[1:])
             case Share(of, columns):
                 return (self.shape(of)[0], columns)
+            case Tile(of, rows) | Stretch(of, rows):
+                return (rows, *self.shape(of)[1:])
+            case Resize(of, before, after):
+                inner = self.shape(of)
+                return (inner[0] - prod(before) + prod(after), *inner[1:])
             case Noise(of=of):
                 return self.shape(of)
             case Left(of, rank):
@@ -178,6 +187,8 @@ class _Held:
             case Transpose(of):
                 return Transpose(self.source(of))
             case Repeat() | Share() | Noise() | Left() | Right():
+                return replace(wanted, of=self.source(wanted.of))
+            case Tile() | Stretch() | Resize():
                 return replace(wanted, of=self.source(wanted.of))
             case Parameter(path):
                 raise Missing(f"of {path}, the old model keeps only a part")
