@@ -391,7 +391,7 @@ def _data(spec_file: SpecFile, imported: Imported, untokenized: bool) -> DataPla
         if bound is not None and longest > bound:
             # An edit may give it more positions, and reads the longer rows then.
             more = [e.to for e in spec.edit if isinstance(e, ExtendPositions)]
-            most = max(bound, *more)
+            most = max([bound, *more])
             if longest > most and "data.max_tokens" in spec_file.given:
                 raise fail(
                     "G221",

@@ -30,14 +30,17 @@ from generator.ir.sources import (
     Norms,
     Parameter,
     Repeat,
+    Resize,
     Right,
     Row,
     Rows,
     Share,
     Source,
+    Stretch,
     Sum,
     Take,
     Tie,
+    Tile,
     Transpose,
 )
 
@@ -80,6 +83,7 @@ types: st.SearchStrategy[Type] = st.builds(
 )
 values = st.builds(Value, paths, types)
 
+grids = st.tuples(st.integers(0, 9), st.integers(0, 9))
 leaf_sources: st.SearchStrategy[Source] = st.one_of(
     st.builds(Checkpoint, texts),
     st.builds(Parameter, texts),
@@ -107,6 +111,9 @@ sources: st.SearchStrategy[Source] = st.recursive(
         st.builds(Left, inner, st.integers(0, 9)),
         st.builds(Right, inner, st.integers(0, 9)),
         st.builds(Norms, inner),
+        st.builds(Tile, inner, st.integers(0, 9), st.integers(0, 9)),
+        st.builds(Stretch, inner, st.integers(0, 9), st.integers(0, 9)),
+        st.builds(Resize, inner, grids, grids),
     ),
     max_leaves=6,
 )
