@@ -5,10 +5,10 @@ param position.weight: f32[P,C] = ckpt "position"
 %cos, %sin = rope_tables(%ids) kind="default" theta=10000.0
     becomes  rope_tables(%ids) factor=2.0 kind="linear" theta=10000.0
 
-Learned positions are repeated, as Longformer's were made of RoBERTa's (Beltagy, Peters and
-Cohan, 2020, section 5), or interpolated; rows of a table that stand ahead of position 0
-(RoBERTa's padding) stay. Of rotary ones the angles are made smaller. With tile alone the
-old lengths compute what they computed.
+Learned positions are repeated, as those of Longformer were (Beltagy, Peters and Cohan, 2020,
+section 5), or interpolated; rows of a table that stand ahead of position 0, as padding has,
+stay. Of rotary ones the angles are made smaller. With tile alone the old lengths compute what
+they computed.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from generator.ir.sources import Parameter, Source, Stretch, Tile
 from generator.ir.weightmap import WeightMap, paths_of
 
 Way = Literal["tile", "interpolate", "linear", "ntk", "yarn"]
-LEARNED: Mapping[str, type[Tile] | type[Stretch]] = {
+LEARNED: Mapping[str, type[Tile | Stretch]] = {
     "tile": Tile,
     "interpolate": Stretch,
 }

