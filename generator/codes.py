@@ -755,8 +755,8 @@ A table of learned positions (BERT and the encoders after it) is repeated or int
 `tile`, `interpolate`. Rotary positions (Llama) have no table: their angles are made smaller,
 by `linear`, `ntk` or `yarn`. A checkpoint whose angles are scaled already by one of these, or
 by another formula, is not scaled twice. transformers' `dynamic` scales each batch by its
-longest row, so that a row's logits hang on the rows beside it; `ntk` is its formula for one
-length.
+longest row, so that a row's logits hang on the rows beside it; `ntk` is its formula, with
+a factor of 1, for the longest row there may be.
 """,
     ),
     "G265": Code(

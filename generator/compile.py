@@ -136,6 +136,8 @@ def draft(spec_file: SpecFile, facts: Facts) -> Compiled:
     notes = _notes(job, facts)
     if left := _request(spec_file, facts).head_left(imported.model):
         notes.append(left)
+    if unread := _unread(imported, job):
+        notes.append(unread)
     return Compiled(job, imported, done, stages, drafts, tuple(notes))
 
 
@@ -557,6 +559,21 @@ def _notes(job: Job, facts: Facts) -> list[str]:
             "checkpoint, where it is at hand"
         )
     return notes
+
+
+def _unread(imported: Job, job: Job) -> str:
+    """What to tell of further positions that no row comes to; "" where rows do."""
+    inputs = job.data.inputs
+    bound = next(d.bound for d in imported.model.dims if d.symbol == "T")
+    if not isinstance(inputs, TextPlan) or not job.reference.positions:
+        return ""
+    if bound is None or inputs.max_tokens > bound:
+        return ""
+    return (
+        f"rows are cut to max_tokens = {inputs.max_tokens}, and the backbone reads {bound} "
+        "as it is: none comes to the positions of extend-positions. max_tokens in [data] "
+        "makes rows longer"
+    )
 
 
 def _each(job: Job) -> str:

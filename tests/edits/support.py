@@ -132,7 +132,7 @@ def longer(made: Tiny, source: Source, size: tuple[int, ...]) -> Tensor:
                 rest.T[None], rows - first, mode="linear", align_corners=True
             )
             return torch.cat([table[:first], lines[0].T])
-    embeddings = made.theirs.base_model.embeddings
+    embeddings: Any = made.theirs.base_model.embeddings
     height, width = size
     patch = embeddings.patch_size
     there = torch.empty(1, height // patch * (width // patch) + 1, table.shape[2])

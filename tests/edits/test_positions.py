@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 
 import pytest
 import torch
-from oracle import batches_of, call_oracle, distance, job_of
+from oracle import batches_of, call_oracle, distance, job_of, lifted
 from runtime_support import gen, last_json, write_job
 from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification
@@ -64,7 +65,9 @@ def test_equal_to_the_reference_on_longer_rows(kind, by, more, tmp_path) -> None
     job = extended(made, by, more)
     assert isinstance(job.data.inputs, TextPlan)
     assert job.data.inputs.max_tokens == bound(job) == bound(made.job) + more
-    longest = max(next(iter(batch.values())).shape[1] for batch in batches_of(job))
+    longest = max(
+        ids.shape[1] for b in batches_of(job) if (ids := b["ids"]) is not None
+    )
     assert longest == bound(job)
     model = assert_equal_to_edited(made, job, tmp_path)
     trains(model, job, all_move=kind != "llama")
@@ -115,6 +118,22 @@ def test_the_weight_map_says_what_the_sources_say(kind, by) -> None:
 def test_yarn_is_what_rotary_positions_get_where_nothing_is_said() -> None:
     made = small("llama")
     assert extended(made) == extended(made, "yarn")
+
+
+def test_ntk_is_what_the_reference_does_to_rows_of_the_new_length(tmp_path) -> None:
+    """With its dynamic scaling by a factor of 1, where every row is that long."""
+    made = small("llama")
+    job = extended(made, "ntk")
+    model, _ = generated(job, made.tensors, tmp_path)
+    config = copy.deepcopy(made.theirs.config)
+    config.rope_parameters = {**PLAIN, "rope_type": "dynamic", "factor": 1.0}
+    with lifted():
+        theirs = type(made.theirs)(config).double().eval()
+    theirs.load_state_dict(made.theirs.state_dict())
+    for batch in batches_of(job, [(bound(job),) * 3]):
+        want = call_oracle(theirs, batch)["logits"]
+        got = model(*batch.values()).detach()
+        assert distance(got, want.detach()) < 1e-7  # it has the new base in fp32
 
 
 @pytest.mark.parametrize("kind", ["bert", "roberta", "llama"])
@@ -233,6 +252,13 @@ def test_from_the_spec_to_the_certificate(by, tmp_path, capsys) -> None:
     for name in ("logits, fp64", "blocks, fp64", "gradients, fp64"):
         assert checks[name]["measured"] is not None and checks[name]["holds"]
     capsys.readouterr()
+
+
+def test_positions_that_no_row_comes_to_are_told(tmp_path, capsys) -> None:
+    assert gen("build", longer_job(tmp_path, tokens=9), "--out", tmp_path / "out") == 0
+    assert "none comes to the positions" in capsys.readouterr().out
+    assert gen("build", longer_job(tmp_path), "--out", tmp_path / "out") == 0
+    assert "none comes to the positions" not in capsys.readouterr().out
 
 
 def test_scores_are_of_the_longer_rows(tmp_path, capsys) -> None:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import csv
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from oracle import batches_of, distance, lifted
+from PIL import Image
+from runtime_support import gen, last_json
+from transformers import AutoModelForImageClassification, ViTConfig
+from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
 
 from generated import generated
 from generator.ir.plans import ImagePlan
@@ -35,7 +41,8 @@ def square(seed: int = 0) -> Tiny:
 def test_equal_to_the_reference(size, seed, tmp_path) -> None:
     made = square(seed)
     job = edited(made.job, "resize-image", size=size)
-    assert next(iter(batches_of(job)))["pixels"].shape[2:] == size
+    pixels = next(batches_of(job))["pixels"]
+    assert pixels is not None and pixels.shape[2:] == size
     trains(assert_equal_to_edited(made, job, tmp_path), job, all_move=False)
 
 
@@ -101,7 +108,7 @@ def test_texts_have_another_edit() -> None:
 
 
 PLAN = ImagePlan(
-    "image", (16, 16), "exact", "bilinear", None, 1.0, (0.0,) * 3, (1.0,) * 3
+    "image", (16, 16), "exact", "bilinear", None, 1.0, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
 )
 
 
@@ -133,3 +140,70 @@ def test_pixels_come_out_at_the_new_size(plan, size, resize, crop) -> None:
     assert ("crop_size" in named) == (crop is not None)
     if resize:
         assert str(resize[0]) in named["size"]
+
+
+# From the spec to the certificate
+
+SPEC = """
+name = "tiny_photos"
+task = "image-classification"
+labels = ["dark", "light"]
+
+[backbone]
+from = "backbone"
+
+[data]
+train = "rows/train.csv"
+image = "image"
+label = "label"
+
+[train]
+batch = 4
+
+[[edit]]
+do = "resize-image"
+size = [20, 16]
+"""
+
+
+def write_photos(folder: Path) -> Path:
+    config = ViTConfig(
+        hidden_size=24,
+        num_hidden_layers=2,
+        num_attention_heads=3,
+        intermediate_size=40,
+        image_size=12,
+        patch_size=4,
+    )
+    torch.manual_seed(0)
+    model = AutoModelForImageClassification.from_config(config)
+    model.save_pretrained(folder / "backbone")
+    size = {"height": 12, "width": 12}
+    ViTImageProcessorPil(size=size).save_pretrained(folder / "backbone")
+    (folder / "rows").mkdir()
+    with open(folder / "rows" / "train.csv", "w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["image", "label"])
+        for i in range(24):
+            name, light = f"{i}.png", i % 2
+            colour = (60 + 100 * light + i,) * 3
+            Image.new("RGB", (30, 20), colour).save(folder / "rows" / name)
+            rows.writerow([name, ("dark", "light")[light]])
+    path = folder / "tiny_photos.toml"
+    path.write_text(SPEC)
+    return path
+
+
+def test_from_the_spec_to_the_certificate(tmp_path, capsys) -> None:
+    spec, out = write_photos(tmp_path), tmp_path / "out"
+    assert gen("build", spec, "--out", out, "--json") == 0
+    (built,) = last_json(capsys.readouterr().out)
+    before, after = built["edits"]
+    assert after["after"] == "resize-image"
+    assert after["parameters"] - before["parameters"] == 24 * (5 * 4 - 3 * 3)
+    assert after["forward_flops"] > before["forward_flops"]
+    assert gen("certify", spec, "--out", out, "--work", tmp_path / "w", "--json") == 0
+    checks = {c["name"]: c for c in last_json(capsys.readouterr().out)["checks"]}
+    names = ("logits, fp64", "blocks, fp64", "gradients, fp64")
+    for name in (*names, "levels of 255 between the pixels"):
+        assert checks[name]["measured"] is not None and checks[name]["holds"]
