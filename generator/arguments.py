@@ -17,11 +17,13 @@ from generator.passes.chosen_blocks import chosen
 from generator.spec import SpecFile
 from generator.spec.edits import (
     Edit,
+    ExtendPositions,
     KeepLayers,
     LowRank,
     PruneFfn,
     PruneHeads,
     PruneWidth,
+    ResizeImage,
     TrimVocab,
 )
 
@@ -53,6 +55,10 @@ def arguments(
                     edit, "heads", job.model.sizes["H"], spec_file, facts, job
                 )
             }
+        case ExtendPositions():
+            return {**asdict(edit), "max_tokens": spec_file.spec.data.max_tokens}
+        case ResizeImage(size=size):
+            return {"size": size if isinstance(size, tuple) else (size, size)}
         case PruneWidth():
             total = job.model.sizes["C"]
             return {"kept": _channels_to_keep(edit, total, spec_file, facts)}

@@ -763,6 +763,38 @@ nothing, and there is no such edit for it. Neither can one whose halves end in a
 write add-layers above the edit that adds it.
 """,
     ),
+    "G263": Code(
+        "A number of positions that cannot be had",
+        """
+`to` of an extend-positions is more than the model has, and the edit stands once. Fewer need
+no edit: `max_tokens` in [data] makes rows shorter, and the positions behind them are not read.
+""",
+    ),
+    "G264": Code(
+        "A way of extending that these positions do not have",
+        """
+A table of learned positions (BERT and the encoders after it) is repeated or interpolated:
+`tile`, `interpolate`. Rotary positions (Llama) have no table: their angles are made smaller,
+by `linear`, `ntk` or `yarn`. A checkpoint whose angles are scaled already by one of these, or
+by another formula, is not scaled twice. transformers' `dynamic` scales each batch by its
+longest row, so that a row's logits hang on the rows beside it; `ntk` is its formula, with
+a factor of 1, for the longest row there may be.
+""",
+    ),
+    "G265": Code(
+        "An image size that the model cannot have",
+        """
+Height and width are whole numbers of patches; the message has the nearest. The edit stands
+once, and is for square grids of square patches, since those are what transformers, which the
+result is held to, interpolates.
+""",
+    ),
+    "G266": Code(
+        "An edit of positions for a job of another kind",
+        """
+`extend-positions` is for jobs that read text, `resize-image` for those that read images.
+""",
+    ),
 }
 
 

@@ -41,6 +41,7 @@ from generator.passes.prune_width import of_rms
 from generator.passes.trim_vocab import kept_tokens
 from generator.render.package import Draft, finished, render_package
 from generator.spec import SpecFile
+from generator.spec.edits import ExtendPositions, ResizeImage
 from generator.spec.model import Spec
 
 LOCK = "gen.lock"
@@ -67,6 +68,10 @@ EDIT_PLACES = {
     "G260": ("kind",),
     "G261": ("samples", "hidden", "activation"),
     "G262": ("after",),
+    "G263": ("to",),
+    "G264": ("by",),
+    "G265": ("size",),
+    "G266": ("do",),
 }
 FORMATS: dict[str, Format] = {".csv": "csv", ".jsonl": "jsonl", ".parquet": "parquet"}
 
@@ -130,6 +135,8 @@ def draft(
     notes = _notes(job, facts)
     if left := _request(spec_file, facts).head_left(imported.model):
         notes.append(left)
+    if unread := _unread(imported, job):
+        notes.append(unread)
     return Compiled(job, imported, done, stages, drafts, tuple(notes))
 
 
@@ -149,6 +156,16 @@ def _edits(spec_file: SpecFile, facts: Facts, job: Job) -> Iterator[Step]:
             ) from None
         verify(job, after=edit.DO)
         yield Step(edit.DO, job, weights)
+
+
+def as_read(spec_file: SpecFile) -> SpecFile:
+    """The spec with those edits alone that its rows need: of longer ones, larger images."""
+    reading = tuple(
+        edit
+        for edit in spec_file.spec.edit
+        if isinstance(edit, (ExtendPositions, ResizeImage))
+    )
+    return replace(spec_file, spec=replace(spec_file.spec, edit=reading))
 
 
 def _key(spec_file: SpecFile, at: str, found: Diagnostic) -> str:
@@ -279,13 +296,16 @@ def _data(spec_file: SpecFile, imported: Imported, untokenized: bool) -> DataPla
         bound = next(d.bound for d in imported.model.dims if d.symbol == "T")
         longest = data.max_tokens
         if bound is not None and longest > bound:
-            if "data.max_tokens" in spec_file.given:
+            # An edit may give it more positions, and reads the longer rows then.
+            more = [e.to for e in spec.edit if isinstance(e, ExtendPositions)]
+            most = max([bound, *more])
+            if longest > most and "data.max_tokens" in spec_file.given:
                 raise fail(
                     "G221",
-                    f"this backbone reads at most {bound} tokens",
+                    f"this backbone reads at most {most} tokens",
                     place=spec_file.place("data.max_tokens"),
-                    label=f"at most {bound}",
-                    help=f"max_tokens = {bound}",
+                    label=f"at most {most}",
+                    help=f"max_tokens = {most}",
                 )
             longest = bound
         inputs = TextPlan(
@@ -457,6 +477,21 @@ def _notes(job: Job, facts: Facts) -> list[str]:
             "checkpoint, where it is at hand"
         )
     return notes
+
+
+def _unread(imported: Job, job: Job) -> str:
+    """What to tell of further positions that no row comes to; "" where rows do."""
+    inputs = job.data.inputs
+    bound = next(d.bound for d in imported.model.dims if d.symbol == "T")
+    if not isinstance(inputs, TextPlan) or not job.reference.positions:
+        return ""
+    if bound is None or inputs.max_tokens > bound:
+        return ""
+    return (
+        f"rows are cut to max_tokens = {inputs.max_tokens}, and the backbone reads {bound} "
+        "as it is: none comes to the positions of extend-positions. max_tokens in [data] "
+        "makes rows longer"
+    )
 
 
 def _each(job: Job) -> str:

@@ -104,6 +104,10 @@ class ReferencePlan:
     width: int = 0
     # Weights by their keys that are replaced by the nearest matrix of a rank.
     ranks: tuple[tuple[str, int], ...] = ()
+    # What its configuration says instead: max_position_embeddings, and an image's height
+    # and width. The table of positions is made anew for it.
+    positions: int = 0
+    size: tuple[int, ...] = ()
     head: bool = False  # the head is ours alone: they are compared up to it
 
 

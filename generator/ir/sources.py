@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from math import prod
 from typing import Literal
 
 Shape = tuple[int, ...]
@@ -141,6 +142,44 @@ class Right:
 
 
 @dataclass(frozen=True)
+class Tile:
+    """A table of `rows` rows: those up to `first` stay, and those from there on stand
+    over and over."""
+
+    of: Source
+    rows: int
+    first: int
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """A table of `rows` rows: those up to `first` stay, and those from there on are
+    interpolated linearly, ends on ends.
+
+    Of `old` rows that become `new`, row i is the one at i (old - 1) / (new - 1) on the
+    lines between neighbours: F.interpolate with mode "linear" and align_corners.
+    """
+
+    of: Source
+    rows: int
+    first: int
+
+
+@dataclass(frozen=True)
+class Resize:
+    """A table whose last rows are a grid of `before` (rows, columns) with one of `after`.
+
+    Bicubic: along each axis, entry i of `new` is at (i + 1/2) old / new - 1/2, the mean
+    of the four around it by Keys' kernel (1981) with a = -3/4, the border going on
+    outside. That is F.interpolate with mode "bicubic" and no align_corners.
+    """
+
+    of: Source
+    before: tuple[int, int]
+    after: tuple[int, int]
+
+
+@dataclass(frozen=True)
 class Norms:
     """The length of each row of a matrix: (R, C) to (R)."""
 
@@ -198,6 +237,9 @@ Source = (
     | Noise
     | Left
     | Right
+    | Tile
+    | Stretch
+    | Resize
     | Norms
     | Gain
     | Fold
@@ -219,6 +261,8 @@ def children(source: Source) -> tuple[Source, ...]:
             return (source.of,)
         case Fold(bias=bias, matrix=matrix, vector=vector):
             return (bias, matrix, vector)
+        case Tile(of=of) | Stretch(of=of) | Resize(of=of):
+            return (of,)
         case _:
             return ()
 
@@ -239,6 +283,8 @@ def map_children(source: Source, change: Callable[[Source], Source]) -> Source:
                 matrix=change(matrix),
                 vector=change(vector),
             )
+        case Tile(of=of) | Stretch(of=of) | Resize(of=of):
+            return replace(source, of=change(of))
     return source
 
 
@@ -398,6 +444,21 @@ def shape_of(source: Source, known: Mapping[str, Shape], target: Shape) -> Shape
             if len(inner) != 2 or not 0 < rank <= min(inner):
                 raise ShapeError(f"factors of rank {rank} of a tensor of shape {inner}")
             return (inner[0], rank) if isinstance(source, Left) else (rank, inner[1])
+        case Tile(of, rows, first) | Stretch(of, rows, first):
+            inner = shape_of(of, known, target)
+            if len(inner) != 2 or not 0 <= first < inner[0] <= rows:
+                raise ShapeError(
+                    f"{rows} rows, {first} as they are, of a tensor of shape {inner}"
+                )
+            return (rows, inner[1])
+        case Resize(of, before, after):
+            inner = shape_of(of, known, target)
+            old, new = prod(before), prod(after)
+            if len(inner) != 2 or min(*before, *after) < 1 or old > inner[0]:
+                raise ShapeError(
+                    f"a grid {after} of one {before} in a tensor of shape {inner}"
+                )
+            return (inner[0] - old + new, inner[1])
 
 
 def _ascend(index: Shape, size: int) -> bool:

@@ -61,14 +61,17 @@ from generator.ir.sources import (
     Norms,
     Parameter,
     Repeat,
+    Resize,
     Right,
     Row,
     Rows,
     Share,
     Source,
+    Stretch,
     Sum,
     Take,
     Tie,
+    Tile,
     Transpose,
 )
 
@@ -215,6 +218,13 @@ def print_source(source: Source) -> str:
             return f"left({print_source(of)}, {rank})"
         case Right(of, rank):
             return f"right({print_source(of)}, {rank})"
+        case Tile(of, rows, first):
+            return f"tile({print_source(of)}, {rows}, {first})"
+        case Stretch(of, rows, first):
+            return f"stretch({print_source(of)}, {rows}, {first})"
+        case Resize(of, before, after):
+            grids = f"[{before[0]},{before[1]}], [{after[0]},{after[1]}]"
+            return f"resize({print_source(of)}, {grids})"
         case Norms(of):
             return f"norms({print_source(of)})"
         case Gain(of, before, after):
@@ -563,6 +573,14 @@ def _shape(line: _Line) -> tuple[int, ...]:
         raise line.error(f"not a shape: {text}") from None
 
 
+def _grid(line: _Line) -> tuple[int, int]:
+    match _shape(line):
+        case rows, columns:
+            return rows, columns
+    line.at -= 1
+    raise line.error("a grid has rows and columns")
+
+
 def _number(text: str) -> int | float:
     return int(text) if re.fullmatch(r"-?\d+", text) else float(text)
 
@@ -781,6 +799,24 @@ def _source(line: _Line) -> Source:
             std = float(line.real())
             line.mark(")")
             return Noise(of, start, std)
+        case "tile" | "stretch":
+            line.mark("(")
+            of = _source(line)
+            line.mark(",")
+            rows = line.integer()
+            line.mark(",")
+            first = line.integer()
+            line.mark(")")
+            return (Tile if word == "tile" else Stretch)(of, rows, first)
+        case "resize":
+            line.mark("(")
+            of = _source(line)
+            line.mark(",")
+            before = _grid(line)
+            line.mark(",")
+            after = _grid(line)
+            line.mark(")")
+            return Resize(of, before, after)
     line.at -= 1
     raise line.error(f"no source {word}")
 

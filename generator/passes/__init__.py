@@ -18,6 +18,7 @@ from generator.passes import (
     add_layers,
     draw_masks_by_bits,
     drop_unread_weights,
+    extend_positions,
     freeze_prefix,
     fuse_qkv,
     group_blocks,
@@ -31,6 +32,7 @@ from generator.passes import (
     prune_ffn,
     prune_heads,
     prune_width,
+    resize_image,
     trim_vocab,
     widen,
 )
@@ -205,6 +207,18 @@ EDITS = {
             pool.run,
             "the reference's last states, pooled by hand",
             "one vector of a row: its first or last token, a mean, the largest values",
+        ),
+        Edit(
+            "extend-positions",
+            extend_positions.run,
+            "the reference with the same table of positions, or the same scaled angles",
+            "longer rows: more positions, repeated, interpolated or scaled",
+        ),
+        Edit(
+            "resize-image",
+            resize_image.run,
+            "the reference with its positions interpolated by itself",
+            "images of another size, with the positions interpolated",
         ),
         Edit(
             "head",

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from generator.cost import Flops, describe
 from generator.ir.job import Job, added, parameters
 from generator.ir.ops import merges
-from generator.ir.plans import TextPlan
+from generator.ir.plans import ImagePlan, TextPlan
 from generator.ir.sources import keys
 from generator.render import data, train
 from generator.render.data import INSTALLED, OWN, STDLIB
@@ -125,6 +125,8 @@ class BenchView:
     imported: str  # code: a line
     processor_arguments: str  # code
     outputs: int
+    sizes: tuple[tuple[str, int | tuple[int, ...]], ...]  # of its configuration
+    processor: tuple[tuple[str, str], ...]  # code: sizes that its processor is told
     no_dropout: bool
     attention_dropout: float
     types: bool
@@ -214,6 +216,12 @@ def bench_view(job: Job) -> BenchView:
         ),
         processor_arguments=_processor_arguments(job),
         outputs=len(job.labels),
+        sizes=tuple(_sizes(job)),
+        processor=(
+            tuple(data.processor_sizes(plan))
+            if isinstance(plan, ImagePlan) and job.reference.size
+            else ()
+        ),
         no_dropout=not any(dropouts),
         attention_dropout=float(consts.get("attention_dropout", 0.0)),
         types=types,
@@ -315,6 +323,14 @@ def frozen_keys(job: Job) -> tuple[str, ...]:
         else:
             raise ValueError(f"{key} is frozen and trained")
     return tuple(dict.fromkeys(found))
+
+
+def _sizes(job: Job) -> Iterator[tuple[str, int | tuple[int, ...]]]:
+    """Sizes of transformers' model where an edit made them others than the checkpoint's."""
+    if job.reference.positions:
+        yield "max_position_embeddings", job.reference.positions
+    if job.reference.size:
+        yield "image_size", job.reference.size
 
 
 def _processor_arguments(job: Job) -> str:

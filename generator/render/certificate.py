@@ -19,6 +19,9 @@ from generator.ir.sources import (
     Noise,
     Norms,
     Repeat,
+    Resize,
+    Stretch,
+    Tile,
     keys,
     nodes,
 )
@@ -93,6 +96,10 @@ BY_HAND = {
 }
 
 
+# The loader's helpers that make a table of positions anew, and the sources they are for.
+REGROWN = {"tiled": Tile, "stretched": Stretch, "resized": Resize}
+
+
 @dataclass(frozen=True)
 class HandView:
     """A head that transformers does not have, written out for its last states."""
@@ -143,7 +150,18 @@ class CertificateView:
     masked_rows: tuple[tuple[str, str], ...]  # the same of rows
     # Of transformers' weights by their keys, those that are cut to a rank.
     ranks: tuple[tuple[str, int], ...]
+    # What is done to the checkpoint before transformers loads it, prose; "" for nothing
+    rewritten: str
+    longer: tuple[str, ...]  # code: lines that make its table of positions longer
+    config: str  # code: what its configuration says then
+    position_doc: str
+    resized: tuple[
+        int, ...
+    ]  # images, height and width; () where the size is the old one
+    patches: int  # of such an image, and the class token
+    processor_sizes: str  # code: what transformers' image processor is told then
     surgery: bool  # the loader does one of these to weights, beside joining and cutting
+    regrown: bool  # it makes a table of positions anew
     repeats: bool
     noise: bool
     factors: bool
@@ -202,7 +220,11 @@ def certificate_view(job: Job) -> CertificateView:
     read = {key for p in infos for key in keys(p.source)}
     made = {type(one) for p in infos for one in nodes(p.source)}
     repeats, factored, folds = Repeat in made, Left in made, Fold in made
-    surgery = repeats or factored or folds or Gain in made
+    regrown = [n for n, kind in REGROWN.items() if kind in made]
+    config = _config(job)
+    rewritten = ["its weights cut to their ranks"] * factored
+    rewritten += [f"with positions for {_longest(job)} tokens"] * bool(config)
+    loads = repeats or factored or folds or Gain in made or bool(regrown)
     names = "ids, types, mask" if types else "ids, mask"
     view = CertificateView(
         package=job.name,
@@ -240,7 +262,15 @@ def certificate_view(job: Job) -> CertificateView:
         masked=tuple(_masked(job, job.reference.masked)),
         masked_rows=tuple(_masked(job, job.reference.masked_rows)),
         ranks=tuple((k, rank) for k, rank in job.reference.ranks if k in read),
-        surgery=surgery,
+        rewritten=" and ".join(rewritten),
+        longer=tuple(_longer(job)),
+        config=config,
+        position_doc=_position_doc(job),
+        resized=job.reference.size,
+        patches=_patches(job) if job.reference.size else 0,
+        processor_sizes=_processor_sizes(job),
+        surgery=loads or bool(config),
+        regrown=bool(regrown),
         repeats=repeats,
         noise=Noise in made,
         factors=factored,
@@ -254,11 +284,12 @@ def certificate_view(job: Job) -> CertificateView:
                 ("factors", "factors", factored),
                 ("folded", "folded", folds),
                 ("regained", "regained", Gain in made),
+                *((name, "as_it_is", True) for name in regrown),
             )
             if there
         ),
-        load="load(weights, dtype)" if surgery else "load_pretrained(weights)",
-        checkpoint="cut_to_ranks" if factored else "weights",
+        load=("load(weights, dtype)" if loads else "load_pretrained(weights)"),
+        checkpoint="edited" if rewritten else "weights",
         copies=copies,
         own_blocks=_own_blocks(job),
         auto=(
@@ -339,6 +370,85 @@ def last_position(job: Job) -> Literal["", "first", "pick"]:
 def _masked(job: Job, masked: Sequence[tuple[str, str]]) -> Iterator[tuple[str, str]]:
     for key, name in masked:
         yield py(key), _list(job, name)
+
+
+def _longest(job: Job) -> int:
+    return next(d.bound or 0 for d in job.model.dims if d.symbol == "T")
+
+
+def _longer(job: Job) -> Iterator[str]:
+    """The longer table of positions from its definition, which is not the loader's code."""
+    for info in parameters(job):
+        if not isinstance(info.source, (Tile, Stretch)):
+            continue
+        rows, first = info.source.rows, info.source.first
+        (key,) = keys(info.source)
+        (old,) = (t.shape[0] - first for t in job.model.tensors if t.key == key)
+        yield f"table = held[{py(key)}]"
+        rest, ahead = (
+            (f"table[{first}:]", f"table[:{first}], ") if first else ("table", "")
+        )
+        if isinstance(info.source, Tile):
+            times = -(-(rows - first) // old)
+            again = f"[{rest}] * {times}"
+            every = f"[{ahead}*{again}]" if first else again
+            yield f"longer = torch.cat({every})[:{rows}]"
+        else:
+            yield f"at = torch.linspace(0, {old - 1}, {rows - first}, dtype=table.dtype)"
+            yield f"below = at.long().clamp(max={old - 2})"
+            start = f"{first} + below" if first else "below"
+            yield f"ends = table[{start}], table[{start} + 1]"
+            line = "torch.lerp(*ends, (at - below)[:, None])"
+            yield f"longer = {f'torch.cat([{ahead}{line}])' if first else line}"
+        yield f"held[{py(key)}] = longer"
+
+
+def _config(job: Job) -> str:
+    """What transformers' configuration says of more positions; "" where there are none."""
+    if not job.reference.positions:
+        return ""
+    inside = [f'"max_position_embeddings": {job.reference.positions}']
+    for module in job.model.modules:
+        ropes = [op for op in module.ops if op.kind == "rope_tables"]
+        inside += [f'"rope_scaling": {_rope(op)}' for op in ropes]
+    return "{" + ", ".join(inside) + "}"
+
+
+# transformers' names of a rope's attributes.
+ROPE = {
+    "kind": "rope_type",
+    "theta": "rope_theta",
+    "factor": "factor",
+    "original_positions": "original_max_position_embeddings",
+}
+
+
+def _rope(op: Op) -> str:
+    """What transformers is told of scaled angles; the rest it works out itself."""
+    attrs = op.attrs_dict
+    inside = (f"{py(there)}: {py(attrs[n])}" for n, there in ROPE.items() if n in attrs)
+    return "{" + ", ".join(inside) + "}"
+
+
+def _position_doc(job: Job) -> str:
+    made = {type(p.source) for p in parameters(job)}
+    if Tile in made:
+        return "the old ones over and over"
+    if Stretch in made:
+        return "the old ones with others between"
+    return "angles by its own formula"
+
+
+def _patches(job: Job) -> int:
+    """The rows of the table of an image's positions."""
+    return next(p.shape[0] for p in parameters(job) if isinstance(p.source, Resize))
+
+
+def _processor_sizes(job: Job) -> str:
+    plan = job.data.inputs
+    if not isinstance(plan, ImagePlan) or not job.reference.size:
+        return ""
+    return "".join(f", {name}={size}" for name, size in data.processor_sizes(plan))
 
 
 def _trimmed(job: Job) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
@@ -417,3 +417,13 @@ def _member_order(name: str) -> tuple[int, str]:
 
 def _order(source: str) -> tuple[bool, str]:
     return source.startswith("from "), source.lower()
+
+
+def processor_sizes(plan: ImagePlan) -> Iterator[tuple[str, str]]:
+    """The sizes of a plan as transformers' image processors take them: name and code."""
+    if plan.resize is not None and plan.resize_mode == "shortest":
+        yield "size", f'{{"shortest_edge": {plan.resize[0]}}}'
+    elif plan.resize is not None:
+        yield "size", f'{{"height": {plan.resize[0]}, "width": {plan.resize[1]}}}'
+    if plan.crop is not None:
+        yield "crop_size", f'{{"height": {plan.crop[0]}, "width": {plan.crop[1]}}}'

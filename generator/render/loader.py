@@ -20,15 +20,18 @@ from generator.ir.sources import (
     Noise,
     Norms,
     Repeat,
+    Resize,
     Right,
     Row,
     Rows,
     ShapeError,
     Share,
     Source,
+    Stretch,
     Sum,
     Take,
     Tie,
+    Tile,
     Transpose,
     factors,
     keys,
@@ -97,6 +100,9 @@ class LoaderView:
     factors: bool
     gains: bool
     folds: bool  # what is left out of a matrix gives a constant, which a bias takes up
+    tiles: bool
+    stretches: bool
+    resizes: bool
 
 
 def loader_view(job: Job, sizes: Sizes) -> LoaderView:
@@ -156,6 +162,9 @@ def loader_view(job: Job, sizes: Sizes) -> LoaderView:
         factors=any(isinstance(one, Left | Right) for one in made),
         gains=any(isinstance(one, Gain) for one in made),
         folds=any(isinstance(one, Fold) for one in made),
+        tiles=any(isinstance(one, Tile) for one in made),
+        stretches=any(isinstance(one, Stretch) for one in made),
+        resizes=any(isinstance(one, Resize) for one in made),
     )
 
 
@@ -623,6 +632,12 @@ def _expression(source: Source, entry: Entry, shapes: Shapes) -> str:
             return f"noisy({_expression(of, entry, shapes)}, {start}, {py(std)})"
         case Gain(of, before, after):
             return f"regained({_expression(of, entry, shapes)}, {before}, {after})"
+        case Tile(of, rows, first):
+            return f"tiled({_expression(of, entry, shapes)}, {rows}, {first})"
+        case Stretch(of, rows, first):
+            return f"stretched({_expression(of, entry, shapes)}, {rows}, {first})"
+        case Resize(of, before, after):
+            return f"resized({_expression(of, entry, shapes)}, {before}, {after})"
         case Left():
             return "expand"
         case Right():

@@ -151,7 +151,9 @@ def model_view(job: Job) -> ModelView:
             for module in model.modules
             for op in module.ops
         ),
-        uses_f=any("F." in line for c in classes for line in c.body),
+        uses_f=any("F." in line for c in classes for line in c.body)
+        or loader.stretches
+        or loader.resizes,
         uses_math=rope is not None and rope.kind == "llama3",
     )
 

@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from generator.compile import import_job
+from generator.compile import as_read, import_job
 from generator.errors import fail
 from generator.facts import Facts, Scores, dump_scores, weights_hash
 from generator.ir.dims import Dim, dim
@@ -57,7 +57,7 @@ def calibrate(args: argparse.Namespace) -> int:
 
 def _one(args: argparse.Namespace, spec_file: SpecFile) -> dict[str, Any]:
     # As it is before any edit: blocks and units are those of the checkpoint.
-    unedited = replace(spec_file, spec=replace(spec_file.spec, edit=()))
+    unedited = as_read(spec_file)
     here = Path(spec_file.file).resolve().parent
     facts = building.facts_for(spec_file)
     job = import_job(unedited, facts)

@@ -34,14 +34,17 @@ from generator.ir.sources import (
     Norms,
     Parameter,
     Repeat,
+    Resize,
     Right,
     Row,
     Rows,
     Share,
     Source,
+    Stretch,
     Sum,
     Take,
     Tie,
+    Tile,
     Transpose,
 )
 from generator.ir.text import parse_job, print_job
@@ -129,6 +132,21 @@ def evaluate_source(
             return factors_of(made(of), rank)[0]
         case Right(of, rank):
             return factors_of(made(of), rank)[1]
+        case Tile(of, rows, first):
+            x = made(of)
+            again = len(x) - first
+            old = [i if i < first else first + (i - first) % again for i in range(rows)]
+            return torch.stack([x[i] for i in old])
+        case Stretch(of, rows, first):
+            x = made(of)
+            return torch.cat([x[:first], _linear_rows(x[first:], rows - first)])
+        case Resize(of, before, after):
+            x = made(of)
+            first = len(x) - math.prod(before)
+            grid = x[first:].unflatten(0, before)
+            tall, wide = (_keys(n, m).to(x) for n, m in zip(before, after))
+            grid = torch.einsum("ir,jc,rcd->ijd", tall, wide, grid)
+            return torch.cat([x[:first], grid.flatten(0, 1)])
 
 
 def factors_of(weight: Tensor, rank: int) -> tuple[Tensor, Tensor]:
@@ -141,6 +159,34 @@ def factors_of(weight: Tensor, rank: int) -> tuple[Tensor, Tensor]:
     sign = v.gather(1, v.abs().argmax(1, keepdim=True)).sign()[:rank]
     root = s[:rank].sqrt()[:, None]
     return u[:, :rank] * (sign * root).T, sign * root * v[:rank]
+
+
+def _linear_rows(x: Tensor, rows: int) -> Tensor:
+    """`rows` rows at even steps on the lines from row to row, the ends included."""
+    found = []
+    for i in range(rows):
+        at = i * (len(x) - 1) / max(rows - 1, 1)
+        below = int(at)
+        above = min(below + 1, len(x) - 1)
+        found.append(x[below] * (1 - (at - below)) + x[above] * (at - below))
+    return torch.stack(found)
+
+
+def _keys(old: int, new: int) -> Tensor:
+    """(new, old), fp64: the weights of bicubic interpolation along an axis, see `Resize`."""
+
+    def kernel(x: float) -> float:
+        a, x = -0.75, abs(x)
+        if x <= 1:
+            return (a + 2) * x**3 - (a + 3) * x**2 + 1
+        return a * (x**3 - 5 * x**2 + 8 * x - 4) if x < 2 else 0.0
+
+    weights = torch.zeros(new, old, dtype=torch.float64)
+    for i in range(new):
+        at = (i + 0.5) * old / new - 0.5
+        for near in range(math.floor(at) - 1, math.floor(at) + 3):
+            weights[i, min(max(near, 0), old - 1)] += kernel(at - near)
+    return weights
 
 
 def sum_of(values: Sequence[Tensor]) -> Tensor:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from math import prod
 from typing import Literal
 
 from generator.compile import Compiled
@@ -23,14 +24,17 @@ from generator.ir.sources import (
     Norms,
     Parameter,
     Repeat,
+    Resize,
     Right,
     Row,
     Rows,
     Shape,
     Share,
     Source,
+    Stretch,
     Sum,
     Take,
+    Tile,
     Transpose,
     leaves,
     map_children,
@@ -152,6 +156,11 @@ class _Held:
                 return (rows, *self.shape(of)[1:])
             case Share(of, columns):
                 return (self.shape(of)[0], columns)
+            case Tile(of, rows) | Stretch(of, rows):
+                return (rows, *self.shape(of)[1:])
+            case Resize(of, before, after):
+                inner = self.shape(of)
+                return (inner[0] - prod(before) + prod(after), *inner[1:])
             case Noise(of=of) | Gain(of=of):
                 return self.shape(of)
             case Fold(bias=bias):
@@ -186,6 +195,8 @@ class _Held:
                 return replace(wanted, of=self.source(wanted.of))
             case Fold():
                 return map_children(wanted, self.source)
+            case Tile() | Stretch() | Resize():
+                return replace(wanted, of=self.source(wanted.of))
             case Parameter(path):
                 raise Missing(f"of {path}, the old model keeps only a part")
             case _:

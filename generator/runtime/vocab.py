@@ -12,11 +12,11 @@ import json
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from generator.compile import digest
+from generator.compile import as_read, digest
 from generator.errors import fail
 from generator.facts import CardFile, Facts, UsedTokens
 from generator.runtime import build as building
@@ -103,8 +103,7 @@ def training_tokens(
         out, texts = Path(folder, "out"), Path(folder, "texts")
         texts.mkdir()
         # As the backbone reads them: an edit that trims has to know this first.
-        unedited = replace(spec_file, spec=replace(spec_file.spec, edit=()))
-        building.build(building.plan(unedited, facts, out))
+        building.build(building.plan(as_read(spec_file), facts, out))
         program = Path(__file__).with_name("texts.py")
         ended = Programs(out, name, quiet).python(
             program, name, root, texts, output="keep"

@@ -577,6 +577,66 @@ class Head:
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class ExtendPositions:
+    """The model reads longer rows. With "tile" rows of the old lengths have the logits
+    that they had; with every other way they have others, until training has made up."""
+
+    DO: ClassVar[str] = "extend-positions"
+    ONE_OF: ClassVar[tuple[str, ...]] = ()
+
+    to: int = field(
+        metadata=about(
+            "How many tokens a row may then have; `max_tokens` of [data] makes use of it.",
+            1024,
+            required=TASKS,
+            at_least=1,
+            at_most=1048576,  # as max_tokens
+            also="positions n max_position_embeddings length max_length",
+        ),
+    )
+    by: Literal["tile", "interpolate", "linear", "ntk", "yarn"] | None = field(
+        default=None,
+        metadata=about(
+            'How. Learned positions: "tile" reads the rows of their table over and over, '
+            '"interpolate" spreads them out, with rows between them. Rotary ones, whose '
+            'angles are made smaller: "linear" all alike, "ntk" by a larger base, "yarn" by '
+            "frequency, with a temperature. Where it is not given it is tile, and yarn.",
+            "interpolate",
+            spellings={
+                "repeat": "tile",
+                "copy": "tile",
+                "interpolation": "interpolate",
+                "dynamic": "ntk",
+            },
+            also="method how rope_type type",
+        ),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResizeImage:
+    """Images of another size go in, in patches of the same size. The positions of the
+    patches are interpolated (bicubic) as transformers does it; the class token's stays.
+    """
+
+    DO: ClassVar[str] = "resize-image"
+    ONE_OF: ClassVar[tuple[str, ...]] = ()
+
+    size: int | tuple[int, ...] = field(
+        metadata=about(
+            "The side of an image in pixels, or its height and width.",
+            384,
+            required=TASKS,
+            at_least=1,
+            at_most=65536,
+            few=dict.fromkeys(TASKS, 2),
+            many=2,
+            also="to image_size resolution pixels",
+        ),
+    )
+
+
 Edit = (
     KeepLayers
     | PruneFfn
@@ -593,6 +653,8 @@ Edit = (
     | Dora
     | Ia3
     | Adapter
+    | ExtendPositions
+    | ResizeImage
 )
 EDITS: Mapping[str, type[Edit]] = {
     one.DO: one
@@ -612,5 +674,7 @@ EDITS: Mapping[str, type[Edit]] = {
         Dora,
         Ia3,
         Adapter,
+        ExtendPositions,
+        ResizeImage,
     )
 }

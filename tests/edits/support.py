@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import random
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -17,15 +18,15 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from generator.errors import GenError
-from generator.ir.job import Job, parameters
-from generator.ir.sources import Init, keys
+from generator.ir.job import Job, Op, parameters
+from generator.ir.sources import Init, Resize, Source, Stretch, Tile, keys
 from generator.ir.text import parse_job, print_job
 from generator.ir.verify import verify
 from generator.ir.weightmap import WeightMap
 from generator.passes import EDITS
 from generator.render import kept as lists
 from generator.runtime.interpret import evaluate_source, load
-from tests.oracle import _blocks, batches_of, job_of, tiny
+from tests.oracle import _blocks, batches_of, job_of, lifted, tiny
 from tests.parity.generated import assert_same, generated, name_of
 from tests.parity.test_generated_models import KINDS
 
@@ -77,6 +78,65 @@ def edited(job: Job, do: str, **arguments: Any) -> Job:
     verify(after, after=do)
     assert parse_job(print_job(after)) == after
     return after
+
+
+def as_extended(made: Tiny, job: Job) -> Tiny:
+    """With transformers' model as its own configuration of more positions, or of larger
+    images, makes it, and the table of positions that goes there."""
+    plan = job.reference
+    if not plan.positions and not plan.size:
+        return made
+    config, tensors = copy.deepcopy(made.theirs.config), dict(made.tensors)
+    state = made.theirs.state_dict()
+    if plan.positions:
+        config.max_position_embeddings = plan.positions
+        for op in (op for m in job.model.modules for op in m.ops):
+            if op.kind == "rope_tables":
+                config.rope_parameters = rope_parameters(op)
+    else:
+        config.image_size = plan.size
+    for info in parameters(job):
+        if isinstance(info.source, (Tile, Stretch, Resize)):
+            (key,) = keys(info.source)
+            tensors[key] = longer(made, info.source, plan.size)
+            state[made.names[key]] = tensors[key]
+    with lifted():
+        theirs = type(made.theirs)(config).double().eval()
+    theirs.load_state_dict(state)
+    return Tiny(job, theirs, tensors)
+
+
+def rope_parameters(op: Op) -> dict[str, Any]:
+    """transformers' of a scaled rope; the rest of them follows from these."""
+    names = {"rope_type": "kind", "rope_theta": "theta", "factor": "factor"}
+    names["original_max_position_embeddings"] = "original_positions"
+    attrs = op.attrs_dict
+    return {there: attrs[name] for there, name in names.items() if name in attrs}
+
+
+def longer(made: Tiny, source: Source, size: tuple[int, ...]) -> Tensor:
+    """The table of positions that a source stands for, by hand or by transformers."""
+    (key,) = keys(source)
+    table = made.tensors[key]
+    match source:
+        case Tile(_, rows, first):
+            order = list(range(len(table)))
+            while len(order) < rows:
+                order.append(
+                    order[first + (len(order) - len(table)) % (len(table) - first)]
+                )
+            return table[order]
+        case Stretch(_, rows, first):
+            rest = table[first:]
+            lines = torch.nn.functional.interpolate(
+                rest.T[None], rows - first, mode="linear", align_corners=True
+            )
+            return torch.cat([table[:first], lines[0].T])
+    embeddings: Any = made.theirs.base_model.embeddings
+    height, width = size
+    patch = embeddings.patch_size
+    there = torch.empty(1, height // patch * (width // patch) + 1, table.shape[2])
+    return embeddings.interpolate_pos_encoding(there, height, width).detach()
 
 
 class Skipped(nn.Module):
@@ -188,6 +248,7 @@ def assert_equal_to_edited(
     if found := lists.render(job):
         (folder / lists.FILE).write_bytes(found)
     model, _ = generated(job, made.tensors, folder)
+    stored, made = made.tensors, as_extended(made, job)
     cut = as_cut(made.tensors, job)
     with as_edited(made, job) as theirs:
         assert_same(
@@ -196,7 +257,7 @@ def assert_equal_to_edited(
             theirs,
             cut,
             names=made.names,
-            loaded=made.tensors,
+            loaded=stored,
             tolerance=tolerance,
             ids=ids,
         )

@@ -17,6 +17,7 @@ EDITS = {
     "low-rank": 'on = ["ff.up", "attention.q"]\nrank = 16',
     "widen-ffn": "by = 1.5\nnoise = 0.1",
     "widen-heads": "to = 16",
+    "extend-positions": "to = 700",
 }
 
 

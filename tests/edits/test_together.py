@@ -112,6 +112,19 @@ def add_layers(job: Job, draw: random.Random) -> dict[str, Any]:
     return {"after": tuple(sorted(some))}
 
 
+def extend_positions(job: Job, draw: random.Random) -> dict[str, Any]:
+    now = next(d.bound for d in job.model.dims if d.symbol == "T") or 0
+    rotary = any(op.kind == "rope_tables" for m in job.model.modules for op in m.ops)
+    ways = ["linear", "ntk", "yarn"] if rotary else ["tile", "interpolate"]
+    to = now + draw.randint(1, 2 * now)
+    return {"to": to, "by": draw.choice([None, *ways]), "max_tokens": to}
+
+
+def resize_image(job: Job, draw: random.Random) -> dict[str, Any]:
+    patch = job.model.sizes["P"]
+    return {"size": (patch * draw.randint(1, 5), patch * draw.randint(1, 5))}
+
+
 ARGUMENTS = {
     "add-layers": add_layers,
     "keep-layers": keep_layers,
@@ -126,6 +139,8 @@ ARGUMENTS = {
     "dora": lora,
     "ia3": ia3,
     "adapter": adapter,
+    "extend-positions": extend_positions,
+    "resize-image": resize_image,
 }
 
 
@@ -154,7 +169,9 @@ def check(seed: int, folder: Path) -> None:
 
 
 def _fits(kind: str, do: str) -> bool:
-    return do != "trim-vocab" or kind != "vit"
+    return (do not in ("trim-vocab", "extend-positions") or kind != "vit") and (
+        do != "resize-image" or kind == "vit"
+    )
 
 
 @pytest.mark.parametrize("seed", range(QUICK))

@@ -32,14 +32,17 @@ from generator.ir.sources import (
     Norms,
     Parameter,
     Repeat,
+    Resize,
     Right,
     Row,
     Rows,
     Share,
     Source,
+    Stretch,
     Sum,
     Take,
     Tie,
+    Tile,
     Transpose,
 )
 
@@ -82,6 +85,7 @@ types: st.SearchStrategy[Type] = st.builds(
 )
 values = st.builds(Value, paths, types)
 
+grids = st.tuples(st.integers(0, 9), st.integers(0, 9))
 leaf_sources: st.SearchStrategy[Source] = st.one_of(
     st.builds(Checkpoint, texts),
     st.builds(Parameter, texts),
@@ -120,6 +124,9 @@ sources: st.SearchStrategy[Source] = st.recursive(
             texts,
             st.lists(st.integers(0, 99), max_size=4).map(tuple),
         ),
+        st.builds(Tile, inner, st.integers(0, 9), st.integers(0, 9)),
+        st.builds(Stretch, inner, st.integers(0, 9), st.integers(0, 9)),
+        st.builds(Resize, inner, grids, grids),
     ),
     max_leaves=6,
 )

@@ -76,6 +76,7 @@ def test_levels_roles_plans_and_sources_are_documented():
             "norms",
         ),
         *("repeat", "share", "noise", "left", "right", "fold", "gain"),
+        *("tile", "stretch", "resize"),
     }
     for word in words:
         assert f'"{word}"' in grammar

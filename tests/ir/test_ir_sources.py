@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.nn import functional as F
 
 from generator.ir.job import absolute, listed
 from generator.ir.sources import (
@@ -19,15 +20,18 @@ from generator.ir.sources import (
     Norms,
     Parameter,
     Repeat,
+    Resize,
     Right,
     Row,
     Rows,
     ShapeError,
     Share,
     Source,
+    Stretch,
     Sum,
     Take,
     Tie,
+    Tile,
     Transpose,
     first_readings,
     keys,
@@ -47,6 +51,7 @@ TENSORS = {
 leaf = st.sampled_from(sorted(SHAPES)).flatmap(
     lambda name: st.sampled_from([Checkpoint(name), Parameter(name), Tie(name)])
 )
+grids = st.tuples(st.integers(1, 2), st.integers(1, 3))
 known: st.SearchStrategy[Source] = st.recursive(
     leaf,
     lambda inner: st.one_of(
@@ -60,6 +65,9 @@ known: st.SearchStrategy[Source] = st.recursive(
         st.builds(Noise, inner, st.integers(0, 4), st.sampled_from([0.0, 0.5])),
         st.builds(Left, inner, st.integers(0, 4)),
         st.builds(Right, inner, st.integers(0, 4)),
+        st.builds(Tile, inner, st.integers(0, 9), st.integers(0, 3)),
+        st.builds(Stretch, inner, st.integers(0, 9), st.integers(0, 3)),
+        st.builds(Resize, inner, grids, grids),
     ),
     max_leaves=5,
 )
@@ -94,6 +102,13 @@ def test_values():
     assert value(Repeat(ckpt("v"), 4)) == [0, 1, 2, 0]
     columns = [[x / 2, y / 2, z, x / 2, y / 2] for x, y, z in b.tolist()]
     assert value(Share(ckpt("b"), 5)) == columns
+    rows = a.tolist()
+    assert value(Tile(ckpt("a"), 9, 1)) == [*rows, *rows[1:], *rows[1:3]]
+    assert value(Tile(ckpt("a"), 6, 0)) == [*rows, *rows[:2]]
+    between = [(a[1] + a[2]) / 2, (a[2] + a[3]) / 2]
+    wide = [a[0], a[1], between[0], a[2], between[1], a[3]]
+    assert value(Stretch(ckpt("a"), 6, 1)) == [row.tolist() for row in wide]
+    assert value(Resize(ckpt("a"), (1, 3), (1, 3))) == rows
 
 
 def test_initial_values():
@@ -176,6 +191,18 @@ def test_initial_values():
         ),
         (Left(Checkpoint("a"), 4), "factors of rank 4 of a tensor of shape (4, 3)"),
         (Right(Checkpoint("v"), 1), "factors of rank 1 of a tensor of shape (3,)"),
+        (
+            Tile(Checkpoint("a"), 3, 0),
+            "3 rows, 0 as they are, of a tensor of shape (4, 3)",
+        ),
+        (
+            Stretch(Checkpoint("a"), 9, 4),
+            "9 rows, 4 as they are, of a tensor of shape (4, 3)",
+        ),
+        (
+            Resize(Checkpoint("a"), (2, 3), (4, 4)),
+            "a grid (4, 4) of one (2, 3) in a tensor of shape (4, 3)",
+        ),
     ],
 )
 def test_what_does_not_fit_is_said(source: Source, message: str):
@@ -204,6 +231,29 @@ def test_two_factors_are_the_nearest_matrix_of_their_rank(shape, rank):
     assert float(error) == pytest.approx(float(tail), rel=1e-12, abs=1e-13)
     for factor in (left.T @ left, right @ right.T):  # each has half of the values
         assert torch.allclose(factor, values[:rank].diag(), rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize("sizes", [(5, 9), (5, 6), (2, 31), (1, 4), (7, 7)])
+def test_rows_between_are_those_of_torch(sizes):
+    draw = torch.Generator().manual_seed(3)
+    x = torch.randn(sizes[0] + 2, 3, generator=draw, dtype=torch.float64)
+    found = evaluate_source(Stretch(Checkpoint("x"), sizes[1] + 2, 2), {"x": x}, ())
+    lines = x[None, 2:].transpose(1, 2)
+    want = F.interpolate(lines, sizes[1], mode="linear", align_corners=True)[0].T
+    assert torch.equal(found[:2], x[:2])
+    assert torch.allclose(found[2:], want, rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize("before", [(3, 3), (2, 5), (1, 4)])
+@pytest.mark.parametrize("after", [(3, 3), (7, 4), (2, 2), (9, 1)])
+def test_grids_are_those_of_torch(before, after):
+    draw = torch.Generator().manual_seed(3)
+    x = torch.randn(math.prod(before) + 1, 3, generator=draw, dtype=torch.float64)
+    found = evaluate_source(Resize(Checkpoint("x"), before, after), {"x": x}, ())
+    grid = x[1:].T.reshape(1, 3, *before)
+    want = F.interpolate(grid, after, mode="bicubic", align_corners=False)
+    assert torch.equal(found[:1], x[:1])
+    assert torch.allclose(found[1:], want[0].flatten(1).T, rtol=0, atol=1e-14)
 
 
 def test_an_initialisation_takes_the_shape_of_its_parameter():

@@ -62,6 +62,16 @@ CASES: dict[str, tuple[type, dict[str, Any], dict[str, Any]]] = {
     "smoothed": (BertConfig, ENCODER, {"recipe": {"label_smoothing": 0.1}}),
     "frozen": (BertConfig, ENCODER, {"frozen": ("embedding", "blocks.0")}),
     "without dropout": (BertConfig, ENCODER, {"dropout": 0.0}),
+    "longer": (
+        BertConfig,
+        {**ENCODER, "max_position_embeddings": 9},
+        {"edits": [("extend-positions", {"to": 32, "max_tokens": 32})]},
+    ),
+    "larger images": (
+        ViTConfig,
+        {**VISION, "image_size": 8},
+        {**PHOTOS, "edits": [("resize-image", {"size": (12, 16)})]},
+    ),
     "cuda": (
         BertConfig,
         ENCODER,
@@ -220,6 +230,34 @@ def test_every_contender_works(case: str, tmp_path: Path) -> None:
     logits = torch.tensor([row for batch in defaults for row in batch])
     probabilities = torch.tensor([list(p.probabilities.values()) for p in ours])
     assert torch.allclose(logits.softmax(1), probabilities, atol=1e-5)
+
+
+def test_every_contender_takes_longer_rows(tmp_path: Path) -> None:
+    made = make("longer", tmp_path)
+    write_rows(tmp_path)
+    module, args = made.module("bench"), arguments(made, tmp_path)
+    module.prepare(args)
+    rows, split = module.training_rows(args)
+    taken = module.batches_by_length(split)[-1:]
+    assert int(split.tokens.lengths[taken[0]].max()) > 9
+    for name in (module.OURS, module.DEFAULTS, module.BEST):
+        for kind in ("train", "predict"):
+            module.enter(name, kind, args, rows, split)(taken)
+
+
+def test_transformers_gets_images_of_the_new_size(tmp_path: Path) -> None:
+    made = make("larger images", tmp_path)
+    about = made.weights / "preprocessor_config.json"
+    old = {"height": 8, "width": 8}
+    about.write_text(json.dumps({**json.loads(about.read_text()), "size": old}))
+    module, args = made.module("bench"), arguments(made, tmp_path)
+    module.prepare(args)
+    named = {
+        name: json.loads((tmp_path / f"{name}.json").read_text())
+        for name in ("preprocessor_config", "config")
+    }
+    assert named["preprocessor_config"]["size"] == {"height": 12, "width": 16}
+    assert named["config"]["image_size"] == [12, 16]
 
 
 def test_frozen_is_frozen_for_all(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import os
 import subprocess
 import sys
@@ -152,6 +153,62 @@ def test_certificate_of_an_edited_model_holds(
     assert {r.name for r in found} > wanted
 
 
+LONGER: dict[str, tuple[str, tuple[tuple[str, Mapping[str, Any]], ...]]] = {
+    f"{case}, {by}": (
+        case,
+        (("extend-positions", {"to": 50, "by": by, "max_tokens": 50}),),
+    )
+    for case, ways in {
+        "bert": ("tile", "interpolate"),
+        "bert, bare": ("tile",),
+        "roberta": ("tile", "interpolate"),
+        "distilbert": ("tile",),
+        "electra": ("interpolate",),
+        "ernie": ("tile",),
+        "llama": ("linear", "ntk", "yarn"),
+    }.items()
+    for by in ways
+}
+LONGER["bert, tile and factors"] = ("bert", (*LONGER["bert, tile"][1], FACTOR))
+LONGER["llama, yarn and fewer blocks"] = (
+    "llama",
+    (*LONGER["llama, yarn"][1], ("keep-layers", {"layers": (1,)})),
+)
+# Their pictures are squares, so that they can be resized.
+CASES["vit, square"] = (ViTConfig, {**VISION, "image_size": 12}, CASES["vit"][2])
+RESIZE = ("resize-image", {"size": (20, 16)})
+LONGER["vit"] = ("vit, square", (RESIZE,))
+LONGER["vit, smaller, and factors"] = (
+    "vit, square",
+    (("resize-image", {"size": (8, 8)}), FACTOR),
+)
+
+
+@pytest.mark.parametrize("case", LONGER)
+def test_certificate_of_longer_rows_and_larger_images_holds(
+    case: str, tmp_path: Path
+) -> None:
+    base, edits = LONGER[case]
+    made = make(base, tmp_path, edits=edits, tidy=["test_model", "model"])
+    if base.startswith("vit"):  # as the checkpoint has it
+        about = made.weights / "preprocessor_config.json"
+        old = {"height": 12, "width": 12}
+        about.write_text(json.dumps({**json.loads(about.read_text()), "size": old}))
+    for file in ("test_model", "model"):
+        path = made.package / f"{file}.py"
+        assert formatted(path.read_text()) == path.read_text()
+        subprocess.run(
+            [sys.executable, "-m", "ruff", "check", "--isolated", "-q", path],
+            check=True,
+        )
+    module = made.module("test_model")
+    module.write_reference(made.weights)
+    found = module.certificate(made.weights)
+    assert [r for r in found if not r.holds] == []
+    assert [r for r in found if r.measured is None] == []
+    assert {r.name for r in found} > COMPARED
+
+
 def test_certificate_with_noise_is_of_the_rest_and_says_so(tmp_path: Path) -> None:
     noisy = ("widen-ffn", {"by": 1.4, "noise": 0.1})
     made = make("bert", tmp_path, edits=[noisy], tidy=["test_model"])
@@ -178,6 +235,31 @@ SURGERY: dict[str, tuple[str, str, str, set[str]]] = {
         {"blocks, fp64", "errors of factors, from their singular values"},
     ),
 }
+
+
+COMPUTED = {"blocks, fp64", "logits, fp64"}
+# The same of tables of positions.
+OF_POSITIONS: dict[str, tuple[str, str, str]] = {
+    "a row too far": ("roberta, tile", "% (len(x) - first)", "% (len(x) - first - 1)"),
+    "ends off ends": (
+        "roberta, interpolate",
+        "align_corners=True",
+        "align_corners=False",
+    ),
+    "bilinear": ("vit", '"bicubic"', '"bilinear"'),
+    "angles as they were": ("llama, linear", ") / 2.38", ") / 1.0 + 0 * 2.38"),
+}
+
+
+@pytest.mark.parametrize("fault", OF_POSITIONS)
+def test_faults_of_positions_show(fault: str, tmp_path: Path) -> None:
+    case, old, new = OF_POSITIONS[fault]
+    base, edits = LONGER[case]
+    made = make(base, tmp_path, edits=edits)
+    made.module("test_model").write_reference(made.weights)
+    made.edit("model", old, new)
+    found = made.module("test_model").certificate(made.weights)
+    assert COMPUTED <= {r.name for r in found if not r.holds}
 
 
 @pytest.mark.parametrize("fault", SURGERY)
@@ -314,7 +396,7 @@ def test_is_clean_and_of_one_job(case: str, tmp_path: Path) -> None:
     subprocess.run(
         [sys.executable, "-m", "ruff", "check", "--isolated", "-q", path], check=True
     )
-    assert ("pixel_values" in source) == (case == "vit")
+    assert ("pixel_values" in source) == case.startswith("vit")
     assert ("token_type_ids" in source) == (case == "bert, pairs")
     assert ("set_default_dtype" in source) == (case == "llama")
     assert ("NEW" in source) == bool(getattr(made.module("test_model"), "NEW", ()))

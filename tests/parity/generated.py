@@ -35,10 +35,13 @@ from generator.ir.sources import (
     Left,
     Norms,
     Repeat,
+    Resize,
     Right,
     Share,
     Source,
+    Stretch,
     Take,
+    Tile,
     keys,
 )
 from generator.ir.text import parse_job, print_job
@@ -213,6 +216,8 @@ class Chain:
                 return self.gradient(of, of_keys) / math.sqrt(before / after)
             case Fold(bias=bias):
                 return self.gradient(bias, of_keys)
+            case Tile(of=of) | Stretch(of=of) | Resize(of=of):
+                return self.gradient(of, of_keys)  # transformers' table is as long
             case Concatenate(parts):
                 return torch.cat([self.gradient(p, of_keys) for p in parts])
             case _:
