@@ -264,10 +264,10 @@ class Job:
     train: TrainPlan
     target: TargetPlan
     frozen: tuple[str, ...] = ()  # paths of modules whose parameters do not train
-    # One after the other; none is training in one go. `frozen` is what none of them trains.
-    stages: tuple[StagePlan, ...] = ()
     level: Level = "imported"
     reference: ReferencePlan = field(default_factory=ReferencePlan)
+    # One after the other; none is training in one go. `frozen` is what none of them trains.
+    stages: tuple[StagePlan, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -79,7 +79,11 @@ def one_thread():
 
 def make(folder: Path, case: str = "text", **more: Any) -> Whole:
     config, sizes, options = CASES[case]
-    made = whole(folder, config(**sizes), **{**options, **more})
+    return fill(folder, whole(folder, config(**sizes), **{**options, **more}), case)
+
+
+def fill(folder: Path, made: Whole, case: str) -> Whole:
+    """The package, once its rows are written."""
     for name, count in (("train", 40), ("valid", 12), ("test", 12)):
         texts = some_texts(count)
         labels = ["yes" if "a" in t else "no" for t in texts]
