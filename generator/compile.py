@@ -244,9 +244,7 @@ def _key(spec_file: SpecFile, at: str, found: Diagnostic) -> str:
     return next(key for key in about if f"{at}.{key}" in spec_file.given)
 
 
-def _stages(
-    imported: Job, edits: Sequence[Step], ready: Job
-) -> Iterator[Stage]:
+def _stages(imported: Job, edits: Sequence[Step], ready: Job) -> Iterator[Stage]:
     """What the job costs before and after each edit, with all passes, and as frozen as
     the last one is."""
     if edits:

@@ -431,9 +431,9 @@ def main(argv: list[str] | None = None) -> int:
     train, valid, test = data.load_splits(args.root, work)
     epochs = sum(stage.epochs for stage in STAGES)
     lengths = [data.batch_count(train, epoch) for epoch in range(epochs)]
-    # Steps before each epoch, and all of them.
-    before = [0, *accumulate(lengths)]
-    steps = before[-1]
+    # Steps ahead of each epoch, and all of them.
+    ahead = [0, *accumulate(lengths)]
+    steps = ahead[-1]
     # A run goes on only with the very recipe that it began with.
     recipe = (
         f"movie_staged SEED={data.SEED} rows={len(train)} {steps=}"
@@ -472,7 +472,7 @@ def main(argv: list[str] | None = None) -> int:
             train, valid = keep(model, stage, splits, work / "cache", args.quiet)
         training_mode(model, stage)
         first = sum(s.epochs for s in STAGES[: number - 1])
-        began, end = before[first], before[first + stage.epochs]
+        began, end = ahead[first], ahead[first + stage.epochs]
         bar.set_description_str(f"stage {number} of {len(STAGES)}", False)
         while state.step < end:
             clock = time.perf_counter()

@@ -42,7 +42,9 @@ def always_frozen(frozen: Sequence[Sequence[str]]) -> tuple[str, ...]:
     paths = dict.fromkeys(path for some in frozen for path in some)
     found = [p for p in paths if all(covers(some, p) for some in frozen)]
     return tuple(
-        p for p in found if not any(covers((other,), p) for other in found if other != p)
+        p
+        for p in found
+        if not any(covers((other,), p) for other in found if other != p)
     )
 
 

@@ -13,7 +13,6 @@ from keyword import iskeyword
 
 from generator.errors import Diagnostic, GenError
 from generator.ir.cut import CALLS, owned, reaching, trained
-from generator.ir.stages import always_frozen, by_stage
 from generator.ir.dims import Dim, Type
 from generator.ir.job import (
     Const,
@@ -42,6 +41,7 @@ from generator.ir.sources import (
     shape_of,
     whole,
 )
+from generator.ir.stages import always_frozen, by_stage
 
 LEVELS = ("imported", "optimised", "shaped")
 # safetensors' names of the dtypes that a parameter may be stored in.

@@ -121,7 +121,9 @@ class TrainView:
     mode: str  # code: what ends an evaluation; "" where the loop does it itself
     lr: str  # code: the highest of the schedule
     warmup_part: str  # code
-    stage_argument: str  # code: how functions that depend on a stage take it, and a comma
+    stage_argument: (
+        str  # code: how functions that depend on a stage take it, and a comma
+    )
     numbered: str  # code: the stage's part of a line of the log, and a comma
     over: str  # code: whether a stage, or all of it, is at its end
     cache: CacheView | None

@@ -128,7 +128,7 @@ def by_hand(made: Whole, folder: Path) -> tuple[dict[str, torch.Tensor], list[fl
     torch.manual_seed(data.SEED)
     model = model_py.load_pretrained(made.weights / "model.safetensors")
     splits = data.load_splits(folder, folder / "by-hand")
-    step, epoch, best, figures = itertools.count(), 0, {}, []
+    step, ahead, best, figures = itertools.count(), 0, {}, []
     for stage in made.job.stages:
         if best:
             model.load_state_dict(best)
@@ -152,7 +152,7 @@ def by_hand(made: Whole, folder: Path) -> tuple[dict[str, torch.Tensor], list[fl
                 n / warm if n < warm else (count - n) / max(1, count - warm)
             ),
         )
-        for epoch in range(epoch, epoch + stage.epochs):
+        for epoch in range(ahead, ahead + stage.epochs):
             model.train()
             for path in stage.frozen:
                 model.get_submodule(path).eval()
@@ -175,7 +175,7 @@ def by_hand(made: Whole, folder: Path) -> tuple[dict[str, torch.Tensor], list[fl
             if not figures or right / total > max(figures):
                 best = {k: x.detach().clone() for k, x in model.state_dict().items()}
             figures.append(right / total)
-        epoch += 1
+        ahead += stage.epochs
     return best, figures
 
 
@@ -311,7 +311,8 @@ def test_other_stages_train(kind: str, cache: str, tmp_path: Path) -> None:
 
 def test_adapters_in_stages(tmp_path: Path) -> None:
     """The head first, then the adapters too; what they are put on never trains."""
-    lora = ("lora", {"on": ("q", "v"), "rank": 2, "alpha": 4.0, "dropout": 0.1})
+    on = {"on": ("attention.q", "attention.v"), "rank": 2, "alpha": 4.0}
+    lora = ("lora", {**on, "dropout": 0.1})
     made = make(tmp_path, edits=[lora], stages=(HEAD, EVERYTHING))
     train = made.module("train")
     model = made.module("model").load_pretrained(made.weights)
