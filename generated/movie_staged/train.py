@@ -13,13 +13,14 @@ Training has 3 stages. Each starts from the best weights so far, with a schedule
 optimizer of its own.
 
 What a stage freezes runs once over the rows, before its first step, and the stage goes
-on from what it gave, in cache/ there.
+on from what it gave, in cache/ there. A signal keeps there what it has given so far.
 """
 
 from __future__ import annotations
 
 import argparse
 import ctypes
+import errno
 import fcntl
 import hashlib
 import json
@@ -29,7 +30,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import accumulate
 from pathlib import Path
@@ -314,37 +315,57 @@ def places(split: data.Split, stage: Stage) -> tuple[Tensor, Tensor]:
 
 
 def keep(
-    model: Model, stage: Stage, splits: dict[str, data.Split], folder: Path, quiet: bool
+    model: Model,
+    stage: Stage,
+    splits: dict[str, data.Split],
+    folder: Path,
+    quiet: bool,
+    signals: Sequence[int] = (),
 ) -> list[Kept]:
     """What the frozen blocks give for each split, from files in `folder`.
 
     They are run where it is not there yet. The name of a file has a hash of all that its
     content follows from; files of other names are of no use any more, and are removed.
+    A signal or a full disk ends the process.
     """
     folder.mkdir(parents=True, exist_ok=True)
     paths = {
         name: folder / f"{name}-{cache_key(model, x)}" for name, x in splits.items()
     }
-    for old in set(folder.iterdir()) - set(paths.values()):
-        old.unlink()
+    unfinished: dict[str, Path] = {}  # of which a signal has kept a part
+    for old in [*folder.iterdir()]:
+        if old.with_suffix("") not in paths.values():
+            old.unlink()
+        elif old.suffix:
+            unfinished[old.stem] = old
     kind = getattr(torch, CACHE)
     found = {name: places(x, stage) for name, x in splits.items()}
     sizes = {name: int(found[name][1].sum()) * Config.width for name in splits}
     missing = [name for name, path in paths.items() if not path.exists()]
     needed = kind.itemsize * sum(sizes[name] for name in missing)
+    needed -= sum(512 * part.stat().st_blocks for part in unfinished.values())
+    mend = (
+        "make room, choose another --work, or set "
+        'cache = "bf16" or cache = "off" in [train]'
+    )
     if needed > (free := shutil.disk_usage(folder).free):
         sys.exit(
             f"{folder} has {free:,} bytes free, and what the frozen blocks give needs "
-            f"{needed:,}: make room, choose another --work, or set "
-            'cache = "bf16" or cache = "off" in [train]'
+            f"{needed:,}: {mend}"
         )
     rows, quiet = sum(len(splits[name]) for name in missing), quiet or not missing
     with tqdm(total=rows, unit="row", desc="frozen blocks", disable=quiet) as bar:
         for name in missing:
-            unfinished = folder / "unfinished"
-            run_frozen(model, stage, splits[name], unfinished, bar)
-            flush(unfinished)
-            os.replace(unfinished, paths[name])
+            part = unfinished.get(paths[name].name, paths[name].with_suffix(".0"))
+            try:
+                run_frozen(model, stage, splits[name], part, bar, signals)
+                flush(part)
+            except OSError as error:
+                if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                    raise
+                part.unlink(missing_ok=True)  # others may need the room
+                sys.exit(f"{folder} is full before all is kept that is needed: {mend}")
+            os.replace(part, paths[name])
             flush(folder)
     files = [
         torch.from_file(str(paths[name]), size=sizes[name], dtype=kind)
@@ -373,21 +394,39 @@ def cache_key(model: Model, split: data.Split) -> str:
 
 @torch.inference_mode()
 def run_frozen(
-    model: Model, stage: Stage, split: data.Split, path: Path, bar: tqdm
+    model: Model,
+    stage: Stage,
+    split: data.Split,
+    path: Path,
+    bar: tqdm,
+    signals: Sequence[int],
 ) -> None:
-    """Write what the frozen blocks give for a split, row after row."""
+    """Write what the frozen blocks give for a split, row after row.
+
+    The suffix of the path is the number of batches that are there already. A signal has
+    it tell of those that are there by then, and ends the process.
+    """
     model.eval()
     prefix: Callable = getattr(model, f"prefix_{stage.kept}")
     starts, lengths = (x.tolist() for x in places(split, stage))
-    with open(path, "wb") as file:
-        for batch in data.evaluation_batches(split):
+    done = int(path.suffix[1:])
+    with open(path, "r+b" if done else "wb") as file:
+        for number, batch in enumerate(data.evaluation_batches(split)):
+            bar.update(len(batch.rows))
+            if number < done:
+                continue
+            if signals:
+                file.flush()
+                flush(path)
+                path.rename(path.with_suffix(f".{number}"))
+                bar.write("stopped: --resume goes on", sys.stderr)
+                sys.exit(STOPPED)
             x = prefix(*batch.inputs)
             x = x.to(getattr(torch, CACHE)).cpu()  # (B, T, C) or (B, 1, C)
-            for row, number in zip(x, batch.rows.tolist(), strict=True):
-                file.seek(starts[number] * row[0].nbytes)
-                row = row[: lengths[number]].contiguous()
+            for row, i in zip(x, batch.rows.tolist(), strict=True):
+                file.seek(starts[i] * row[0].nbytes)
+                row = row[: lengths[i]].contiguous()
                 file.write(row.view(torch.uint8).numpy().data)
-            bar.update(len(batch.rows))
 
 
 @torch.inference_mode()
@@ -469,7 +508,9 @@ def main(argv: list[str] | None = None) -> int:
         train, valid = map(Rows, splits.values())
         if stage.kept:
             forward = getattr(model, f"suffix_{stage.kept}")
-            train, valid = keep(model, stage, splits, work / "cache", args.quiet)
+            train, valid = keep(
+                model, stage, splits, work / "cache", args.quiet, signals
+            )
         training_mode(model, stage)
         first = sum(s.epochs for s in STAGES[: number - 1])
         began, end = ahead[first], ahead[first + stage.epochs]

@@ -16,7 +16,17 @@ from typing import Any
 import pytest
 import torch
 import train_support as support
-from test_cache import ALL, DECODER, ENCODER, FORMS, PHOTOS, TWO, VISION, fill
+from test_cache import (
+    ALL,
+    DECODER,
+    ENCODER,
+    FORMS,
+    PHOTOS,
+    TWO,
+    VISION,
+    fill,
+    signal_in_prefix,
+)
 from test_train import check_equals_whole, tensors
 from transformers import BertConfig, LlamaConfig, ViTConfig
 from whole_support import Whole, formatted, whole
@@ -257,6 +267,20 @@ def test_a_signal_finishes_the_step_in_every_stage(
     assert run("--work", work, hook=hook) == 75
     names = [p.name for p in (folder / work / "checkpoints").glob("*.safetensors")]
     assert f"{steps:09}.safetensors" in names
+    assert run("--work", work, "--resume") == 0, (folder / "log").read_text()
+    check_equals_whole(folder, work)
+
+
+@pytest.mark.parametrize("blocks", [3, 2])
+def test_a_signal_before_the_first_step_of_a_stage(
+    blocks: int, package: tuple[Path, Whole]
+) -> None:
+    folder, made = package
+    run, work = runner(folder, made), f"signal-in-prefix-{blocks}"
+    hook = functools.partial(signal_in_prefix, f"prefix_{blocks}", 5)
+    assert run("--work", work, hook=hook) == 75
+    (part,) = (folder / work / "cache").iterdir()
+    assert part.suffix == ".5"
     assert run("--work", work, "--resume") == 0, (folder / "log").read_text()
     check_equals_whole(folder, work)
 
