@@ -35,12 +35,9 @@ def arguments(
     match edit:
         case KeepLayers(n=int(n), choose="taylor" | "influence" as method):
             return {"layers": _layers_to_keep(n, method, spec_file, facts, job)}
-        case LowRank(energy=float()):
-            return {
-                "on": edit.on,
-                "rank": _ranks(edit, spec_file, facts, job),
-                "blocks": edit.blocks,
-            }
+        case LowRank(on=on, rank=rank, blocks=blocks):
+            ranks = rank or _ranks(edit, spec_file, facts, job)
+            return {"on": on, "rank": ranks, "blocks": blocks}
         case TrimVocab(keep=keep):
             return {"kept": _tokens_to_keep(keep, spec_file, facts)}
         case PruneFfn():

@@ -116,7 +116,10 @@ Both are fine alone, and no job can keep both:
 - the files of training, validation and test must differ, or the scores mean nothing;
 - a column cannot be both input and label;
 - a row of `max_tokens` must fit `batch_tokens`;
-- a label of a multi-label job cannot hold the `separator`.
+- a label of a multi-label job cannot hold the `separator`;
+- beside `[[train.stage]]`, `[train]` has no `epochs` and no `freeze`, which every stage
+  says for itself, and no `early_stopping`: a stage runs to its end, and the next one goes
+  on from the best weights so far.
 """,
     ),
     "G011": Code(
@@ -597,20 +600,21 @@ says 514.
     "G222": Code(
         "A part to freeze is not in the model",
         """
-`freeze` of `[train]` names modules of the generated model, such as `embedding` or
+`freeze` names modules of the generated model, such as `embedding` or
 `blocks.0`, not the checkpoint's own names. The message lists those at the top.
 """,
     ),
     "G223": Code(
         "Nothing is left to train",
         """
-`freeze` of `[train]` covers every part of the model. Leave at least the classifier out.
+`freeze` of `[train]`, or of a stage, covers every part of the model. Leave at least the
+classifier out.
 """,
     ),
     "G224": Code(
         "More blocks to freeze than there are",
         """
-A number at `freeze` of `[train]` is how many of the first blocks are frozen, with the
+A number at `freeze` is how many of the first blocks are frozen, with the
 embedding. The message says how many the model has. With all of them frozen, the
 classifier alone is trained.
 """,
@@ -1065,6 +1069,13 @@ What leads to the cut runs once: everything in it is frozen.
     "G368": _invalid(
         "What starts at 0 is not there",
         "A copy lists parameters that start at 0, by their names in it, and stands alone.",
+    ),
+    "G369": _invalid(
+        "A job of stages is frozen or cut by itself",
+        """
+Each stage says what it freezes and where the model is cut for it. The job itself is as
+frozen as all of its stages are, has no cut, and as many epochs as they have together.
+""",
     ),
     "G370": _invalid(
         "A module stands twice before grouping",

@@ -28,11 +28,13 @@ from generator.ir.job import Backbone, Job, Tensor, added, parameters
 from generator.ir.plans import (
     DataPlan,
     Format,
+    StagePlan,
     TargetPlan,
     TextPlan,
     TrainPlan,
 )
 from generator.ir.sources import Init
+from generator.ir.stages import always_frozen, covers, cuts
 from generator.ir.text import parse_job, print_job
 from generator.ir.verify import verify
 from generator.ir.weightmap import WeightMap
@@ -118,10 +120,10 @@ def draft(
     imported = import_job(spec_file, facts)
     edits = tuple(_edits(spec_file, facts, imported))
     named = tuple(steps(edits[-1].job if edits else imported, naming))
-    frozen = _frozen(spec_file, named[-1].job)
-    done = (*edits, *named, *steps(replace(named[-1].job, frozen=frozen), NAMED))
+    ready = _with_frozen(spec_file, named[-1].job)
+    done = (*edits, *named, *steps(ready, NAMED))
     job = done[-1].job
-    stages = tuple(_stages(imported, edits, frozen))
+    stages = tuple(_stages(imported, edits, ready))
     # What renders a job reads its text and nothing else.
     drafts = render_package(parse_job(print_job(job)), facts.measured, stages)
     drafts += (Draft("spec.toml", spec_file.text.encode(), python=False),)
@@ -174,22 +176,27 @@ def _key(spec_file: SpecFile, at: str, found: Diagnostic) -> str:
     return next(key for key in about if f"{at}.{key}" in spec_file.given)
 
 
-def _stages(
-    imported: Job, edits: Sequence[Step], frozen: Sequence[str]
-) -> Iterator[Stage]:
+def _stages(imported: Job, edits: Sequence[Step], ready: Job) -> Iterator[Stage]:
     """What the job costs before and after each edit, with all passes, and as frozen as
     the last one is."""
     if edits:
-        yield Stage("the backbone as it is", _cost(imported, frozen))
+        yield Stage("the backbone as it is", _cost(imported, ready))
     for step in edits:
-        yield Stage(step.name, _cost(step.job, frozen))
+        yield Stage(step.name, _cost(step.job, ready))
 
 
-def _cost(job: Job, frozen: Sequence[str]) -> Cost:
+def _cost(job: Job, ready: Job) -> Cost:
     *_, named = steps(job, NAMING)
     paths = [p.path for p in parameters(named.job)]
-    there = tuple(f for f in frozen if any(_covers((f,), path) for path in paths))
-    *_, done = steps(replace(named.job, frozen=there), NAMED)
+
+    def there(frozen: Sequence[str]) -> tuple[str, ...]:
+        return tuple(f for f in frozen if any(covers((f,), path) for path in paths))
+
+    frozen = there(ready.frozen)
+    stages = tuple(replace(s, frozen=there(s.frozen)) for s in ready.stages)
+    if stages:
+        frozen = always_frozen([stage.frozen for stage in stages])
+    *_, done = steps(replace(named.job, frozen=frozen, stages=stages), NAMED)
     return describe(done.job)
 
 
@@ -329,7 +336,7 @@ def _data(spec_file: SpecFile, imported: Imported, untokenized: bool) -> DataPla
 def _train(spec: Spec) -> TrainPlan:
     t = spec.train
     return TrainPlan(
-        epochs=t.epochs,
+        epochs=sum(s.epochs for s in t.stage) if t.stage else t.epochs,
         batch=0 if t.batch_tokens else t.batch or 0,
         batch_tokens=t.batch_tokens or 0,
         lr=float(t.lr),
@@ -350,11 +357,35 @@ def _train(spec: Spec) -> TrainPlan:
     )
 
 
-def _frozen(spec_file: SpecFile, job: Job) -> tuple[str, ...]:
+def _with_frozen(spec_file: SpecFile, job: Job) -> Job:
+    """The job with what it freezes, in each stage and in all of them."""
+    train = spec_file.spec.train
+    if not train.stage:
+        frozen = _frozen(spec_file, job, "train.freeze", train.freeze)
+        return replace(job, frozen=frozen)
+    stages = tuple(
+        StagePlan(
+            epochs=stage.epochs,
+            lr=float(train.lr if stage.lr is None else stage.lr),
+            warmup=float(train.warmup if stage.warmup is None else stage.warmup),
+            frozen=_frozen(
+                spec_file, job, f"train.stage[{number}].freeze", stage.freeze
+            ),
+        )
+        for number, stage in enumerate(train.stage)
+    )
+    frozen = always_frozen([stage.frozen for stage in stages])
+    return replace(job, frozen=frozen, stages=stages)
+
+
+def _frozen(
+    spec_file: SpecFile, job: Job, key: str, freeze: tuple[str, ...] | int
+) -> tuple[str, ...]:
     """The frozen paths, once each is seen to be a module of the finished model."""
-    freeze = spec_file.spec.train.freeze
+    if freeze == 0:
+        return ()
     if isinstance(freeze, int):
-        return _first_blocks(spec_file, job, freeze)
+        return _first_blocks(spec_file, job, key, freeze)
     infos = parameters(job)
     modules: set[str] = set()
     for info in infos:
@@ -369,24 +400,26 @@ def _frozen(spec_file: SpecFile, job: Job) -> tuple[str, ...]:
                 Diagnostic(
                     "G222",
                     f'the model has no module "{path}"',
-                    spec_file.place(f"train.freeze[{i}]"),
+                    spec_file.place(f"{key}[{i}]"),
                     f'did you mean "{near[0]}"?' if near else "",
                     f"at the top are {', '.join(top)}",
                 )
             )
     if found:
         raise GenError(found)
-    if freeze and all(p.frozen or _covers(freeze, p.path) for p in infos):
+    if freeze and all(p.frozen or covers(freeze, p.path) for p in infos):
         raise fail(
             "G223",
             "every part of the model is frozen, so that nothing is left to train",
-            place=spec_file.place("train.freeze"),
+            place=spec_file.place(key),
             help="leave at least the classifier out of freeze",
         )
     return freeze
 
 
-def _first_blocks(spec_file: SpecFile, job: Job, count: int) -> tuple[str, ...]:
+def _first_blocks(
+    spec_file: SpecFile, job: Job, key: str, count: int
+) -> tuple[str, ...]:
     """What lies no further from the input than the first `count` blocks."""
     main, blocks = job.model.main, job.model.sizes["L"]
     if count > blocks:
@@ -394,17 +427,13 @@ def _first_blocks(spec_file: SpecFile, job: Job, count: int) -> tuple[str, ...]:
         raise fail(
             "G224",
             f"the model has {has}, and freeze counts {count}",
-            place=spec_file.place("train.freeze"),
+            place=spec_file.place(key),
             label=f"at most {blocks}",
             help=f"freeze = {blocks}",
         )
     own = [p.name.rpartition(".")[0] or p.name for p in main.parameters]
     parts = [part for i in main.instances for part in i.each()]
     return (*dict.fromkeys(own), *(name for name, _, far in parts if far <= count))
-
-
-def _covers(freeze: Sequence[str], path: str) -> bool:
-    return any(path == f or path.startswith(f + ".") for f in freeze)
 
 
 def _notes(job: Job, facts: Facts) -> list[str]:
@@ -442,17 +471,22 @@ def _notes(job: Job, facts: Facts) -> list[str]:
                 "backbone with the others masked"
             )
         )
-    if job.frozen:
+    for number, stage in enumerate(job.stages, 1):
+        notes.append(
+            f"stage {number} of {len(job.stages)} trains "
+            + (f"all but {', '.join(stage.frozen)}" if stage.frozen else "everything")
+        )
+    if job.frozen and not job.stages:
         notes.append(
             f"frozen, and so run in evaluation mode, without dropout: "
             f"{', '.join(job.frozen)}"
         )
-    if job.model.cut:
-        kept = job.model.main.types[job.model.cut].shape[2].value(job.model.sizes)
-        kept *= 4 if job.train.cache == "fp32" else 2
+    each = [_kept(job, cut) for cut in cuts(job)]
+    if each:
+        when = "the first epoch of a stage" if job.stages else "the first epoch"
         notes.append(
-            "what is frozen runs once, before the first epoch, and training goes on "
-            f"from what it gave, which takes {kept:,} bytes {_each(job)} in the work "
+            f"what is frozen runs once, before {when}, and training goes on "
+            f"from what it gave, which takes {' or '.join(each)} in the work "
             'folder; cache = "off" in [train] runs it in every step'
         )
     if "attention_dropout" in job.model.constants:
@@ -494,13 +528,15 @@ def _unread(imported: Job, job: Job) -> str:
     )
 
 
-def _each(job: Job) -> str:
-    """What the prefix gives a vector for."""
-    positions = job.model.main.types[job.model.cut].shape[1]
+def _kept(job: Job, cut: str) -> str:
+    """How much room what a prefix gives takes, and for what."""
+    _, positions, width = job.model.main.types[cut].shape
+    room = width.value(job.model.sizes) * (4 if job.train.cache == "fp32" else 2)
     if positions == dim("T"):
-        return "a token"
+        return f"{room:,} bytes a token"
     count = positions.value(job.model.sizes)
-    return "a row" if count == 1 else f"for each of {count} positions of a row"
+    each = "a row" if count == 1 else f"for each of {count} positions of a row"
+    return f"{room:,} bytes {each}"
 
 
 def read_lock(data: bytes) -> dict[str, Any] | None:

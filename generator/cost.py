@@ -28,10 +28,20 @@ from dataclasses import dataclass, field, replace
 
 from generator.ir.cut import halves
 from generator.ir.dims import Dim, Type, dim, number
-from generator.ir.job import Attr, Const, Job, Model, Module, Op, parameters
+from generator.ir.job import (
+    Attr,
+    Const,
+    Job,
+    Model,
+    Module,
+    Op,
+    ParameterInfo,
+    parameters,
+)
 from generator.ir.ops import ADAPTED
 from generator.ir.plans import TextPlan
 from generator.ir.sources import Tie
+from generator.ir.stages import by_stage
 
 ROWS, TOKENS = "B", "T"  # the dimensions that differ from batch to batch
 DTYPE_BYTES: Mapping[str, int] = {"f32": 4, "i64": 8, "bool": 1}
@@ -118,10 +128,15 @@ def describe(job: Job, tokens: int | None = None, rows: int | None = None) -> Co
     """The cost of a job, with rows of `tokens` tokens and batches of `rows` rows.
 
     They default to the longest row and the batch of the spec. For images there are no
-    tokens to choose, and `tokens` says nothing.
+    tokens to choose, and `tokens` says nothing. A training in stages costs what the stage
+    does that takes the most memory, and trains what any of them does.
     """
-    infos = parameters(job)
-    own = [p for p in infos if not isinstance(p.source, Tie)]
+    if job.stages:
+        return replace(
+            describe(by_stage(job)[costliest(job)], tokens, rows),
+            trained=sum(_product(p.shape) for p in _own(job) if not p.frozen),
+        )
+    own = _own(job)
     if tokens is None:
         plan = job.data.inputs
         tokens = plan.max_tokens if isinstance(plan, TextPlan) else 1
@@ -147,6 +162,17 @@ def describe(job: Job, tokens: int | None = None, rows: int | None = None) -> Co
         saved_bytes=train.saved,
         file_bytes=4 * count,
     )
+
+
+def costliest(job: Job) -> int:
+    """The number, from 0, of the stage whose steps take the most memory."""
+    sizes = [describe(one).train_bytes for one in by_stage(job)]
+    return sizes.index(max(sizes))
+
+
+def _own(job: Job) -> list[ParameterInfo]:
+    """The parameters that are not another one."""
+    return [p for p in parameters(job) if not isinstance(p.source, Tie)]
 
 
 # ------------------------------------------------------------------- the trace of a run

@@ -10,13 +10,15 @@ the validation rows) and at the end result.json. SIGTERM and SIGINT finish the s
 and exit with 75. Too many steps whose loss or gradient is not finite exit with 76.
 
 What is frozen runs once over the rows, before the first step, and training goes on from
-what it gave, in cache/ there. A run with the same weights and rows finds it again.
+what it gave, in cache/ there. A run with the same weights and rows finds it again; a
+signal keeps what it has given so far.
 """
 
 from __future__ import annotations
 
 import argparse
 import ctypes
+import errno
 import fcntl
 import hashlib
 import json
@@ -26,7 +28,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -260,36 +262,55 @@ class Kept:
 
 
 def keep(
-    model: Model, splits: dict[str, data.Split], folder: Path, quiet: bool
+    model: Model,
+    splits: dict[str, data.Split],
+    folder: Path,
+    quiet: bool,
+    signals: Sequence[int] = (),
 ) -> list[Kept]:
     """What the frozen blocks give for each split, from files in `folder`.
 
     They are run where it is not there yet. The name of a file has a hash of all that its
     content follows from; files of other names are of no use any more, and are removed.
+    A signal or a full disk ends the process.
     """
     folder.mkdir(parents=True, exist_ok=True)
     paths = {
         name: folder / f"{name}-{cache_key(model, x)}" for name, x in splits.items()
     }
-    for old in set(folder.iterdir()) - set(paths.values()):
-        old.unlink()
+    unfinished: dict[str, Path] = {}  # of which a signal has kept a part
+    for old in [*folder.iterdir()]:
+        if old.with_suffix("") not in paths.values():
+            old.unlink()
+        elif old.suffix:
+            unfinished[old.stem] = old
     kind = getattr(torch, CACHE)
     sizes = {name: len(x.tokens.ids) * Config.width for name, x in splits.items()}
     missing = [name for name, path in paths.items() if not path.exists()]
     needed = kind.itemsize * sum(sizes[name] for name in missing)
+    needed -= sum(512 * part.stat().st_blocks for part in unfinished.values())
+    mend = (
+        "make room, choose another --work, or set "
+        'cache = "bf16" or cache = "off" in [train]'
+    )
     if needed > (free := shutil.disk_usage(folder).free):
         sys.exit(
             f"{folder} has {free:,} bytes free, and what the frozen blocks give needs "
-            f"{needed:,}: make room, choose another --work, or set "
-            'cache = "bf16" or cache = "off" in [train]'
+            f"{needed:,}: {mend}"
         )
     rows, quiet = sum(len(splits[name]) for name in missing), quiet or not missing
     with tqdm(total=rows, unit="row", desc="frozen blocks", disable=quiet) as bar:
         for name in missing:
-            unfinished = folder / "unfinished"
-            run_frozen(model, splits[name], unfinished, bar)
-            flush(unfinished)
-            os.replace(unfinished, paths[name])
+            part = unfinished.get(paths[name].name, paths[name].with_suffix(".0"))
+            try:
+                run_frozen(model, splits[name], part, bar, signals)
+                flush(part)
+            except OSError as error:
+                if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                    raise
+                part.unlink(missing_ok=True)  # others may need the room
+                sys.exit(f"{folder} is full before all is kept that is needed: {mend}")
+            os.replace(part, paths[name])
             flush(folder)
     files = [
         torch.from_file(str(paths[name]), size=sizes[name], dtype=kind)
@@ -314,11 +335,31 @@ def cache_key(model: Model, split: data.Split) -> str:
 
 
 @torch.inference_mode()
-def run_frozen(model: Model, split: data.Split, path: Path, bar: tqdm) -> None:
-    """Write what the frozen blocks give for a split, token after token."""
+def run_frozen(
+    model: Model,
+    split: data.Split,
+    path: Path,
+    bar: tqdm,
+    signals: Sequence[int],
+) -> None:
+    """Write what the frozen blocks give for a split, token after token.
+
+    The suffix of the path is the number of batches that are there already. A signal has
+    it tell of those that are there by then, and ends the process.
+    """
     model.eval()
-    with open(path, "wb") as file:
-        for batch in data.evaluation_batches(split):
+    done = int(path.suffix[1:])
+    with open(path, "r+b" if done else "wb") as file:
+        for number, batch in enumerate(data.evaluation_batches(split)):
+            bar.update(len(batch.rows))
+            if number < done:
+                continue
+            if signals:
+                file.flush()
+                flush(path)
+                path.rename(path.with_suffix(f".{number}"))
+                bar.write("stopped: --resume goes on", sys.stderr)
+                sys.exit(STOPPED)
             x = model.prefix(*batch.inputs)
             x = x.to(getattr(torch, CACHE)).cpu()  # (B, T, C)
             starts = split.tokens.starts[batch.rows].tolist()
@@ -326,7 +367,6 @@ def run_frozen(model: Model, split: data.Split, path: Path, bar: tqdm) -> None:
             for row, start, length in zip(x, starts, lengths, strict=True):
                 file.seek(start * row[0].nbytes)
                 file.write(row[:length].contiguous().view(torch.uint8).numpy().data)
-            bar.update(len(batch.rows))
     training_mode(model)
 
 
@@ -393,7 +433,6 @@ def main(argv: list[str] | None = None) -> int:
         restore(model, optimizer, tensors)
         state = State(**about["state"])
     splits = {"train": train, "valid": valid}
-    train, valid = keep(model, splits, work / "cache", args.quiet)
 
     path = work / "metrics.jsonl"
     log = path.open("a", buffering=1)  # which is to a line
@@ -401,6 +440,7 @@ def main(argv: list[str] | None = None) -> int:
     signals: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, _: signals.append(number))
+    train, valid = keep(model, splits, work / "cache", args.quiet, signals)
     bar = tqdm(total=steps, initial=state.step, unit="step", disable=args.quiet)
 
     while not state.done:

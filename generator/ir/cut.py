@@ -8,11 +8,55 @@ mask or the tables of a rotation, both work out: it has no parameters.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from generator.ir.job import Job, Model, Module, Op, Value, parameters
+from generator.ir.stages import by_stage, cuts
 
 CALLS = frozenset({"call", "repeat"})
+
+
+@dataclass(frozen=True)
+class Division:
+    """A model that is cut, and its two halves."""
+
+    model: Model
+    blocks: int  # before the cut
+    prefix: Module
+    suffix: Module
+
+
+def divisions(job: Job) -> tuple[Division, ...]:
+    """One for each value that a job, or a stage of it, cuts the model at.
+
+    The prefixes take the same inputs, and so do the suffixes, whichever they need.
+    """
+    models = {one.model.cut: one.model for one in by_stage(job)}
+    parts = [(models[cut], *halves(models[cut])) for cut in cuts(job)]
+    inputs = [
+        {v.name for _, *both in parts for v in both[side].inputs} for side in (0, 1)
+    ]
+    before, after = (
+        tuple(v for v in job.model.main.inputs if v.name in names) for names in inputs
+    )
+    return tuple(
+        Division(
+            model,
+            blocks_before(model),
+            replace(prefix, inputs=before),
+            replace(suffix, inputs=(suffix.inputs[0], *after)),
+        )
+        for model, prefix, suffix in parts
+    )
+
+
+def blocks_before(model: Model) -> int:
+    """How many blocks lead to the cut of a model; 0 where it has none."""
+    for op in model.main.ops:
+        if op.kind in CALLS and any(r.name == model.cut for r in op.results):
+            last = model.main.instance(op.name)
+            return last.depth + last.count - 1
+    return 0
 
 
 def halves(model: Model) -> tuple[Module, Module]:

@@ -14,7 +14,14 @@ from functools import cached_property
 from typing import Literal
 
 from generator.ir.dims import Dim, Type
-from generator.ir.plans import DataPlan, ReferencePlan, TargetPlan, Task, TrainPlan
+from generator.ir.plans import (
+    DataPlan,
+    ReferencePlan,
+    StagePlan,
+    TargetPlan,
+    Task,
+    TrainPlan,
+)
 from generator.ir.sources import (
     ZERO,
     Checkpoint,
@@ -260,6 +267,8 @@ class Job:
     frozen: tuple[str, ...] = ()  # paths of modules whose parameters do not train
     level: Level = "imported"
     reference: ReferencePlan = field(default_factory=ReferencePlan)
+    # One after the other; none is training in one go. `frozen` is what none of them trains.
+    stages: tuple[StagePlan, ...] = ()
 
 
 @dataclass(frozen=True)

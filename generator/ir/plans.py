@@ -87,6 +87,18 @@ class TrainPlan:
 
 
 @dataclass(frozen=True)
+class StagePlan:
+    """A part of the training: what it does in another way than the rest of the recipe."""
+
+    epochs: int
+    lr: float
+    warmup: float  # fraction of the stage's steps
+    frozen: tuple[str, ...]  # paths of modules whose parameters do not train in it
+    # The value of the main module that what is frozen leads to; "" runs it in every step.
+    cut: str = ""
+
+
+@dataclass(frozen=True)
 class ReferencePlan:
     """What is done to transformers' model so that it computes what the edited one does.
 

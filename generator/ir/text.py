@@ -45,6 +45,7 @@ from generator.ir.plans import (
     DataPlan,
     ImagePlan,
     ReferencePlan,
+    StagePlan,
     TargetPlan,
     Task,
     TextPlan,
@@ -103,6 +104,8 @@ def _job_lines(job: Job) -> Iterator[str]:
     kind = "text" if isinstance(job.data.inputs, TextPlan) else "image"
     yield from _plan_lines(kind, job.data.inputs)
     yield from _plan_lines("train", job.train)
+    for stage in job.stages:
+        yield from _plan_lines("stage", stage)
     yield from _plan_lines("target", job.target)
     if job.reference != ReferencePlan():
         yield from _plan_lines("reference", job.reference)
@@ -376,6 +379,7 @@ def parse_job(text: str, file: str = "job.gir") -> Job:
     """The job that a text describes; GenError (G301) at what is not a job's text."""
     head: dict[str, Any] = {}
     plans: dict[str, dict[str, Any]] = {}  # values with their lines
+    stages: list[dict[str, Any]] = []
     model: dict[str, Any] = {
         "dims": [],
         "consts": [],
@@ -411,7 +415,7 @@ def parse_job(text: str, file: str = "job.gir") -> Job:
             _module_line(line, module)
             line.done()
         else:
-            plan, module = _top_line(line, head, plans, model)
+            plan, module = _top_line(line, head, plans, stages, model)
             line.done()
     if last is None:
         raise fail("G301", f"{file} is empty", help="see docs/ir.md for the grammar")
@@ -444,6 +448,7 @@ def parse_job(text: str, file: str = "job.gir") -> Job:
         train=_construct(TrainPlan, plans["train"], end),
         target=_construct(TargetPlan, plans["target"], end),
         frozen=head.get("frozen", ()),
+        stages=tuple(_construct(StagePlan, stage, end) for stage in stages),
         level=head["level"],
         reference=_construct(ReferencePlan, plans.get("reference", {}), end),
     )
@@ -497,7 +502,11 @@ def _fits(value: Any, hint: Any) -> bool:
 
 
 def _top_line(
-    line: _Line, head: dict[str, Any], plans: dict[str, Any], model: dict[str, Any]
+    line: _Line,
+    head: dict[str, Any],
+    plans: dict[str, Any],
+    stages: list[dict[str, Any]],
+    model: dict[str, Any],
 ) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
     """Read a line that is not indented; what the indented ones after it go into."""
     word = line.take("word")
@@ -522,6 +531,9 @@ def _top_line(
                 )
         case "plan":
             name = line.take("word")
+            if name == "stage":
+                stages.append({})
+                return stages[-1], None
             if name not in _PLANS or name in plans:
                 line.at -= 1
                 raise line.error(f"there is one plan of each of {[*_PLANS]}")

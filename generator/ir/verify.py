@@ -41,6 +41,7 @@ from generator.ir.sources import (
     shape_of,
     whole,
 )
+from generator.ir.stages import always_frozen, by_stage
 
 LEVELS = ("imported", "optimised", "shaped")
 # safetensors' names of the dtypes that a parameter may be stored in.
@@ -79,7 +80,9 @@ def problems(job: Job) -> Iterator[Diagnostic]:
         yield from _Checker(job.model, module).problems()
     if not structure:  # a walk over instances needs them to be there and finite
         yield from _weights(job)
-        yield from _cut(job)
+        yield from _stages(job)
+        for stage in by_stage(job):
+            yield from _cut(stage)
         yield from _level(job)
         yield from _interface(job)
 
@@ -476,9 +479,24 @@ def _weights(job: Job) -> Iterator[Diagnostic]:
     for key in unused:
         if key not in shapes:
             yield Diagnostic("G359", f'"{key}" is named unused, and is not there')
-    for path in job.frozen:
+    for path in (*job.frozen, *(p for stage in job.stages for p in stage.frozen)):
         if not any(p == path or p.startswith(path + ".") for p in paths):
             yield Diagnostic("G360", f"{path} is frozen, and is no part of the model")
+
+
+def _stages(job: Job) -> Iterator[Diagnostic]:
+    """A job of stages says by itself what they have in common, and no more."""
+    if not job.stages:
+        return
+    if job.model.cut:
+        yield Diagnostic("G369", f"%{job.model.cut} cuts a model of several stages")
+    if job.frozen != always_frozen([stage.frozen for stage in job.stages]):
+        yield Diagnostic("G369", "what is frozen is not what all stages freeze")
+    epochs = sum(stage.epochs for stage in job.stages)
+    if job.train.epochs != epochs:
+        yield Diagnostic(
+            "G369", f"the stages have {epochs} epochs, the job {job.train.epochs}"
+        )
 
 
 def _cut(job: Job) -> Iterator[Diagnostic]:

@@ -12,7 +12,8 @@ sub blocks.4 = Block keys "encoder.layer.{i}." count 2
 %x.2 = repeat blocks.4(%x.3)
 
 Nothing up to the cut has a gradient or draws dropout, so that it gives the same for a row
-in every epoch: train.py runs it once, and keeps what it gives.
+in every epoch: train.py runs it once, and keeps what it gives. The stages of a training
+freeze different parts: each has a cut of its own, all in the one model.
 """
 
 from __future__ import annotations
@@ -20,19 +21,33 @@ from __future__ import annotations
 from dataclasses import replace
 
 from generator.ir.cut import CALLS, owned, reaching, trained
-from generator.ir.job import Instance, Job, Module, Op, Value
+from generator.ir.job import Instance, Job, Model, Module, Op, Value
+from generator.ir.stages import by_stage
 from generator.ir.weightmap import WeightMap
 
 
 def run(job: Job) -> tuple[Job, WeightMap]:
     """Parameters keep their names and values."""
-    if job.train.cache == "off" or not job.frozen:
+    if job.train.cache == "off":
         return job, WeightMap()
+    if not job.stages:
+        model, cut = _cut(job)
+        return replace(job, model=replace(model, cut=cut)), WeightMap()
+    model, stages = job.model, []
+    for plan, one in zip(job.stages, by_stage(job), strict=True):
+        model, cut = _cut(replace(one, model=model))
+        stages.append(replace(plan, cut=cut))
+    return replace(job, model=model, stages=tuple(stages)), WeightMap()
+
+
+def _cut(job: Job) -> tuple[Model, str]:
+    """The model, perhaps with a repeat as two, and the value to cut it at; "" is none."""
+    if not job.frozen:
+        return job.model, ""
     main, cut = _divided(job)
     if not _is_alone(main, cut):
-        return job, WeightMap()
-    model = job.model.with_modules({main.name: main})
-    return replace(job, model=replace(model, cut=cut)), WeightMap()
+        return job.model, ""
+    return job.model.with_modules({main.name: main}), cut
 
 
 def _divided(job: Job) -> tuple[Module, str]:

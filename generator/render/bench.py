@@ -6,11 +6,13 @@ import textwrap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from generator.cost import Flops, describe
+from generator.cost import Flops, costliest, describe
+from generator.ir.cut import blocks_before
 from generator.ir.job import Job, added, parameters
 from generator.ir.ops import merges
 from generator.ir.plans import ImagePlan, TextPlan
 from generator.ir.sources import keys
+from generator.ir.stages import by_stage
 from generator.render import data, train
 from generator.render.data import INSTALLED, OWN, STDLIB
 from generator.render.text import fill, py
@@ -57,6 +59,7 @@ BESIDE: Mapping[str, tuple[int, str]] = {
         name: (OWN, "from .train")
         for name in (
             "CLASS_WEIGHTS",
+            "STAGES",
             "DEVICE",
             "LABEL_SMOOTHING",
             "keep",
@@ -108,6 +111,12 @@ class BenchView:
     model: str  # code: what a step is given
     whole: str  # code: the same before it is compiled
     kept: bool  # what is frozen has run before
+    # Code; of a training in stages the steps are those of one.
+    stage: str
+    stage_argument: str
+    stage_doc: str
+    mode: str  # code: what sets the mode of training
+    highest: str  # code: the learning rate
     compile: bool
     cuda: bool
     bf16: bool
@@ -149,6 +158,11 @@ def render(job: Job) -> str:
 
 def bench_view(job: Job) -> BenchView:
     recipe, cost = train.train_view(job), describe(job)
+    chosen = costliest(job)
+    one, number = by_stage(job)[chosen], f"STAGES[{chosen}]"
+    staged, cut = len(job.stages) > 0, one.model.cut != ""
+    whole = "model.suffix" + (f"_{blocks_before(one.model)}" if staged else "")
+    whole = whole if cut else "model"
     plan = job.data.inputs
     text = isinstance(plan, TextPlan)
     types = text and plan.token_types
@@ -156,7 +170,7 @@ def bench_view(job: Job) -> BenchView:
     cuda, bf16 = job.target.device == "cuda", job.target.precision == "bf16"
     consts = job.model.constants
     dropouts = [v for name, v in consts.items() if name.endswith("dropout")]
-    batch = "kept.batch(some)" if recipe.cache else "batch_of(split, some)"
+    batch = "kept.batch(some)" if cut else "batch_of(split, some)"
     criterion = "make_criterion(split)" if recipe.weighted else recipe.criterion
     auto = (
         "AutoModelForSequenceClassification"
@@ -184,8 +198,17 @@ def bench_view(job: Job) -> BenchView:
         coefficients="  # FLOPs of a row: 1, T, T**2" if text else "  # FLOPs of a row",
         longest=_longest(job),
         rows=256,
-        frozen=frozen_keys(job),
-        still=len(job.frozen) > 0,
+        frozen=frozen_keys(one),
+        still=recipe.still,
+        stage=number if staged else "",
+        stage_argument=", STAGE" if staged else "",
+        stage_doc=_stage_doc(job, chosen) if staged else "",
+        mode=(
+            f"training_mode(model{', STAGE' if staged else ''})"
+            if recipe.still
+            else "model.train()"
+        ),
+        highest="STAGE.lr" if staged else "LR",
         weights_help=(
             'required=True, help="the backbone: a file or a folder"'
             if recipe.weights_required
@@ -194,9 +217,9 @@ def bench_view(job: Job) -> BenchView:
         weights_else="" if recipe.weights_required else recipe.weights,
         criterion=criterion,
         step_argument=(f"[{batch}]" if recipe.accumulate > 1 else batch),
-        model=recipe.forward,
-        whole="model.suffix" if recipe.cache else "model",
-        kept=recipe.cache is not None,
+        model="forward" if recipe.compile else whole,
+        whole=whole,
+        kept=cut,
         compile=recipe.compile,
         cuda=cuda,
         bf16=bf16,
@@ -269,6 +292,13 @@ def _about(text: bool, bf16: bool, adapters: bool) -> str:
             else "Images are decoded in all of it."
         )
         + (" transformers has no adapters: it trains every weight." if adapters else "")
+    )
+
+
+def _stage_doc(job: Job, chosen: int) -> str:
+    return _paragraph(
+        f"Training is that of stage {chosen + 1} of {len(job.stages)}, the one whose steps "
+        "take the most memory."
     )
 
 

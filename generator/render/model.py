@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from generator.ir.cut import halves
+from generator.ir.cut import Division, divisions
 from generator.ir.dims import Dim
 from generator.ir.emit import parameter_types
 from generator.ir.job import Attr, Const, Instance, Job, Model, Module, Op
@@ -110,10 +110,14 @@ def model_view(job: Job) -> ModelView:
     functions: set[str] = set()
     consts: set[str] = set()
     classes = []
+    divided = divisions(job)
     for module in model.modules:
-        divided = module is model.main and model.cut != ""
-        parts = halves(model) if divided else (module,)
-        bodies = [Body(model, part, sizes) for part in parts]
+        cut = divided if module is model.main else ()
+        bodies = [
+            Body(one.model, half, sizes)
+            for one in cut
+            for half in (one.prefix, one.suffix)
+        ] or [Body(model, module, sizes)]
         lines = [tuple(body.write()) for body in bodies]
         body = bodies[0]
         for other in bodies[1:]:
@@ -131,8 +135,8 @@ def model_view(job: Job) -> ModelView:
                 init=tuple(_init(model, module, body, sizes)),
                 signature=_signature(module, main=module is model.main),
                 forward_doc=_forward_doc(job) if module is model.main else (),
-                body=(_composed(*parts),) if divided else lines[0],
-                parts=tuple(_parts(job, parts, lines)) if divided else (),
+                body=(_composed(job, cut[0]),) if cut else lines[0],
+                parts=tuple(_parts(job, cut, lines)),
             )
         )
     loader = loader_view(job, sizes)
@@ -232,29 +236,36 @@ def _signature(module: Module, main: bool) -> str:
     return f"def forward({', '.join(args)}) -> {result}:"
 
 
-def _composed(prefix: Module, suffix: Module) -> str:
+def _composed(job: Job, cut: Division) -> str:
     """The body of a forward that is the one of its parts after the other."""
-    first = ", ".join(v.name for v in prefix.inputs)
-    rest = ", ".join(["", *(v.name for v in suffix.inputs[1:])])
-    return f"return self.suffix(self.prefix({first}){rest})"
+    first = ", ".join(v.name for v in cut.prefix.inputs)
+    rest = ", ".join(["", *(v.name for v in cut.suffix.inputs[1:])])
+    by = f"_{cut.blocks}" if job.stages else ""
+    return f"return self.suffix{by}(self.prefix{by}({first}){rest})"
 
 
 def _parts(
-    job: Job, halves: Sequence[Module], bodies: Sequence[tuple[str, ...]]
+    job: Job, cuts: Sequence[Division], bodies: Sequence[tuple[str, ...]]
 ) -> Iterator[PartView]:
-    """The methods of a model that is cut: what never trains, and the rest."""
-    cut = halves[1].inputs[0]
-    x, shape = cut.base, Sizes(job.model).shape(cut.type.shape)
-    docs = (
-        f"What is frozen, up to {x} {shape}: the same in every epoch.",
-        "Logits (B, K) of what `prefix` gives.",
-    )
-    for name, half, doc, body in zip(
-        ("prefix", "suffix"), halves, docs, bodies, strict=True
-    ):
-        named = tuple(replace(v, name=v.base) for v in half.inputs)
-        signature = _signature(replace(half, inputs=named), main=False)
-        yield PartView(signature.replace("forward", name, 1), doc, body)
+    """The methods of a model that is cut: what is frozen, and the rest, for each cut."""
+    for number, cut in enumerate(cuts):
+        value = cut.suffix.inputs[0]
+        x, shape = value.base, Sizes(job.model).shape(value.type.shape)
+        by, what = "", f"What is frozen, up to {x} {shape}: the same in every epoch."
+        if job.stages:
+            count = f"{cut.blocks} blocks" if cut.blocks > 1 else "block"
+            by = f"_{cut.blocks}"
+            what = f"{x} {shape} behind the first {count}, for stages that freeze them."
+        docs = what, f"Logits (B, K) of what `prefix{by}` gives."
+        for name, half, doc, body in zip(
+            ("prefix", "suffix"),
+            (cut.prefix, cut.suffix),
+            docs,
+            bodies[2 * number :],
+        ):
+            named = tuple(replace(v, name=v.base) for v in half.inputs)
+            signature = _signature(replace(half, inputs=named), main=False)
+            yield PartView(signature.replace("forward", name + by, 1), doc, body)
 
 
 def _forward_doc(job: Job) -> tuple[str, ...]:

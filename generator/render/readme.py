@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -11,6 +11,7 @@ from generator.cost import Stage, describe
 from generator.ir.job import Job, added, parameters
 from generator.ir.plans import TextPlan
 from generator.ir.sources import Init
+from generator.ir.stages import by_stage, cuts
 from generator.render.text import fill, markdown
 
 TASKS = {
@@ -125,7 +126,7 @@ def _recipe(job: Job) -> list[RowView]:
     rows = [
         RowView("Epochs", str(t.epochs)),
         RowView("Batch", batch),
-        RowView("Learning rate", f"{t.lr:g}, {t.schedule}, warm-up {t.warmup:g}"),
+        *_rates(job),
         RowView("Weight decay", f"{t.weight_decay:g}"),
         RowView("Seed", str(t.seed)),
     ]
@@ -134,6 +135,23 @@ def _recipe(job: Job) -> list[RowView]:
     if job.target.compile:
         target += ", torch.compile"
     return [*rows, RowView("Device", target)]
+
+
+def _rates(job: Job) -> Iterator[RowView]:
+    """How fast all of training learns, or each stage, with how long it is and on what."""
+    for number, one in enumerate(by_stage(job), 1):
+        t = one.train
+        rate = f"{t.lr:g}, {t.schedule}, warm-up {t.warmup:g}"
+        if not job.stages:
+            yield RowView("Learning rate", rate)
+            continue
+        names = ", ".join(f"`{name}`" for name in one.frozen)
+        trained = f"{describe(one).trained:,} parameters"
+        trained += f", all but {names}" if names else ""
+        epochs = f"{t.epochs} epoch{'s' if t.epochs > 1 else ''}"
+        yield RowView(
+            f"Stage {number}", f"{epochs}, learning rate {rate}; trains {trained}"
+        )
 
 
 def _unusual(job: Job) -> list[tuple[str, str]]:
@@ -147,7 +165,7 @@ def _unusual(job: Job) -> list[tuple[str, str]]:
         ("Label smoothing", f"{t.label_smoothing:g}" if t.label_smoothing else ""),
         ("Class weights", weights if weights != "none" else ""),
         ("Frozen", ", ".join(f"`{name}`" for name in job.frozen)),
-        ("What the frozen part gave is kept in", t.cache if job.model.cut else ""),
+        ("What the frozen part gave is kept in", t.cache if cuts(job) else ""),
         ("Trained", "the adapters and the head alone" if added(job) else ""),
         ("Early stopping", _patience(t.early_stopping)),
         *(

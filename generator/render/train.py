@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
-from generator.ir.cut import halves
+from generator.ir.cut import Division, blocks_before, divisions
 from generator.ir.dims import dim
 from generator.ir.job import Job, ParameterInfo, Value, parameters
 from generator.ir.plans import TextPlan
+from generator.ir.stages import by_stage, covers
 from generator.render.sizes import Sizes
 from generator.render.text import fill, prose, py
 
@@ -51,6 +52,10 @@ FREE = {"SAVE_EVERY", "MAX_BAD_STEPS", "KEEP", "LOG_EVERY"}
 class CacheView:
     """How what a frozen prefix gives is kept, and what goes on from it."""
 
+    # Stages keep different numbers of vectors of a row, so that each says how many.
+    varied: bool
+    some: bool  # there are stages that keep nothing
+
     by_token: bool  # each token has a vector; else each row has so many
     shape: str  # of what a batch gives
     mapped: str  # and of all that is kept
@@ -58,7 +63,8 @@ class CacheView:
     mend: str
     computed: str  # what changes it beside the source: the device and the precision
     # Code
-    prefix: str  # what the prefix takes of a batch
+    run: str  # the prefix
+    prefix: str  # what it takes of a batch
     suffix: str  # and the suffix
     width: str  # numbers of a token, or of a row
     viewed: str  # the shape of a file
@@ -109,10 +115,18 @@ class TrainView:
     block_prefix: str
     embedding_prefixes: tuple[str, ...]
     deepest: int
-    frozen: bool
+    stages: tuple[str, ...]  # code: the fields of each; none is training in one go
+    not_trained: str  # code: of a name, whether it is frozen; "" where nothing is
     still: bool  # modules that the spec freezes run in evaluation mode
+    mode: str  # code: what ends an evaluation; "" where the loop does it itself
+    lr: str  # code: the highest of the schedule
+    warmup_part: str  # code
+    stage_argument: (
+        str  # code: how functions that depend on a stage take it, and a comma
+    )
+    numbered: str  # code: the stage's part of a line of the log, and a comma
+    over: str  # code: whether a stage, or all of it, is at its end
     cache: CacheView | None
-    trained: bool  # what trains is named, not what is frozen
     evaluating: str  # code
     saving: str  # code
     early_stopping: bool
@@ -145,21 +159,24 @@ def train_view(job: Job) -> TrainView:
     no_decay = suffixes(
         [p.path for p in infos if not p.decay], [p.path for p in infos if p.decay]
     )
+    if job.stages:  # which say by themselves what they freeze
+        infos = parameters(replace(job, frozen=()))
     frozen = prefixes(
         [p.path for p in infos if p.frozen], [p.path for p in infos if not p.frozen]
     )
     trained = parts(
         [p.path for p in infos if not p.frozen], [p.path for p in infos if p.frozen]
     )
-    if len(frozen) <= len(trained) or job.frozen:
+    if len(frozen) <= len(trained) or (job.frozen and not job.stages):
         trained = ()  # what is frozen is said more shortly, or has to be said
     if trained:
         own = [p for p in infos if not p.frozen]
         no_decay = suffixes(
             [p.path for p in own if not p.decay], [p.path for p in own if p.decay]
         )
-    if len(frozen) and all(p.frozen for p in infos):
-        raise ValueError("every parameter is frozen: there is nothing to train")
+    for one in by_stage(job):
+        if all(p.frozen for p in parameters(one)):
+            raise ValueError("every parameter is frozen: there is nothing to train")
     layered = plan.layer_decay != 1
     blocks = block_rule(infos) if layered else None
     depths = () if blocks or not layered else depth_table(infos)
@@ -182,6 +199,10 @@ def train_view(job: Job) -> TrainView:
         job, no_decay if decay_groups else (), frozen, trained, depths
     )
 
+    cut = divisions(job)
+    still = any(one.frozen for one in by_stage(job))
+    staged = len(job.stages) > 0
+    fresh = f"({model}).to(DEVICE)" if cuda else model
     where = "batch.targets" + (".to(DEVICE, non_blocking=True)" if cuda else "")
     weighted_share = weighted and loss == "cross-entropy"
     return TrainView(
@@ -204,7 +225,10 @@ def train_view(job: Job) -> TrainView:
         constants=constants,
         tables=tables,
         recipe=_lines(
-            [name for name, _, _ in (*constants, *tables) if name not in FREE]
+            [
+                *(name for name, _, _ in (*constants, *tables) if name not in FREE),
+                *["STAGES"] * staged,
+            ]
         ),
         loss=loss,
         metrics_partial=METRICS[loss],
@@ -230,7 +254,7 @@ def train_view(job: Job) -> TrainView:
         clip=plan.clip > 0,
         schedule=plan.schedule,
         schedule_doc=_schedule_doc(job),
-        warmup=plan.warmup > 0,
+        warmup=any(one.train.warmup > 0 for one in by_stage(job)),
         optimizer_doc=_optimizer_doc(decay_groups, layered),
         decay_groups=decay_groups,
         decay=(
@@ -242,10 +266,18 @@ def train_view(job: Job) -> TrainView:
         block_prefix=blocks[0] if blocks else "",
         embedding_prefixes=blocks[1] if blocks else (),
         deepest=max(p.depth for p in infos),
-        frozen=len(frozen) > 0,
-        still=len(job.frozen) > 0,
-        cache=_cache(job) if job.model.cut else None,
-        trained=len(trained) > 0,
+        stages=_stages(job),
+        not_trained=_not_trained(len(frozen) > 0, len(trained) > 0, staged and still),
+        still=still,
+        mode=(
+            "model.train()" if not still else "" if staged else "training_mode(model)"
+        ),
+        lr="stage.lr" if staged else "LR",
+        warmup_part="stage.warmup" if staged else "WARMUP",
+        stage_argument="stage: Stage, " if staged else "",
+        numbered='"stage": number, ' if staged else "",
+        over="over" if staged else "state.done",
+        cache=_cache(job, cut) if cut else None,
         evaluating=_every(plan.evaluate_every, "EVALUATE_EVERY"),
         saving=_every(plan.save_every, "SAVE_EVERY"),
         early_stopping=plan.early_stopping > 0,
@@ -256,42 +288,98 @@ def train_view(job: Job) -> TrainView:
         bf16=target.precision == "bf16",
         compile=target.compile,
         value="value" if cuda else "loss",
-        forward=(
-            "forward"
-            if target.compile
-            else "model.suffix" if job.model.cut else "model"
-        ),
-        model=(
-            f"({model}).to(DEVICE)" if cuda else model if job.frozen else f"({model})"
-        ),
+        forward=_forward(job, target.compile),
+        model=fresh if cuda or staged or still else f"({model})",
     )
 
 
-def _cache(job: Job) -> CacheView:
-    prefix, suffix = halves(job.model)
+def _forward(job: Job, compiled: bool) -> str:
+    if job.stages:
+        return "compiled" if compiled else "forward"
+    return "forward" if compiled else "model.suffix" if job.model.cut else "model"
+
+
+def _not_trained(frozen: bool, trained: bool, by_stage: bool) -> str:
+    """Code: whether the parameter of a name is frozen, in a stage or in all of training."""
+    found = []
+    if trained:
+        found.append('set(TRAINED).isdisjoint(name.split("."))')
+    elif frozen:
+        found.append("name.startswith(FROZEN)")
+    if by_stage:
+        found.append("name.startswith(stage.frozen)")
+    return " or ".join(found)
+
+
+def _stages(job: Job) -> tuple[str, ...]:
+    """The fields of each stage, without those that would be alike in every job of its kind.
+
+    What an adapter freezes, in all of training, is not said again.
+    """
+    cut, found = divisions(job), []
+    paths = [p.path for p in parameters(job)]
+    for stage, one in zip(job.stages, by_stage(job)):
+        inside = [path for path in paths if covers(stage.frozen, path)]
+        fields: dict[str, Literals] = {"epochs": stage.epochs, "lr": stage.lr}
+        if any(other.warmup for other in job.stages):
+            fields["warmup"] = stage.warmup
+        if any(other.frozen for other in job.stages):
+            outside = [path for path in paths if path not in inside]
+            fields["frozen"] = prefixes(inside, outside)
+        if cut:
+            fields["kept"] = blocks_before(one.model)
+        if _varied(cut):
+            fields["positions"] = _positions(one, stage.cut) if stage.cut else 0
+        found.append(", ".join(f"{name}={py(x)}" for name, x in fields.items()))
+    return tuple(found)
+
+
+def _positions(job: Job, cut: str) -> int:
+    """How many vectors of a row are kept; 0 is one for each of its tokens."""
+    positions = job.model.main.types[cut].shape[1]
+    return 0 if positions == dim("T") else positions.value(job.model.sizes)
+
+
+def _varied(cuts: Sequence[Division]) -> bool:
+    return len({cut.suffix.inputs[0].type.shape[1] for cut in cuts}) > 1
+
+
+def _cache(job: Job, cuts: Sequence[Division]) -> CacheView:
+    prefix, suffix = cuts[0].prefix, cuts[0].suffix
     names = [v.name for v in job.model.main.inputs]
     kind = suffix.inputs[0].type
     _, positions, width = kind.shape
     sizes = Sizes(job.model)
-    by_token = positions == dim("T")
+    varied = _varied(cuts)
+    by_token = any(c.suffix.inputs[0].type.shape[1] == dim("T") for c in cuts)
     cuda, half = job.target.device == "cuda", job.train.cache == "bf16"
     many = 1 if by_token else positions.value(job.model.sizes)
     wide = sizes.python(width, "Config")
     rest = [*_of_batch(names, suffix.inputs[1:], "batch.inputs"), ""]
     other = "" if half else 'cache = "bf16" or '
+    shapes = [sizes.shape(c.suffix.inputs[0].type.shape) for c in cuts]
+    if varied:
+        many = 1
+        mapped, in_file = "(vectors, C)", "row after row"
+    else:
+        mapped = "(tokens, C)" if by_token else f"(rows, {many}, C)"
+        in_file = "token after token" if by_token else "row after row"
     return CacheView(
+        varied=varied,
+        some=any(not one.model.cut for one in by_stage(job)),
         by_token=by_token,
-        shape=sizes.shape(kind.shape),
-        mapped="(tokens, C)" if by_token else f"(rows, {many}, C)",
-        in_file="token after token" if by_token else "row after row",
+        shape=" or ".join(dict.fromkeys(shapes)),
+        mapped=mapped,
+        in_file=in_file,
         mend=f'{other}cache = "off" in [train]',
         computed=f"{job.target.device} {job.target.precision}",
+        run="prefix" if cuda or job.stages else "model.prefix",
         prefix=", ".join(
             _of_batch(names, prefix.inputs, "inputs" if cuda else "batch.inputs")
         ),
         suffix=f"(x, {', '.join(rest).rstrip(', ')})" if rest[0] else "(x,)",
         width=f"{many} * {wide}" if many > 1 else wide,
-        viewed=f"(-1, {wide})" if by_token else f"(-1, {many}, {wide})",
+        viewed=f"(-1, {wide})" if by_token or varied else f"(-1, {many}, {wide})",
         moved=((".to(DEVICE)" if cuda else "") + ".float()") if half else "",
     )
 
@@ -327,10 +415,15 @@ def _constants(
     """The block of constants: those of one line with their reasons, then the tuples."""
     plan = job.train
     decays = plan.weight_decay > 0 and any(p.decay for p in parameters(job))
+    staged = len(job.stages) > 0
     lines: list[tuple[str, Literals, str] | None] = [
-        ("EPOCHS", plan.epochs, ""),
-        ("LR", plan.lr, "the highest of the schedule"),
-        ("WARMUP", plan.warmup, "part of all steps") if plan.warmup else None,
+        ("EPOCHS", plan.epochs, "") if not staged else None,
+        ("LR", plan.lr, "the highest of the schedule") if not staged else None,
+        (
+            ("WARMUP", plan.warmup, "part of all steps")
+            if plan.warmup and not staged
+            else None
+        ),
         ("WEIGHT_DECAY", plan.weight_decay, "") if decays else None,
         (
             (
@@ -365,7 +458,7 @@ def _constants(
                 "float32" if plan.cache == "fp32" else "bfloat16",
                 "torch's type of what the frozen blocks gave",
             )
-            if job.model.cut
+            if divisions(job)
             else None
         ),
         ("KEEP", 2, "checkpoints"),
@@ -435,9 +528,12 @@ def _schedule_doc(job: Job) -> str:
         "cosine": "falls to 0 along half a cosine",
         "constant": "stays",
     }[job.train.schedule]
-    if job.train.warmup:
-        return f"Rises from 0 in the warm-up, then {end}."
-    return f"Starts at LR and {end}."
+    where = "In a stage it " if job.stages else ""
+    if any(one.train.warmup for one in by_stage(job)):
+        words = f"{where}rises from 0 in the warm-up, then {end}."
+    else:
+        words = f"{where}starts at {'its lr' if where else 'LR'} and {end}."
+    return words[0].upper() + words[1:]
 
 
 def _optimizer_doc(decay_groups: bool, layered: bool) -> str:

@@ -252,6 +252,8 @@ def _flat(job: Job) -> dict[str, Any]:
                 flat |= {f"{name}.{key}.{k}": v for k, v in value.items()}
             else:
                 flat[f"{name}.{key}"] = value
+    for number, stage in enumerate(job.stages, 1):
+        flat |= {f"stage {number}.{k}": v for k, v in asdict(stage).items()}
     flat |= {f"model.{d.name}": d.size for d in job.model.dims if d.name}
     flat |= {f"model.{c.name}": c.value for c in job.model.consts}
     return flat

@@ -86,7 +86,8 @@ def _recipe(job: Job) -> dict[str, Any]:
     """The training and target settings as JSON values."""
     settings = {**asdict(job.train), **asdict(job.target)}
     settings = {n: list(v) if isinstance(v, tuple) else v for n, v in settings.items()}
-    return settings | {"frozen": list(job.frozen)}
+    stages = [asdict(stage) for stage in job.stages]
+    return settings | {"frozen": list(job.frozen), "stages": stages}
 
 
 def _backbone(job: Job, facts: Facts) -> dict[str, Any]:

@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from generator.compile import digest
+from generator.cost import costliest
 from generator.errors import Diagnostic, GenError, fail, render_diagnostics
 from generator.facts import Facts
 from generator.ir.dims import Type
 from generator.ir.job import parameters
 from generator.ir.plans import TextPlan
+from generator.ir.stages import by_stage
 from generator.runtime import build as building
 from generator.runtime.checkpoint import LocalCheckpoint, resolve
 from generator.runtime.gather import facts_match
@@ -145,6 +147,7 @@ def need(*modules: str) -> None:
 def probe(ready: Ready) -> dict[str, Any] | None:
     """What probe.py counts; None where it fails, which is said on standard error."""
     job = ready.plan.compiled.job
+    counted = by_stage(job)[costliest(job)]  # whose cost is predicted
     plan = job.data.inputs
     sizes = {
         **job.model.sizes,
@@ -160,7 +163,7 @@ def probe(ready: Ready) -> dict[str, Any] | None:
         Path(__file__).with_name("probe.py"),
         ready.name,
         json.dumps(inputs),
-        json.dumps([p.path for p in parameters(job) if p.frozen]),
+        json.dumps([p.path for p in parameters(counted) if p.frozen]),
         output="keep",
     )
     try:

@@ -232,10 +232,13 @@ def evaluations(figures: Mapping[str, Any]) -> Table:
     """The validation figures over the run."""
     found = figures["training"]["evaluations"]
     names = [n for n, v in found[0].items() if isinstance(v, float)] if found else []
+    places = [n for n in ("stage", "step") if found and n in found[0]] or ["step"]
     rows = tuple(
-        (str(one["step"]), *(f"{one[name]:.4f}" for name in names)) for one in found
+        (*(str(one[n]) for n in places), *(f"{one[name]:.4f}" for name in names))
+        for one in found
     )
-    return Table("Validation", ("step", *map(called, names)), rows)
+    head = (*places, *map(called, names))
+    return Table("Validation", head, rows, words=len(places))
 
 
 def not_used(figures: Mapping[str, Any]) -> Table:

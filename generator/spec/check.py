@@ -11,6 +11,7 @@ from generator.spec.edited import EDIT, read_edits
 from generator.spec.entries import SECTIONS, Entry, entries, section_entries
 from generator.spec.key import TASKS
 from generator.spec.model import Spec
+from generator.spec.staged import SECTION, STAGE, read_stages
 from generator.spec.state import Problem, State
 from generator.spec.together import check_together
 from generator.spec.value import read_given
@@ -34,10 +35,12 @@ def check(values: Mapping[str, Any]) -> tuple[Spec | None, list[Problem]]:
                 read_given(state, entry, table[entry.name])
     _missing(state, tables)
     edits = read_edits(state, values.get(EDIT, []))
+    stages = read_stages(state, tables.get(SECTION, {}).get(STAGE, []))
     check_together(state)
     if state.problems:
         return None, state.problems
-    return replace(_build(state), edit=edits), []
+    spec = replace(_build(state), edit=edits)
+    return replace(spec, train=replace(spec.train, stage=stages)), []
 
 
 def given_paths(values: Mapping[str, Any]) -> frozenset[str]:
@@ -47,10 +50,12 @@ def given_paths(values: Mapping[str, Any]) -> frozenset[str]:
         table = values.get(entry.section) if entry.section else values
         if isinstance(table, dict) and entry.name in table:
             found.add(entry.path)
-    edits = values.get(EDIT)
-    for number, table in enumerate(edits if isinstance(edits, list) else []):
-        if isinstance(table, dict):
-            found |= {f"{EDIT}[{number}].{name}" for name in table}
+    train = values.get(SECTION)
+    stages = train.get(STAGE) if isinstance(train, dict) else None
+    for path, tables in ((EDIT, values.get(EDIT)), (f"{SECTION}.{STAGE}", stages)):
+        for number, table in enumerate(tables if isinstance(tables, list) else []):
+            if isinstance(table, dict):
+                found |= {f"{path}[{number}].{name}" for name in table}
     return frozenset(found)
 
 
@@ -82,7 +87,7 @@ def _unknown_keys(state: State, section: str, table: Mapping[str, Any]) -> None:
     for name, value in table.items():
         if name in known or (not section and (_section(name) or is_table(value))):
             continue
-        if not section and name == EDIT:  # not a list of tables: told where it is read
+        if (section, name) in (("", EDIT), (SECTION, STAGE)):  # told where it is read
             continue
         from generator.spec.suggest import suggest_key
 

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from generator.spec.edits import EDITS
 from generator.spec.key import Key
-from generator.spec.model import Backbone, Data, Spec, Target, Train
+from generator.spec.model import Backbone, Data, Spec, Stage, Target, Train
 
 
 @dataclass(frozen=True)
@@ -111,6 +111,17 @@ def entries() -> tuple[Entry, ...]:
 def edit_entries(do: str) -> Mapping[str, Entry]:
     """The keys of an edit by their names in the file; `do` is not among them."""
     return {e.name: e for e in _of("edit", EDITS[do])}
+
+
+@functools.cache
+def stage_entries() -> Mapping[str, Entry]:
+    """The keys of a stage of the training by their names in the file."""
+    return {e.name: e for e in _of("train.stage", Stage)}
+
+
+def stage_doc() -> str:
+    """What a stage is: a sentence or two."""
+    return " ".join((Stage.__doc__ or "").split())
 
 
 def edit_doc(do: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Iterator
 from typing import Any
 
 from generator.spec.entries import (
@@ -12,9 +13,12 @@ from generator.spec.entries import (
     edit_entries,
     section_doc,
     section_entries,
+    stage_doc,
+    stage_entries,
 )
 from generator.spec.model import Spec
 from generator.spec.reader import SpecFile
+from generator.spec.staged import CLASHING, SECTION, STAGE
 from generator.spec.words import toml
 
 _COLUMNS = 88
@@ -37,6 +41,8 @@ def explain_defaults(spec_file: SpecFile) -> str:
             if given or _applies(spec, entry):
                 lines += ["", *_key(entry, getattr(table, entry.attribute), given)]
         blocks.append("\n".join(lines).strip("\n"))
+        if section == SECTION:
+            blocks += _stages(spec_file)
     for number, edit in enumerate(spec.edit):
         lines = [*_comment(edit_doc(edit.DO)), "[[edit]]", f"do = {toml(edit.DO)}"]
         for entry in edit_entries(edit.DO).values():
@@ -49,8 +55,19 @@ def explain_defaults(spec_file: SpecFile) -> str:
     return "\n\n".join(blocks) + "\n"
 
 
+def _stages(spec_file: SpecFile) -> Iterator[str]:
+    for number, stage in enumerate(spec_file.spec.train.stage):
+        lines = [*_comment(stage_doc()), f"[[{SECTION}.{STAGE}]]"]
+        for entry in stage_entries().values():
+            given = f"{SECTION}.{STAGE}[{number}].{entry.name}" in spec_file.given
+            lines += ["", *_key(entry, getattr(stage, entry.attribute), given)]
+        yield "\n".join(lines)
+
+
 def _applies(spec: Spec, entry: Entry) -> bool:
     if spec.task not in entry.key.tasks:
+        return False
+    if entry.section == SECTION and entry.name in CLASHING and spec.train.stage:
         return False
     if not entry.key.unless:
         return True

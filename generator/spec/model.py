@@ -193,6 +193,61 @@ class Data:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Stage:
+    """A part of the training, which goes on from the best weights of the parts before.
+
+    It has a schedule and an optimizer of its own. What it does not say is as [train] says.
+    """
+
+    epochs: int = field(
+        metadata=about(
+            "How often the stage sees every training row.",
+            2,
+            unit="passes over the training rows",
+            at_least=1,
+            at_most=1000000,
+            required=TASKS,
+            also="num_epochs num_train_epochs max_epochs iterations",
+        )
+    )
+    freeze: tuple[str, ...] | int = field(
+        default=(),
+        metadata=about(
+            "What the stage does not train, as `freeze` of [train] has it: with the "
+            "number of all blocks it trains the head alone, with 0 everything.",
+            6,
+            rule=MODULE,
+            at_least=0,
+            at_most=65536,
+            few=dict.fromkeys(TASKS, 0),
+            also="frozen freeze_layers frozen_layers num_frozen_layers",
+        ),
+    )
+    lr: float | None = field(
+        default=None,
+        metadata=about(
+            "The highest learning rate of the stage. Where it is left out, it is that of "
+            "[train].",
+            1e-3,
+            above=0,
+            at_most=1,
+            also="learning_rate rate max_lr",
+        ),
+    )
+    warmup: float | None = field(
+        default=None,
+        metadata=about(
+            "The part of the stage's optimizer steps in which the learning rate rises "
+            "from 0. Where it is left out, it is that of [train].",
+            0.06,
+            at_least=0,
+            at_most=1,
+            also="warmup_ratio warm_up warmup_fraction warmup_steps",
+        ),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Train:
     """The training recipe. The optimizer is AdamW."""
 
@@ -433,6 +488,8 @@ class Train:
             also="max_nan_steps",
         ),
     )
+    # Each under a header of its own, [[train.stage]]; none is training in one go.
+    stage: tuple[Stage, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

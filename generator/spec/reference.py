@@ -18,8 +18,11 @@ from generator.spec.entries import (
     edit_entries,
     section_doc,
     section_entries,
+    stage_doc,
+    stage_entries,
 )
 from generator.spec.key import TASKS, TEXT_TASKS
+from generator.spec.staged import CLASHING, SECTION
 from generator.spec.words import bounds, listed, toml, wanted
 
 _HEAD = """\
@@ -56,11 +59,22 @@ def reference_markdown() -> str:
         title = f"## [{section}]" if section else "## The top of the file"
         parts.append(f"{title}\n\n{_fill(section_doc(section))}\n")
         parts += [_key(entry) for entry in section_entries(section).values()]
+        if section == SECTION:
+            parts.append(f"## [[train.stage]]\n\n{_fill(_stages())}\n")
+            parts += [_key(entry) for entry in stage_entries().values()]
     parts.append(_EDITS)
     for do in EDITS:
         parts.append(f"### do = {toml(do)}\n\n{_fill(edit_doc(do))}\n")
         parts += [_key(entry, "####") for entry in edit_entries(do).values()]
     return "\n".join(parts)
+
+
+def _stages() -> str:
+    clashing = listed([_code(name) for name in CLASHING], "and")
+    return (
+        f"{stage_doc()} There are none, or several, each under a header of its own, and "
+        f"then {clashing} do not stand in [train]."
+    )
 
 
 def _tasks() -> str:

@@ -25,9 +25,12 @@ from generator.spec.entries import (
     edit_entries,
     section_doc,
     section_entries,
+    stage_doc,
+    stage_entries,
 )
 from generator.spec.key import TASKS
 from generator.spec.rules import Rule
+from generator.spec.staged import CLASHING, SECTION, STAGE
 
 
 def json_schema() -> dict[str, Any]:
@@ -37,6 +40,11 @@ def json_schema() -> dict[str, Any]:
         if section:
             top["properties"][section] = _table(section)
     top["properties"]["edit"] = _edits()
+    top["properties"][SECTION]["properties"][STAGE] = _stages()
+    top["properties"][SECTION]["allOf"] += [
+        {"not": {"required": [name, STAGE], "properties": {STAGE: {"minItems": 1}}}}
+        for name in CLASHING
+    ]
     top["required"] += [s for s in SECTIONS if s and _required(s)]
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",
@@ -77,6 +85,21 @@ def _edits() -> dict[str, Any]:
             "properties": every,
             "required": ["do"],
             "allOf": cases,
+        },
+    }
+
+
+def _stages() -> dict[str, Any]:
+    """A list of tables of the same keys."""
+    known = stage_entries()
+    return {
+        "description": stage_doc(),
+        "type": "array",
+        "items": {
+            "type": "object",
+            "properties": {name: _property(entry) for name, entry in known.items()},
+            "required": [e.name for e in known.values() if e.key.required],
+            "additionalProperties": False,
         },
     }
 

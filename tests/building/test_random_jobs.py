@@ -93,10 +93,18 @@ def random_spec(seed: int) -> tuple[str, Facts]:
     maybe("train.evaluate_every", 50)
     maybe("train.save_every", 25)
     maybe("train.max_bad_steps", 1, 3)
+    stages = r.choice([0, 0, 0, 1, 3])
+    if stages:
+        for name in ("epochs", "freeze", "early_stopping"):
+            spec.pop(f"train.{name}", None)
     maybe("target.device", "cuda", "cpu")
     maybe("target.precision", "bf16")
     maybe("target.compile", True)
-    return spec_text(spec), facts
+    tables = [
+        f"\n[[train.stage]]\nepochs = {r.choice([1, 3])}\nfreeze = {freeze}\n"
+        for freeze in sorted(r.choices(range(2), k=stages), reverse=True)
+    ]
+    return spec_text(spec) + "".join(tables), facts
 
 
 def drafts(seed: int) -> dict[str, str]:

@@ -14,6 +14,7 @@ from generator.ir.job import Backbone, Job, Model, Op, Value
 from generator.ir.plans import (
     DataPlan,
     ImagePlan,
+    StagePlan,
     TargetPlan,
     TextPlan,
     TrainPlan,
@@ -72,6 +73,17 @@ jobs = st.builds(
     ),
     strings,
     st.sampled_from(["imported", "optimised", "shaped"]),
+    stages=st.lists(
+        st.builds(
+            StagePlan,
+            st.integers(1, 99),
+            floats,
+            floats,
+            st.lists(texts, max_size=2).map(tuple),
+            texts,
+        ),
+        max_size=3,
+    ).map(tuple),
 )
 
 

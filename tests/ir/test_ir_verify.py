@@ -21,6 +21,16 @@ SMALL = (CASES / "small.gir").read_text()
 DECODER = (CASES / "decoder.gir").read_text()
 IMAGE = (CASES / "image.gir").read_text()
 LLAMA3 = re.search("factor=8.0 .*(?=theta)", DECODER)[0]  # type: ignore[index]
+
+
+def stage(epochs: int, frozen: str) -> str:
+    """A stage of a training as text."""
+    return (
+        f"plan stage\n  epochs = {epochs}\n  lr = 0.1\n  warmup = 0.0\n"
+        f'  frozen = {frozen}\n  cut = ""\n\n'
+    )
+
+
 MASK_SAID = (
     "the input mask is bool[B,B]?, and the data gives bool of 2 dimensions, "
     "the same for all"
@@ -440,6 +450,27 @@ ELSEWHERE: list[tuple[str, str, str, list[tuple[str, str]]]] = [
         "G366",
         "embedding.weight is before %x.3, and trains",
         [('model "a decoder"', 'model "a decoder"\ncut %x.3')],
+    ),
+    (
+        DECODER,
+        "G369",
+        "%x.3 cuts a model of several stages",
+        [
+            ('model "a decoder"', 'model "a decoder"\ncut %x.3'),
+            ("plan target", stage(1, "[]") + "plan target"),
+        ],
+    ),
+    (
+        DECODER,
+        "G369",
+        "what is frozen is not what all stages freeze",
+        [("plan target", stage(1, '["embedding"]') + "plan target")],
+    ),
+    (
+        DECODER,
+        "G369",
+        "the stages have 2 epochs, the job 1",
+        [("plan target", stage(2, "[]") + "plan target")],
     ),
     (
         DECODER,

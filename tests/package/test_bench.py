@@ -18,7 +18,7 @@ from transformers import BertConfig, LlamaConfig, ViTConfig
 from whole_support import WORDS, Whole, formatted, whole
 
 from generator.cost import describe
-from generator.ir.plans import TargetPlan
+from generator.ir.plans import StagePlan, TargetPlan
 from generator.render import bench
 
 ENCODER: dict[str, Any] = {
@@ -44,6 +44,11 @@ VISION: dict[str, Any] = {
     "patch_size": 4,
 }
 PHOTOS: dict[str, Any] = {"task": "image-classification", "labels": ("a", "b")}
+BLOCKS = ("embedding", "blocks.0", "blocks.1")
+HEAD, LAST, ALL = (
+    StagePlan(epochs=1, lr=1e-3, warmup=0.1, frozen=frozen)
+    for frozen in (BLOCKS, BLOCKS[:2], ())
+)
 CASES: dict[str, tuple[type, dict[str, Any], dict[str, Any]]] = {
     "text": (BertConfig, ENCODER, {}),
     "a new head": (BertConfig, ENCODER, {"bare": True}),
@@ -61,6 +66,8 @@ CASES: dict[str, tuple[type, dict[str, Any], dict[str, Any]]] = {
     "weighted": (BertConfig, ENCODER, {"recipe": {"class_weights": "balanced"}}),
     "smoothed": (BertConfig, ENCODER, {"recipe": {"label_smoothing": 0.1}}),
     "frozen": (BertConfig, ENCODER, {"frozen": ("embedding", "blocks.0")}),
+    "stages": (BertConfig, ENCODER, {"stages": (HEAD, ALL)}),
+    "stages, all kept": (BertConfig, ENCODER, {"stages": (HEAD, LAST)}),
     "without dropout": (BertConfig, ENCODER, {"dropout": 0.0}),
     "longer": (
         BertConfig,
@@ -108,7 +115,7 @@ def test_is_clean_and_of_one_job(case: str, tmp_path: Path) -> None:
     assert ("LONGEST" in source) != images
     assert ("token_type_ids" in source) == pairs
     assert ("torch.cuda" in source) == ("DEVICE" in source) == cuda
-    assert ("FROZEN" in source) == (case == "frozen")
+    assert ("FROZEN" in source) == (case in ("frozen", "stages, all kept"))
     assert ("torch.compile" in source) == (case == "cuda")
     tree = ast.parse(source)
     top = {
@@ -203,7 +210,10 @@ def arguments(made: Whole, folder: Path, **more: Any) -> Namespace:
     return Namespace(**{**options, **more})
 
 
-@pytest.mark.parametrize("case", ["text", "pairs", "decoder", "accumulated", "frozen"])
+@pytest.mark.parametrize(
+    "case",
+    ["text", "pairs", "decoder", "accumulated", "frozen", "stages", "stages, all kept"],
+)
 def test_every_contender_works(case: str, tmp_path: Path) -> None:
     made = make(case, tmp_path)
     write_rows(tmp_path, case == "pairs")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import itertools
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -79,7 +81,11 @@ def one_thread():
 
 def make(folder: Path, case: str = "text", **more: Any) -> Whole:
     config, sizes, options = CASES[case]
-    made = whole(folder, config(**sizes), **{**options, **more})
+    return fill(folder, whole(folder, config(**sizes), **{**options, **more}), case)
+
+
+def fill(folder: Path, made: Whole, case: str) -> Whole:
+    """The package, once its rows are written."""
     for name, count in (("train", 40), ("valid", 12), ("test", 12)):
         texts = some_texts(count)
         labels = ["yes" if "a" in t else "no" for t in texts]
@@ -279,11 +285,121 @@ def test_an_interrupted_run_of_the_prefix_leaves_nothing_to_be_taken(
         patch.setattr(job.model, "prefix", interrupted)
         with pytest.raises(KeyboardInterrupt):
             kept(job)
-    assert [path.name for path in job.folder.iterdir()] == ["unfinished"]
+    (part,) = job.folder.iterdir()
+    assert part.suffix == ".0"  # batches that can be relied on
     train, _ = kept(job)
     assert len([*job.folder.iterdir()]) == 2
     fresh = opened(make(tmp_path / "fresh"), tmp_path / "fresh")
     assert torch.equal(train.x, kept(fresh)[0].x)
+
+
+@pytest.mark.parametrize("case", ["text", "all blocks", "images"])
+def test_a_signal_keeps_what_is_there(
+    case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No batch is run twice, and what comes out is as if there had been none."""
+    job = opened(make(tmp_path, case), tmp_path)
+    prefix, signals, runs = job.model.prefix, [], []
+
+    def counted(*inputs: Any) -> torch.Tensor:
+        runs.append(inputs)
+        if len(runs) in (3, 4, 11):  # the fourth at once after the third
+            signals.append(signal.SIGTERM)
+        return prefix(*inputs)
+
+    monkeypatch.setattr(job.model, "prefix", counted)
+    for number in (3, 4, 11):
+        with pytest.raises(SystemExit) as caught:
+            job.train.keep(job.model, job.splits, job.folder, True, signals)
+        assert caught.value.code == 75 and len(runs) == number
+        signals.clear()
+    train, valid = job.train.keep(job.model, job.splits, job.folder, True, signals)
+    batches = [job.data.evaluation_batches(split) for split in job.splits.values()]
+    assert len(runs) == sum(len([*some]) for some in batches)
+    assert len([*job.folder.iterdir()]) == 2
+    monkeypatch.undo()
+    fresh = opened(make(tmp_path / "fresh", case), tmp_path / "fresh")
+    for ours, theirs in zip((train, valid), kept(fresh), strict=True):
+        assert torch.equal(ours.x, theirs.x)
+
+
+def signal_in_prefix(name: str, nth: int, train: Any) -> None:
+    """Send itself a signal in a batch of the prefix."""
+    prefix, seen = getattr(train.Model, name), itertools.count(1)
+
+    def signalled(self: Any, *inputs: Any) -> torch.Tensor:
+        if next(seen) == nth:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return prefix(self, *inputs)
+
+    setattr(train.Model, name, signalled)
+
+
+def test_a_signal_before_the_first_step(tmp_path: Path) -> None:
+    made = make(tmp_path)
+    weights = ("--weights", str(made.weights / "model.safetensors"))
+    run = functools.partial(support.run, tmp_path, *weights, name=made.job.name)
+    assert run("--work", "whole") == 0, (tmp_path / "log").read_text()
+    hook = functools.partial(signal_in_prefix, "prefix", 4)
+    for work, again in (("stopped", ("--resume",)), ("stopped-2", ())):
+        (tmp_path / "log").unlink(missing_ok=True)
+        assert run("--work", work, hook=hook) == 75
+        assert "stopped: --resume goes on" in (tmp_path / "log").read_text()
+        (part,) = (tmp_path / work / "cache").iterdir()
+        assert part.suffix == ".4"
+        assert run("--work", work, *again) == 0, (tmp_path / "log").read_text()
+        check_equals_whole(tmp_path, work)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EIO])
+@pytest.mark.parametrize("where", ["in a batch", "at the end"])
+def test_a_disk_that_fills_up(
+    number: int, where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is said where, and what to do; another error is not taken for that."""
+    job = opened(make(tmp_path), tmp_path)
+
+    def full(*args: Any) -> None:
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as patch:
+        if where == "in a batch":  # which a write or a flush does
+            patch.setattr(job.model, "prefix", full)
+        else:
+            patch.setattr(job.train, "flush", full)
+        if number == errno.EIO:
+            with pytest.raises(OSError, match=os.strerror(number)):
+                kept(job)
+            return
+        with pytest.raises(SystemExit) as caught:
+            kept(job)
+    said = str(caught.value.code)
+    assert said.startswith(f"{job.folder} is full before all is kept that is needed: ")
+    assert 'make room, choose another --work, or set cache = "bf16" or cache' in said
+    assert not [*job.folder.iterdir()]
+    kept(job)
+
+
+@pytest.mark.skipif(
+    not Path("/dev/full").exists(), reason="needs a file that is always full"
+)
+def test_a_write_that_the_disk_refuses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A write that fails, and not a plant of ours."""
+    job = opened(make(tmp_path), tmp_path)
+    with monkeypatch.context() as patch:
+        run_frozen = job.train.run_frozen
+
+        def on_a_full_disk(model: Any, split: Any, path: Path, *rest: Any) -> None:
+            path.symlink_to("/dev/full")
+            run_frozen(model, split, path, *rest)
+
+        patch.setattr(job.train, "run_frozen", on_a_full_disk)
+        with pytest.raises(SystemExit, match="is full before all is kept"):
+            kept(job)
+    assert not [*job.folder.iterdir()]
+    kept(job)
 
 
 @pytest.mark.parametrize("case", ["text", "all blocks", "decoder", "images"])

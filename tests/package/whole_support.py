@@ -24,7 +24,8 @@ from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPi
 
 from generator import passes
 from generator.ir.job import Job
-from generator.ir.plans import TargetPlan, TextPlan
+from generator.ir.plans import StagePlan, TargetPlan, TextPlan
+from generator.ir.stages import always_frozen
 from generator.render import bench, certificate, data, kept, model, predict, train
 from tests.oracle import job_of, saved, tiny, without_prefix
 
@@ -76,6 +77,7 @@ def whole(
     compile: bool = False,
     recipe: Mapping[str, Any] | None = None,
     frozen: tuple[str, ...] = (),
+    stages: tuple[StagePlan, ...] = (),
     tidy: Sequence[str] = (),
     edits: Sequence[tuple[str, Mapping[str, Any]]] = (),
     **request: Any,
@@ -107,6 +109,13 @@ def whole(
         target=TargetPlan(device, precision, compile),
         frozen=frozen,
     )
+    if stages:
+        job = replace(
+            job,
+            train=replace(job.train, epochs=sum(stage.epochs for stage in stages)),
+            frozen=always_frozen([stage.frozen for stage in stages]),
+            stages=stages,
+        )
     for do, arguments in edits:
         job, _ = passes.EDITS[do].run(job, **arguments)
     job, _ = passes.run(job)
