@@ -343,7 +343,7 @@ def test_only_adapters_and_the_head_train(kind: str, case: str) -> None:
     assert brought and head
     assert {p.path for p in infos if not p.frozen} == brought | head
     view = train_view(after)
-    assert view.frozen
+    assert view.not_trained
     decayed = {p.path.rpartition(".")[2] for p in added(after) if p.decay}
     assert (
         decayed
