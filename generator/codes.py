@@ -742,6 +742,22 @@ Two edits, or two names in one, put an adapter on the same layer. Layers of one 
 have adapters of different kinds, each its own.
 """,
     ),
+    "G254": Code(
+        "DoRA on a matrix of zeros",
+        """
+DoRA trains the lengths of the rows of a weight apart from their directions. The copies that
+add-layers makes end in matrices of zeros, whose rows have no direction: dividing by their
+length would give no number. LoRA has no such division.
+""",
+    ),
+    "G255": Code(
+        "A change of sizes below an adapter",
+        """
+An adapter is made for the layer that it is put on. An edit written below it that changes the
+size of that layer, or makes two layers of it, would have to change the adapter too, which is
+not done: written above it, it changes the layer, and the adapter is made for what is left.
+""",
+    ),
     "G260": Code(
         "A pooling that this model does not have",
         """

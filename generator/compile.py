@@ -67,6 +67,7 @@ EDIT_PLACES = {
     "G251": ("blocks", "on"),
     "G252": ("rank",),
     "G253": ("on",),
+    "G254": ("on",),
     "G260": ("kind",),
     "G261": ("samples", "hidden", "activation"),
     "G262": ("after",),
@@ -75,6 +76,7 @@ EDIT_PLACES = {
     "G265": ("size",),
     "G266": ("do",),
 }
+ADAPTING = ("lora", "dora", "ia3", "adapter")
 FORMATS: dict[str, Format] = {".csv": "csv", ".jsonl": "jsonl", ".parquet": "parquet"}
 
 
@@ -156,7 +158,18 @@ def _edits(spec_file: SpecFile, facts: Facts, job: Job) -> Iterator[Step]:
                     for d in error.diagnostics
                 ]
             ) from None
-        verify(job, after=edit.DO)
+        try:
+            verify(job, after=edit.DO)
+        except GenError:
+            above = [e.DO for e in spec_file.spec.edit[:number] if e.DO in ADAPTING]
+            if not above:
+                raise
+            raise fail(
+                "G255",
+                f"{edit.DO} cannot change layers that {above[-1]} has put adapters on",
+                place=spec_file.place(f"{at}.do"),
+                help=f"write {edit.DO} above {above[-1]}",
+            ) from None
         yield Step(edit.DO, job, weights)
 
 

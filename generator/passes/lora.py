@@ -16,7 +16,7 @@ from typing import Literal
 
 from generator.errors import fail
 from generator.ir.dims import Type
-from generator.ir.job import Attr, Job, Module, ParameterDef
+from generator.ir.job import Attr, Job, Module, ParameterDef, parameters
 from generator.ir.sources import Init, Norms, Parameter, Source
 from generator.ir.weightmap import WeightMap
 from generator.passes.adapting import (
@@ -53,6 +53,7 @@ def run(
     if dropout:
         model, drop = with_number(model, "lora_dropout", dropout)
         attrs.insert(0, ("dropout", drop))
+    infos = {p.path: p.source for p in parameters(job)}
     changed: dict[str, Module] = {}
     sources: dict[str, Source] = {}
     for one in chosen:
@@ -65,6 +66,12 @@ def run(
                 f"{one.path} is {' by '.join(map(str, weight.type.sizes(model.sizes)))}"
                 f", and no rank above {most} adds to it",
                 help=f"rank = {most}",
+            )
+        if kind == "dora_linear" and isinstance(infos[f"{one.path}.weight"], Init):
+            raise fail(
+                "G254",
+                f"{one.path} starts at 0, and its rows have no direction",
+                help="lora, or leave the copies of add-layers out by blocks",
             )
         wide, inner = weight.type.shape
         op = operation(module, one.op)

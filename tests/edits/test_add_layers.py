@@ -17,7 +17,7 @@ from generator.passes import EDITS
 from generator.passes import run as run_passes
 from generator.runtime.interpret import evaluate_source, load
 from generator.runtime.interpret import run as interpret
-from tests.edits.support import as_edited, edited, in_double, make
+from tests.edits.support import as_edited, edited, in_double, make, refused
 from tests.parity.test_generated_models import KINDS
 
 PRE_NORM = ("llama", "vit")
@@ -156,3 +156,13 @@ def test_certificate_holds(case: str, edits, tmp_path: Path) -> None:
     module.write_reference(made.weights)
     found = module.certificate(made.weights)
     assert [r for r in found if not r.holds or r.measured is None] == []
+
+
+@pytest.mark.parametrize("kind", ["llama", "vit"])
+def test_a_copy_s_zeros_have_no_direction_for_dora(kind: str) -> None:
+    job = edited(make(kind, num_hidden_layers=2).job, "add-layers", after=(0,))
+    sizes = {"rank": 1, "alpha": 1.0, "dropout": 0.0}
+    code, message, _ = refused("dora", job, on=("ff.down",), **sizes)
+    assert code == "G254" and "blocks.1.ff.down" in message
+    edited(job, "dora", on=("ff.down",), blocks=(0, 2), **sizes)
+    edited(job, "lora", on=("ff.down",), **sizes)

@@ -43,6 +43,12 @@ CASES = [
         "by",
         "tile or interpolate",
     ),
+    (
+        '[[edit]]\ndo = "lora"\n[[edit]]\ndo = "widen-heads"\nto = 13\n',
+        "G255",
+        "do",
+        "write widen-heads above lora",
+    ),
     ('[[edit]]\ndo = "resize-image"\nsize = 384\n', "G266", "do", "extend-positions"),
 ]
 

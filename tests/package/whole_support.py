@@ -11,7 +11,7 @@ import itertools
 import json
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -80,12 +80,14 @@ def whole(
     stages: tuple[StagePlan, ...] = (),
     tidy: Sequence[str] = (),
     edits: Sequence[tuple[str, Mapping[str, Any]]] = (),
+    edit: Callable[[Job], Job] = lambda job: job,
     **request: Any,
 ) -> Whole:
     """Everything of a job; `bare` has the checkpoint be of the backbone alone.
 
     `tidy` names the files that are formatted as `gen build` formats them, which takes
-    longer than all the rest. `edits` are applied in turn, each with its arguments.
+    longer than all the rest. `edits` are applied in turn, each with its arguments,
+    and `edit` behind them.
     """
     oracle, card, tensors = tiny(config, labels)
     tensors = {k: t.float() for k, t in saved(oracle)[1].items()}
@@ -118,7 +120,7 @@ def whole(
         )
     for do, arguments in edits:
         job, _ = passes.EDITS[do].run(job, **arguments)
-    job, _ = passes.run(job)
+    job, _ = passes.run(edit(job))
     weights = folder / "weights"
     weights.mkdir(parents=True)
     save_file(tensors, weights / "model.safetensors", {"format": "pt"})
