@@ -8,9 +8,9 @@ import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from generator.ir.dims import Dim
 from generator.ir.job import Job, Model, Module, Unused, absolute
 from generator.ir.sources import (
-    ZERO,
     Checkpoint,
     Concatenate,
     Init,
@@ -247,33 +247,37 @@ def _entries(model: Model, sizes: Sizes) -> tuple[list[Entry], dict[str, Members
         module: Module,
         ours: str,
         theirs: str,
-        path: str = "",
-        numbered: str = "",
-        zeros: Sequence[str] = (),
+        path: str,
+        numbered: str,
+        scope: Mapping[str, Dim],
+        given: Mapping[str, Source],
     ) -> Iterator[Entry]:
         for p in module.parameters:
-            source = ZERO if p.name in zeros else absolute(p.source, theirs)
+            source = absolute(given.get(ours + p.name, p.source), theirs)
             new = isinstance(source, Init)
+            kind = p.type.substitute(scope)
             yield Entry(
                 ours + p.name,
                 _listed(source, path + ours, numbered + ours, model),
-                tuple(sizes.python(d, "Config") for d in p.type.shape) if new else (),
-                p.type.sizes(model.sizes) if new else (),
+                tuple(sizes.python(d, "Config") for d in kind.shape) if new else (),
+                kind.sizes(model.sizes) if new else (),
             )
         for instance in module.instances:
             inner = model.by_name[instance.module]
             for name, at, _ in instance.each():
-                own = [
-                    z.removeprefix(f"{name}.")
-                    for z in zeros
-                    if z.startswith(f"{name}.")
-                ]
+                here = f"{ours}{name}."
                 yield from walk(
-                    inner, f"{ours}{name}.", theirs + at, path, numbered, own
+                    inner,
+                    here,
+                    theirs + at,
+                    path,
+                    numbered,
+                    instance.within(scope),
+                    {**instance.given(here), **given},
                 )
 
     main = model.main
-    plain += _with_factors(walk(replace(main, instances=()), "", ""))
+    plain += _with_factors(walk(replace(main, instances=()), "", "", "", "", {}, {}))
     for instance in main.instances:
         inner = model.by_name[instance.module]
         for name, at, _ in instance.each():
@@ -284,11 +288,13 @@ def _entries(model: Model, sizes: Sizes) -> tuple[list[Entry], dict[str, Members
                 head, there, tail = re.findall(r"(.*?)(\d+)(\D*)$", at)[0]
                 members.numbers[int(number)] = int(there)
                 block = (f"{name}.", f"{stem}.{{i}}.")
+                within = instance.within({}), instance.given("")
                 members.entries[int(number)] = _with_factors(
-                    walk(inner, "", f"{head}{{j}}{tail}", *block, instance.zeros)
+                    walk(inner, "", f"{head}{{j}}{tail}", *block, *within)
                 )
             else:
-                plain += _with_factors(walk(inner, f"{name}.", at))
+                within = instance.within({}), instance.given(f"{name}.")
+                plain += _with_factors(walk(inner, f"{name}.", at, "", "", *within))
     for members in lists.values():
         if members.same:  # then one variable is enough
             for i, some in members.entries.items():

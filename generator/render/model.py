@@ -8,12 +8,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from generator.ir.cut import halves
-from generator.ir.dims import Dim
+from generator.ir.dims import Dim, dim
 from generator.ir.emit import parameter_types
 from generator.ir.job import Attr, Const, Instance, Job, Model, Module, Op
 from generator.ir.ops import ADAPTED
 from generator.ir.plans import TextPlan
-from generator.render.code import Body
+from generator.render.code import LINE, Body
 from generator.render.loader import LoaderView, loader_view
 from generator.render.sizes import Sizes
 from generator.render.text import fill, prose, py
@@ -66,6 +66,7 @@ class PartView:
 class ClassView:
     name: str
     doc: str
+    sizes: str  # what its constructor takes beside Config: ", hidden: int"
     buffers: tuple[str, ...]  # tensors that are no parameters
     init: tuple[str, ...]
     signature: str
@@ -113,7 +114,8 @@ def model_view(job: Job) -> ModelView:
     for module in model.modules:
         divided = module is model.main and model.cut != ""
         parts = halves(model) if divided else (module,)
-        bodies = [Body(model, part, sizes) for part in parts]
+        inside = sizes.within(module)
+        bodies = [Body(model, part, inside) for part in parts]
         lines = [tuple(body.write()) for body in bodies]
         body = bodies[0]
         for other in bodies[1:]:
@@ -127,8 +129,9 @@ def model_view(job: Job) -> ModelView:
             ClassView(
                 name=module.name,
                 doc=prose(module.doc),
+                sizes="".join(f", {sizes.named[s]}: int" for s in module.sizes),
                 buffers=("cos", "sin") if "rope_tables" in body.functions else (),
-                init=tuple(_init(model, module, body, sizes)),
+                init=tuple(_init(model, module, body, inside)),
                 signature=_signature(module, main=module is model.main),
                 forward_doc=_forward_doc(job) if module is model.main else (),
                 body=(_composed(*parts),) if divided else lines[0],
@@ -357,36 +360,73 @@ def _instances(model: Model, module: Module, name: str, sizes: Sizes) -> list[st
     members = [i for i in module.instances if i.name.rpartition(".")[0] == name]
     if members:
         return _list(model, name, members, sizes)
-    return [f"self.{name} = {module.instance(name).module}(c)"]
+    one = module.instance(name)
+    return [f"self.{name} = {one.module}({', '.join(['c', *_given(one, sizes)])})"]
+
+
+def _given(instance: Instance, sizes: Sizes) -> tuple[str, ...]:
+    """The sizes that an instance's constructor is given."""
+    return tuple(sizes.python(dim(size)) for _, size in instance.sizes)
 
 
 def _list(model: Model, name: str, members: list[Instance], sizes: Sizes) -> list[str]:
     """A ModuleList of members in a row; one class after another."""
-    runs: list[tuple[str, int]] = []
+    runs: list[tuple[str, list[Instance]]] = []
     for i in members:
         if runs and runs[-1][0] == i.module:
-            runs[-1] = (i.module, runs[-1][1] + i.count)
+            runs[-1][1].append(i)
         else:
-            runs.append((i.module, i.count))
-    total = sum(n for _, n in runs)
+            runs.append((i.module, [i]))
+    total = sum(i.count for i in members)
     is_blocks = model.sizes.get("L") == total and "L" in sizes.named
-    lines = []
-    for at, (module, n) in enumerate(runs):
+    lines: list[str] = []
+    for at, (module, some) in enumerate(runs):
+        n = sum(i.count for i in some)
+        given = [(_given(i, sizes), i.count) for i in some]
+        start = f"self.{name}.extend" if at else f"self.{name} = nn.ModuleList"
+        if len({own for own, _ in given}) > 1:
+            names = [sizes.named[s] for s in model.by_name[module].sizes]
+            made = f"{module}({', '.join(['c', *names])})"
+            lines += _over(start, made, ", ".join(names), _data(given))
+            continue
+        made = f"{module}({', '.join(['c', *given[0][0]])})"
         count = str(n)
         if is_blocks and n > 1:
             sizes.used.add("L")
             left = total - n
             count = f"c.{sizes.named['L']}" + (f" - {left}" if left else "")
-        if at == 0:
-            inside = (
-                f"{module}(c) for _ in range({count})" if n > 1 else f"[{module}(c)]"
-            )
-            lines.append(f"self.{name} = nn.ModuleList({inside})")
-        elif n == 1:
-            lines.append(f"self.{name}.append({module}(c))")
+        if n > 1:
+            lines += _over(start, made, "_", f"range({count})")
+        elif at:
+            lines.append(f"self.{name}.append({made})")
         else:
-            lines.append(f"self.{name}.extend({module}(c) for _ in range({count}))")
+            lines.append(f"{start}([{made}])")
     return lines
+
+
+def _data(given: Sequence[tuple[tuple[str, ...], int]]) -> str:
+    """Sizes of members in a row as a list: `[c.hidden] * 3 + [c.hidden_2]`."""
+    runs: list[tuple[str, int]] = []
+    for own, n in given:
+        text = own[0] if len(own) == 1 else f"({', '.join(own)})"
+        if runs and runs[-1][0] == text:
+            runs[-1] = (text, runs[-1][1] + n)
+        else:
+            runs.append((text, n))
+    if all(n == 1 for _, n in runs):
+        return f"({', '.join(text for text, _ in runs)})"
+    return " + ".join(f"[{text}]" + (f" * {n}" if n > 1 else "") for text, n in runs)
+
+
+def _over(start: str, made: str, name: str, data: str) -> list[str]:
+    """A call with a comprehension, over as many lines as it needs."""
+    line = f"{start}({made} for {name} in {data})"
+    if len(line) <= LINE:
+        return [line]
+    inside = f"    {made} for {name} in {data}"
+    if len(inside) <= LINE:
+        return [f"{start}(", inside, ")"]
+    return [f"{start}(", f"    {made}", f"    for {name} in {data}", ")"]
 
 
 def _rope(model: Model, sizes: Sizes) -> RopeView | None:
