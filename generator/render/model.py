@@ -13,8 +13,10 @@ from generator.ir.emit import parameter_types
 from generator.ir.job import Attr, Const, Instance, Job, Model, Module, Op
 from generator.ir.ops import ADAPTED
 from generator.ir.plans import TextPlan
+from generator.render import parts
 from generator.render.code import LINE, Body
 from generator.render.loader import LoaderView, loader_view
+from generator.render.parts import Classes
 from generator.render.sizes import Sizes
 from generator.render.text import fill, prose, py
 
@@ -66,7 +68,7 @@ class PartView:
 class ClassView:
     name: str
     doc: str
-    sizes: str  # what its constructor takes beside Config: ", hidden: int"
+    given: str  # what its constructor takes beside Config: ", hidden: int"
     buffers: tuple[str, ...]  # tensors that are no parameters
     init: tuple[str, ...]
     signature: str
@@ -108,14 +110,17 @@ class ModelView:
 def model_view(job: Job) -> ModelView:
     model = job.model
     sizes = Sizes(model)
+    kinds = parts.classes(model)
     functions: set[str] = set()
     consts: set[str] = set()
     classes = []
     for module in model.modules:
+        if kinds.of[module.name] != module.name:
+            continue
         divided = module is model.main and model.cut != ""
-        parts = halves(model) if divided else (module,)
+        both = halves(model) if divided else (module,)
         inside = sizes.within(module)
-        bodies = [Body(model, part, inside) for part in parts]
+        bodies = [Body(model, half, inside) for half in both]
         lines = [tuple(body.write()) for body in bodies]
         body = bodies[0]
         for other in bodies[1:]:
@@ -129,13 +134,13 @@ def model_view(job: Job) -> ModelView:
             ClassView(
                 name=module.name,
                 doc=prose(module.doc),
-                sizes="".join(f", {sizes.named[s]}: int" for s in module.sizes),
+                given="".join(f", {text}" for text in _takes(module, kinds, sizes)),
                 buffers=("cos", "sin") if "rope_tables" in body.functions else (),
-                init=tuple(_init(model, module, body, inside)),
+                init=tuple(_init(model, module, body, inside, kinds)),
                 signature=_signature(module, main=module is model.main),
                 forward_doc=_forward_doc(job) if module is model.main else (),
-                body=(_composed(*parts),) if divided else lines[0],
-                parts=tuple(_parts(job, parts, lines)) if divided else (),
+                body=(_composed(*both),) if divided else lines[0],
+                parts=tuple(_parts(job, both, lines)) if divided else (),
             )
         )
     loader = loader_view(job, sizes)
@@ -269,7 +274,15 @@ def _forward_doc(job: Job) -> tuple[str, ...]:
     return tuple(textwrap.wrap(text, 77, break_on_hyphens=False))
 
 
-def _init(model: Model, module: Module, body: Body, sizes: Sizes) -> list[str]:
+def _takes(module: Module, kinds: Classes, sizes: Sizes) -> list[str]:
+    """What the constructor of a class takes beside Config: sizes, classes of parts."""
+    found = [f"{sizes.named[s]}: int" for s in module.sizes]
+    return found + [f"{name}: type[nn.Module]" for name in kinds.given[module.name]]
+
+
+def _init(
+    model: Model, module: Module, body: Body, sizes: Sizes, kinds: Classes
+) -> list[str]:
     """The lines of `__init__`: sizes, then parts in the order of their parameters."""
     lines = [
         f"self.{name} = {value}"
@@ -282,7 +295,7 @@ def _init(model: Model, module: Module, body: Body, sizes: Sizes) -> list[str]:
             stem, dot, number = op.name.rpartition(".")
             name = stem if dot and number.isdigit() else op.name
             if name not in done:
-                lines += _instances(model, module, name, sizes)
+                lines += _instances(model, module, name, sizes, kinds)
         elif op.name and op.name not in done:
             name = op.name
             lines.append(f"self.{name} = {_part(module, op, sizes)}")
@@ -355,41 +368,56 @@ def number(value: Attr) -> str:
     return f"c.{value.name}" if isinstance(value, Const) else py(value)
 
 
-def _instances(model: Model, module: Module, name: str, sizes: Sizes) -> list[str]:
+def _instances(
+    model: Model, module: Module, name: str, sizes: Sizes, kinds: Classes
+) -> list[str]:
     """The line of one instance, or the lines of a list of them."""
     members = [i for i in module.instances if i.name.rpartition(".")[0] == name]
     if members:
-        return _list(model, name, members, sizes)
+        return _list(model, name, members, sizes, kinds)
     one = module.instance(name)
-    return [f"self.{name} = {one.module}({', '.join(['c', *_given(one, sizes)])})"]
+    kind = name if name in kinds.given[module.name] else kinds.of[one.module]
+    given = _given(model, one, sizes, kinds)
+    return [f"self.{name} = {kind}({', '.join(['c', *given])})"]
 
 
-def _given(instance: Instance, sizes: Sizes) -> tuple[str, ...]:
-    """The sizes that an instance's constructor is given."""
-    return tuple(sizes.python(dim(size)) for _, size in instance.sizes)
+def _given(
+    model: Model, instance: Instance, sizes: Sizes, kinds: Classes
+) -> tuple[str, ...]:
+    """What an instance's constructor is given beside Config."""
+    module = model.by_name[instance.module]
+    names = kinds.given[kinds.of[module.name]]
+    return (
+        *(sizes.python(dim(size)) for _, size in instance.sizes),
+        *(kinds.of[module.instance(name).module] for name in names),
+    )
 
 
-def _list(model: Model, name: str, members: list[Instance], sizes: Sizes) -> list[str]:
+def _list(
+    model: Model, name: str, members: list[Instance], sizes: Sizes, kinds: Classes
+) -> list[str]:
     """A ModuleList of members in a row; one class after another."""
     runs: list[tuple[str, list[Instance]]] = []
     for i in members:
-        if runs and runs[-1][0] == i.module:
+        kind = kinds.of[i.module]
+        if runs and runs[-1][0] == kind:
             runs[-1][1].append(i)
         else:
-            runs.append((i.module, [i]))
+            runs.append((kind, [i]))
     total = sum(i.count for i in members)
     is_blocks = model.sizes.get("L") == total and "L" in sizes.named
     lines: list[str] = []
-    for at, (module, some) in enumerate(runs):
+    for at, (kind, some) in enumerate(runs):
         n = sum(i.count for i in some)
-        given = [(_given(i, sizes), i.count) for i in some]
+        given = [(_given(model, i, sizes, kinds), i.count) for i in some]
         start = f"self.{name}.extend" if at else f"self.{name} = nn.ModuleList"
         if len({own for own, _ in given}) > 1:
-            names = [sizes.named[s] for s in model.by_name[module].sizes]
-            made = f"{module}({', '.join(['c', *names])})"
+            names = [sizes.named[s] for s in model.by_name[kind].sizes]
+            names += kinds.given[kind]
+            made = f"{kind}({', '.join(['c', *names])})"
             lines += _over(start, made, ", ".join(names), _data(given))
             continue
-        made = f"{module}({', '.join(['c', *given[0][0]])})"
+        made = f"{kind}({', '.join(['c', *given[0][0]])})"
         count = str(n)
         if is_blocks and n > 1:
             sizes.used.add("L")
@@ -405,7 +433,7 @@ def _list(model: Model, name: str, members: list[Instance], sizes: Sizes) -> lis
 
 
 def _data(given: Sequence[tuple[tuple[str, ...], int]]) -> str:
-    """Sizes of members in a row as a list: `[c.hidden] * 3 + [c.hidden_2]`."""
+    """What members in a row are given as a list: `[c.hidden] * 3 + [c.hidden_2]`."""
     runs: list[tuple[str, int]] = []
     for own, n in given:
         text = own[0] if len(own) == 1 else f"({', '.join(own)})"
