@@ -407,6 +407,10 @@ def _list(
     total = sum(i.count for i in members)
     is_blocks = model.sizes.get("L") == total and "L" in sizes.named
     lines: list[str] = []
+    if len(runs) > 2 and not any(_given(model, i, sizes, kinds) for i in members):
+        one = name.removesuffix("s")
+        order = _data([((kinds.of[i.module],), i.count) for i in members])
+        return _over(f"self.{name} = nn.ModuleList", f"{one}(c)", one, order)
     for at, (kind, some) in enumerate(runs):
         n = sum(i.count for i in some)
         given = [(_given(model, i, sizes, kinds), i.count) for i in some]
