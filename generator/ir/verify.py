@@ -440,7 +440,8 @@ def bind(
 
     for value, given in zip(inner.inputs, args, strict=True):
         if value.type.substitute(bound).shape != given.shape:
-            raise OpError(f"%{value.name} is {value.type}, not {given}")
+            want = value.type.substitute(sizes or {})
+            raise OpError(f"%{value.name} is {want}, not {given}")
     return tuple(t.substitute(bound) for t in inner.output_types)
 
 

@@ -45,6 +45,7 @@ CLASSES = {
 }
 # What begins the value of an attribute that is a module, not a number.
 MODULES = ("nn.", "Dropout(")
+SHORT = 56  # a tuple that a line has room for beside what is said of it
 
 
 @dataclass(frozen=True)
@@ -445,8 +446,9 @@ def _data(given: Sequence[tuple[tuple[str, ...], int]]) -> str:
             runs[-1] = (text, runs[-1][1] + n)
         else:
             runs.append((text, n))
-    if all(n == 1 for _, n in runs):
-        return f"({', '.join(text for text, _ in runs)})"
+    each = f"({', '.join(text for text, _ in runs)})"
+    if all(n == 1 for _, n in runs) and len(each) <= SHORT:
+        return each
     return " + ".join(f"[{text}]" + (f" * {n}" if n > 1 else "") for text, n in runs)
 
 
