@@ -2,6 +2,8 @@
 
 sub blocks.0 = Block0 keys "encoder.layer.0."    and 1, 2      becomes
 sub blocks.0 = Block keys "encoder.layer.{i}." count 3
+
+Where they differ in sizes the class takes those, `sizes F=F2`: see like_modules.
 """
 
 from __future__ import annotations

@@ -70,7 +70,7 @@ def shared(model: Model, members: Sequence[Module]) -> Iterator[Shared]:
         names[row] = free[base].pop(0)
     at = {d.symbol: i for i, d in enumerate(model.dims)}
     ordered = sorted(names.items(), key=lambda item: at[item[1]])
-    new = iter([names.get(row, row[0]) for row in rows])
+    new = iter([names[row] if row in names else row[0] for row in rows])
     module = each_dim(members[0], lambda d: _renamed(d, [next(new) for _ in _of(d)]))
     yield Shared(
         replace(module, sizes=tuple(name for _, name in ordered)),

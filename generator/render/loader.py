@@ -431,9 +431,10 @@ def _blocks(
     for entry, numbers in where.items():
         by_range.setdefault(tuple(numbers), []).append(entry)
     for numbers, entries in by_range.items():
-        moved = [_moved(e, stem) for e in entries]
+        moved, number = [_moved(e, stem) for e in entries], "{i}"
         if len(numbers) == 1:
             (here,) = numbers
+            number = str(here)
             moved = [_numbered(e, here, members.numbers[here]) for e in moved]
         read = [key for e in moved for key in keys(e.source)]
         at = _common(read)
@@ -441,7 +442,6 @@ def _blocks(
         if at and len(read) > 1:
             inner.append(f"at = {_text(at.removesuffix('.'))}")
             moved = [_below(e, at) for e in moved]
-        number = "{i}" if len(numbers) > 1 else str(numbers[0])
         inner += _each(moved, f"{stem}.{number}.", shapes)
         lines += inner if len(numbers) == 1 else _over_members(members, numbers, inner)
     return lines, tables

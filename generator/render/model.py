@@ -45,7 +45,6 @@ CLASSES = {
 }
 # What begins the value of an attribute that is a module, not a number.
 MODULES = ("nn.", "Dropout(")
-SHORT = 56  # a tuple that a line has room for beside what is said of it
 
 
 @dataclass(frozen=True)
@@ -410,7 +409,7 @@ def _list(
     lines: list[str] = []
     if len(runs) > 2 and not any(_given(model, i, sizes, kinds) for i in members):
         one = name.removesuffix("s")
-        order = _data([((kinds.of[i.module],), i.count) for i in members])
+        order = _data([((kinds.of[i.module],), i.count) for i in members], one)
         return _over(f"self.{name} = nn.ModuleList", f"{one}(c)", one, order)
     for at, (kind, some) in enumerate(runs):
         n = sum(i.count for i in some)
@@ -420,7 +419,8 @@ def _list(
             names = [sizes.named[s] for s in model.by_name[kind].sizes]
             names += kinds.given[kind]
             made = f"{kind}({', '.join(['c', *names])})"
-            lines += _over(start, made, ", ".join(names), _data(given))
+            each = ", ".join(names)
+            lines += _over(start, made, each, _data(given, each))
             continue
         made = f"{kind}({', '.join(['c', *given[0][0]])})"
         count = str(n)
@@ -437,8 +437,11 @@ def _list(
     return lines
 
 
-def _data(given: Sequence[tuple[tuple[str, ...], int]]) -> str:
-    """What members in a row are given as a list: `[c.hidden] * 3 + [c.hidden_2]`."""
+def _data(given: Sequence[tuple[tuple[str, ...], int]], names: str) -> str:
+    """What members in a row are given as a list: `[c.hidden] * 3 + [c.hidden_2]`.
+
+    `names` are what a comprehension over it calls them.
+    """
     runs: list[tuple[str, int]] = []
     for own, n in given:
         text = own[0] if len(own) == 1 else f"({', '.join(own)})"
@@ -447,7 +450,7 @@ def _data(given: Sequence[tuple[tuple[str, ...], int]]) -> str:
         else:
             runs.append((text, n))
     each = f"({', '.join(text for text, _ in runs)})"
-    if all(n == 1 for _, n in runs) and len(each) <= SHORT:
+    if all(n == 1 for _, n in runs) and len(f"    for {names} in {each}") <= LINE:
         return each
     return " + ".join(f"[{text}]" + (f" * {n}" if n > 1 else "") for text, n in runs)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from copy import copy
 
 from generator.ir.dims import Dim
 from generator.ir.job import Model, Module
@@ -24,7 +23,8 @@ class Sizes:
 
     def within(self, module: Module) -> Sizes:
         """The same in the class of a module, whose constructor takes sizes of its own."""
-        inner = copy(self)  # what is used there is used
+        inner = Sizes(self.model)
+        inner.used = self.used  # what is used there is used
         inner.taken = frozenset(module.sizes)
         return inner
 

@@ -93,6 +93,8 @@ def arguments(
         "head": [{"kind": "mlp", "dropout": 0.2}, {"dropout": 0.3, "samples": 5}],
     }
     assert {*of_blocks, *of_the_model} == set(EDITS)
+    if do == "prune-heads" and groups == 1:
+        return []
     if do in of_blocks:
         return of_blocks[do]
     return of_the_model[do] if blocks is None else []

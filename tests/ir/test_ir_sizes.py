@@ -32,9 +32,11 @@ module Half(%x: f32[B,C]) -> %y sizes F
     ),
     (
         'sub half = Half keys "half." depth 1',
-        'sub half = Half keys "half." depth 1 sizes F=F\n'
-        '  sub other = Half keys "other." depth 2 sizes F=F2 '
-        "reads inner.up.weight = init constant 3.0",
+        (
+            'sub half = Half keys "half." depth 1 sizes F=F\n'
+            '  sub other = Half keys "other." depth 2 sizes F=F2 '
+            "reads inner.up.weight = init constant 3.0"
+        ),
     ),
     (
         "%_.4: f32[B,C] = call half(%_.3)",
