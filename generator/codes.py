@@ -1105,6 +1105,12 @@ frozen as all of its stages are, has no cut, and as many epochs as they have tog
         "Two modules are equal and not grouped",
         "In a shaped job they are one, which is used twice.",
     ),
+    "G374": _invalid(
+        "An instance gives what its module does not take",
+        "A module of a shaped job may take sizes, `sizes F`, and then each instance of it "
+        "gives\nthem, `sizes F=F2`, as dimensions that have a size. `reads` names "
+        "parameters that are\nin the module, each once.",
+    ),
 }
 
 # Build, check, seals and vendoring, G400-G499. ----------------------------------------

@@ -27,7 +27,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from generator.ir.cut import halves
-from generator.ir.dims import Dim, Type, dim, number
+from generator.ir.dims import Dim, Type, number
 from generator.ir.job import (
     Attr,
     Const,
@@ -246,19 +246,25 @@ class _Tracer:
         inputs: list[Tracked],
         bound: Mapping[str, Dim],
     ) -> list[Tracked]:
-        """Trace a module; `bound` gives its varying dimensions the caller's values."""
+        """Trace a module; `bound` gives its varying dimensions the caller's values, and
+        the sizes that it takes those of its instance."""
         values = {v.name: t for v, t in zip(module.inputs, inputs, strict=True)}
         for op in module.ops:
             args = [values[a] for a in op.args]
             if op.kind in ("call", "repeat"):
-                results = self._call(module, path, op, args)
+                results = self._call(module, path, op, args, bound)
             else:
                 results = self._op(module, path, op, args, bound)
             values.update((r.name, t) for r, t in zip(op.results, results, strict=True))
         return [values[name] for name in module.outputs]
 
     def _call(
-        self, module: Module, path: str, op: Op, args: list[Tracked]
+        self,
+        module: Module,
+        path: str,
+        op: Op,
+        args: list[Tracked],
+        outer: Mapping[str, Dim],
     ) -> list[Tracked]:
         instance = module.instance(op.name)
         inner = self.job.model.by_name[instance.module]
@@ -272,7 +278,8 @@ class _Tracer:
                 )
                 if str(formal) in self.job.model.varying
             }
-            results = self._module(inner, f"{path}{name}.", args, bound)
+            within = {**bound, **instance.within(outer)}
+            results = self._module(inner, f"{path}{name}.", args, within)
             args = [*results, *args[len(results) :]]
         return results
 
@@ -286,7 +293,7 @@ class _Tracer:
     ) -> list[Tracked]:
         weights = {
             p.name.removeprefix(op.name).removeprefix("."): (
-                p.type,
+                p.type.substitute(bound),
                 not (p.frozen or self._frozen(path + p.name)),
             )
             for p in module.parameters
@@ -297,7 +304,7 @@ class _Tracer:
         drop = 0.0 if self._frozen(path.rstrip(".")) else chance(self.job.model, op)
         results = []
         for value in op.results:
-            kind = _substitute(value.type, bound)
+            kind = value.type.substitute(bound)
             if op.kind in VIEWS or (op.kind == "dropout" and not drop):
                 results.append(replace(args[0], type=kind))
             else:
@@ -343,18 +350,6 @@ def number_of(model: Model, value: Attr) -> float:
     if isinstance(value, Const):
         return float(model.constants[value.name])
     return float(value) if isinstance(value, (int, float)) else 0.0
-
-
-def _substitute(kind: Type, bound: Mapping[str, Dim]) -> Type:
-    shape = []
-    for d in kind.shape:
-        # By way of names that no dimension has: T may be bound to T+1.
-        for name in bound:
-            d = d.replace(name, dim("@" + name))
-        for name, actual in bound.items():
-            d = d.replace("@" + name, actual)
-        shape.append(d)
-    return Type(kind.dtype, tuple(shape), kind.optional)
 
 
 # ------------------------------------------------------------------------------- FLOPs

@@ -245,9 +245,8 @@ def load_pretrained(path: str | Path) -> Model:
                 state[f"blocks.{i}.{ours}.{p}"] = take(f"{at}.{theirs}.{p}")
     for i in range(6):
         for at in ("attention.q", "attention.v"):
-            state[f"blocks.{i}.{at}.lora_a"] = nn.init.kaiming_uniform_(
-                torch.empty(Config.rank, Config.width), 5**0.5
-            )
+            empty = torch.empty(Config.rank, Config.width)
+            state[f"blocks.{i}.{at}.lora_a"] = nn.init.kaiming_uniform_(empty, 5**0.5)
             state[f"blocks.{i}.{at}.lora_b"] = torch.zeros(Config.width, Config.rank)
     if holds:
         raise ValueError(f"weights that this model does not use: {sorted(holds)}")

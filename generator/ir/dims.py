@@ -118,6 +118,11 @@ class Type:
         inside = ",".join(map(str, self.shape))
         return f"{self.dtype}[{inside}]{'?' if self.optional else ''}"
 
+    def substitute(self, new: Mapping[str, Dim]) -> Type:
+        """The same with every name in `new` written as what stands there."""
+        shape = tuple(d.substitute(new) for d in self.shape)
+        return Type(self.dtype, shape, self.optional)
+
     def sizes(self, sizes: Mapping[str, int]) -> tuple[int, ...]:
         return tuple(d.value(sizes) for d in self.shape)
 

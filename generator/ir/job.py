@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal
 
-from generator.ir.dims import Dim, Type
+from generator.ir.dims import Dim, Type, dim
 from generator.ir.plans import (
     DataPlan,
     ReferencePlan,
@@ -96,7 +96,9 @@ class Instance:
 
     `keys` goes before the checkpoint's keys in it; `{i}` there is the instance's number.
     With `zeros` it is a copy: it may read tensors that another reads, and these of its
-    parameters start at 0.
+    parameters start at 0. `sizes` are those that its module takes, by the module's names
+    for them, in dimensions of the module that it stands in. `sources` are where some of
+    its parameters come from, by their paths in it, in place of what its module says.
     """
 
     name: str
@@ -105,6 +107,17 @@ class Instance:
     depth: int = -1  # distance from the input, for layer-wise decay; -1: its parent's
     count: int = 1
     zeros: tuple[str, ...] = ()
+    sizes: tuple[tuple[str, str], ...] = ()
+    sources: tuple[tuple[str, Source], ...] = ()
+
+    def within(self, outer: Mapping[str, Dim]) -> dict[str, Dim]:
+        """The sizes that its module takes, where those around it are worth `outer`."""
+        return {name: outer.get(given, dim(given)) for name, given in self.sizes}
+
+    def given(self, path: str) -> dict[str, Source]:
+        """The sources that it says, by the names of parameters under `path`."""
+        own = {path + name: source for name, source in self.sources}
+        return own | {path + name: ZERO for name in self.zeros}
 
     def each(self) -> Iterator[tuple[str, str, int]]:
         """Name, keys and depth of each of the instances that it stands for."""
@@ -127,6 +140,8 @@ class Module:
     parameters: tuple[ParameterDef, ...] = ()
     instances: tuple[Instance, ...] = ()
     doc: str = ""  # one sentence, for the docstring
+    # Dimensions that each instance of it gives: within it they hide the model's own.
+    sizes: tuple[str, ...] = ()
 
     @cached_property
     def types(self) -> dict[str, Type]:
@@ -226,6 +241,19 @@ class Model:
     def constants(self) -> dict[str, float | int]:
         return {c.name: c.value for c in self.consts}
 
+    @cached_property
+    def scopes(self) -> dict[str, tuple[dict[str, Dim], ...]]:
+        """What the sizes that a module takes are worth, wherever it stands, by its name."""
+        found: dict[str, list[dict[str, Dim]]] = {m.name: [] for m in self.modules}
+        found[self.main.name].append({})
+        for module in reversed(self.modules):  # each before those that it is made of
+            for instance in module.instances:
+                inner = found.get(instance.module, [])
+                for outer in found[module.name]:
+                    if (scope := instance.within(outer)) not in inner:
+                        inner.append(scope)
+        return {name: tuple(scopes) for name, scopes in found.items()}
+
     @property
     def copies(self) -> tuple[str, ...]:
         """The instances of the main module that are copies."""
@@ -306,24 +334,25 @@ def walk_parameters(
     model: Model, frozen: tuple[str, ...] = ()
 ) -> Iterator[ParameterInfo]:
     def walk(
-        module: Module, path: str, prefix: str, depth: int, zeros: frozenset[str]
+        module: Module,
+        path: str,
+        prefix: str,
+        depth: int,
+        scope: Mapping[str, Dim],
+        given: Mapping[str, Source],
     ) -> Iterator[ParameterInfo]:
         for p in module.parameters:
             full = path + p.name
-            new = full in zeros
+            source = absolute(given.get(full, p.source), prefix)
             yield ParameterInfo(
                 path=full,
-                shape=p.type.sizes(model.sizes),
+                shape=p.type.substitute(scope).sizes(model.sizes),
                 role=p.role,
                 decay=p.role in DECAYED,
                 depth=depth,
                 frozen=p.frozen
                 or any(full == f or full.startswith(f + ".") for f in frozen),
-                source=(
-                    ZERO
-                    if new
-                    else listed(absolute(p.source, prefix), path, model.kept)
-                ),
+                source=listed(source, path, model.kept),
             )
         for instance in module.instances:
             inner = model.by_name[instance.module]
@@ -334,10 +363,11 @@ def walk_parameters(
                     here,
                     prefix + keys,
                     depth if own < 0 else own,
-                    zeros | {here + zero for zero in instance.zeros},
+                    instance.within(scope),
+                    {**instance.given(here), **given},
                 )
 
-    yield from walk(model.main, "", "", 0, frozenset())
+    yield from walk(model.main, "", "", 0, {}, {})
 
 
 def listed(source: Source, path: str, kept: Mapping[str, tuple[int, ...]]) -> Source:

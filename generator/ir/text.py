@@ -143,14 +143,23 @@ def _model_lines(model: Model) -> Iterator[str]:
 
 def _module_lines(m: Module) -> Iterator[str]:
     inputs = ", ".join(f"%{v.name}: {v.type}" for v in m.inputs)
-    yield f"module {m.name}({inputs}) -> {', '.join('%' + o for o in m.outputs)}"
+    outputs = ", ".join("%" + o for o in m.outputs)
+    sizes = f" sizes {', '.join(m.sizes)}" if m.sizes else ""
+    yield f"module {m.name}({inputs}) -> {outputs}{sizes}"
     if m.doc:
         yield f"  doc {_q(m.doc)}"
     for i in m.instances:
         count = f" count {i.count}" if i.count != 1 else ""
         depth = f" depth {i.depth}" if i.depth >= 0 else ""
         zeros = f" zeros {', '.join(i.zeros)}" if i.zeros else ""
-        yield f"  sub {i.name} = {i.module} keys {_q(i.keys)}{depth}{count}{zeros}"
+        sizes = ", ".join(f"{name}={size}" for name, size in i.sizes)
+        sizes = f" sizes {sizes}" if sizes else ""
+        reads = ", ".join(f"{path} = {print_source(s)}" for path, s in i.sources)
+        reads = f" reads {reads}" if reads else ""
+        yield (
+            f"  sub {i.name} = {i.module} keys {_q(i.keys)}{depth}{count}{zeros}"
+            f"{sizes}{reads}"
+        )
     for p in m.parameters:
         source = print_source(p.source)
         role = p.role + (" frozen" if p.frozen else "")
@@ -624,10 +633,15 @@ def _module_head(line: _Line) -> dict[str, Any]:
     inputs = _values(line)
     line.mark(")")
     line.take("arrow")
+    outputs = _names(line)
+    sizes = [line.take("word")] if line.maybe("sizes") else []
+    while sizes and line.maybe(","):
+        sizes.append(line.take("word"))
     return {
         "name": name,
         "inputs": inputs,
-        "outputs": _names(line),
+        "outputs": outputs,
+        "sizes": sizes,
         "ops": [],
         "parameters": [],
         "instances": [],
@@ -658,8 +672,23 @@ def _module_line(line: _Line, module: dict[str, Any]) -> None:
             zeros = [line.take("word")] if line.maybe("zeros") else []
             while zeros and line.maybe(","):
                 zeros.append(line.take("word"))
+            sizes = [_given_size(line)] if line.maybe("sizes") else []
+            while sizes and line.maybe(","):
+                sizes.append(_given_size(line))
+            reads = [_given_source(line)] if line.maybe("reads") else []
+            while reads and line.maybe(","):
+                reads.append(_given_source(line))
             module["instances"].append(
-                Instance(name, inner, keys, depth, count, tuple(zeros))
+                Instance(
+                    name,
+                    inner,
+                    keys,
+                    depth,
+                    count,
+                    tuple(zeros),
+                    tuple(sizes),
+                    tuple(reads),
+                )
             )
         case "param":
             name = line.take("word")
@@ -678,6 +707,18 @@ def _module_line(line: _Line, module: dict[str, Any]) -> None:
         case _:
             line.at -= 1
             raise line.error("a module has doc, sub, param and operations")
+
+
+def _given_size(line: _Line) -> tuple[str, str]:
+    name = line.take("word")
+    line.mark("=")
+    return name, line.take("word")
+
+
+def _given_source(line: _Line) -> tuple[str, Source]:
+    path = line.take("word")
+    line.mark("=")
+    return path, _source(line)
 
 
 def _parse_place(line: _Line) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from keyword import iskeyword
 
 from generator.errors import Diagnostic, GenError
@@ -16,6 +17,7 @@ from generator.ir.cut import CALLS, owned, reaching, trained
 from generator.ir.dims import Dim, Type
 from generator.ir.job import (
     Const,
+    Instance,
     Job,
     Model,
     Module,
@@ -124,6 +126,8 @@ def _structure(model: Model) -> Iterator[Diagnostic]:
     if not model.modules:
         yield Diagnostic("G315", "the model has no modules")
         return
+    if model.main.sizes:
+        yield Diagnostic("G374", f"{model.main.name} is the model, and takes sizes")
     seen: set[str] = set()
     used: set[str] = {model.main.name}
     for module in model.modules:
@@ -148,9 +152,51 @@ def _structure(model: Model) -> Iterator[Diagnostic]:
                 yield Diagnostic(
                     "G318", f"{module.name}.{instance.name} repeats and has no number"
                 )
+            yield from _given(model, module, instance)
+        for name in module.sizes:
+            if name not in model.sizes:
+                yield Diagnostic(
+                    "G374", f"{module.name} takes {name}, which is no size"
+                )
         seen.add(module.name)
     for name in sorted(seen - used):
         yield Diagnostic("G319", f"module {name} is never used")
+
+
+def _given(model: Model, module: Module, instance: Instance) -> Iterator[Diagnostic]:
+    """What an instance gives is what its module takes, and has."""
+    where = f"{module.name}.{instance.name}"
+    inner = model.by_name.get(instance.module)
+    if inner is None:
+        return  # said above
+    names = tuple(name for name, _ in instance.sizes)
+    if names != inner.sizes:
+        yield Diagnostic(
+            "G374",
+            f"{where} gives the sizes {[*names]}, and {inner.name} takes "
+            f"{[*inner.sizes]}",
+        )
+    for name, size in instance.sizes:
+        if size not in model.sizes:
+            yield Diagnostic(
+                "G374", f"{where} gives {name} as {size}, which is no size"
+            )
+    for path, n in Counter(path for path, _ in instance.sources).items():
+        if n > 1 or not _has(model, inner, path):
+            yield Diagnostic("G374", f"{where} has no {path} to read, or has it twice")
+
+
+def _has(model: Model, module: Module, path: str) -> bool:
+    """Whether a module has a parameter at this path in it."""
+    if any(p.name == path for p in module.parameters):
+        return True
+    return any(
+        path.startswith(f"{name}.")
+        and i.module in model.by_name
+        and _has(model, model.by_name[i.module], path.removeprefix(f"{name}."))
+        for i in module.instances
+        for name, _, _ in i.each()
+    )
 
 
 def _is_name(text: str) -> bool:
@@ -297,8 +343,18 @@ class _Checker:
                 f"{op.kind} {op.name} gives {', '.join(map(str, expected))}, "
                 f"not {', '.join(map(str, stated))}",
             )
-        else:
-            yield from self._sizes(op, args, params)
+            return
+        for scope in self.model.scopes[self.module.name]:
+            yield from self._sizes(
+                replace(
+                    op,
+                    results=tuple(
+                        replace(r, type=r.type.substitute(scope)) for r in op.results
+                    ),
+                ),
+                [kind.substitute(scope) for kind in args],
+                {name: kind.substitute(scope) for name, kind in params.items()},
+            )
 
     def _sizes(
         self, op: Op, args: Sequence[Type], params: Mapping[str, Type]
@@ -350,7 +406,7 @@ class _Checker:
             )
             return
         try:
-            expected = bind(self.model, inner, args)
+            expected = bind(self.model, inner, args, instance.within({}))
         except OpError as e:
             yield self.error("G338", f"{op.kind} {op.name}: {e}")
             return
@@ -365,9 +421,15 @@ class _Checker:
             yield self.error("G339", f"{op.name} repeats and changes its type")
 
 
-def bind(model: Model, inner: Module, args: tuple[Type, ...]) -> tuple[Type, ...]:
-    """The types that a call gives: the varying dimensions take the caller's values."""
-    bound: dict[str, Dim] = {}
+def bind(
+    model: Model,
+    inner: Module,
+    args: tuple[Type, ...],
+    sizes: Mapping[str, Dim] | None = None,
+) -> tuple[Type, ...]:
+    """The types that a call gives: the varying dimensions take the caller's values, and
+    those that the module takes the `sizes` that its instance gives."""
+    bound = dict(sizes or {})
     for value, given in zip(inner.inputs, args, strict=True):
         want = value.type
         if want.dtype != given.dtype or len(want.shape) != len(given.shape):
@@ -379,14 +441,11 @@ def bind(model: Model, inner: Module, args: tuple[Type, ...]) -> tuple[Type, ...
             if name in model.varying and bound.setdefault(name, actual) != actual:
                 raise OpError(f"{name} is both {bound[name]} and {actual}")
 
-    def substitute(kind: Type) -> Type:
-        shape = tuple(d.substitute(bound) for d in kind.shape)
-        return Type(kind.dtype, shape, kind.optional)
-
     for value, given in zip(inner.inputs, args, strict=True):
-        if substitute(value.type).shape != given.shape:
-            raise OpError(f"%{value.name} is {value.type}, not {given}")
-    return tuple(substitute(t) for t in inner.output_types)
+        if value.type.substitute(bound).shape != given.shape:
+            want = value.type.substitute(sizes or {})
+            raise OpError(f"%{value.name} is {want}, not {given}")
+    return tuple(t.substitute(bound) for t in inner.output_types)
 
 
 def _weights(job: Job) -> Iterator[Diagnostic]:
@@ -597,6 +656,8 @@ def _level(job: Job) -> Iterator[Diagnostic]:
                 yield Diagnostic(
                     "G370", f"module {module.name} stands twice before grouping"
                 )
+            if module.sizes:
+                yield Diagnostic("G374", f"{module.name} takes sizes before grouping")
         return
     bodies: dict[object, str] = {}
     for module in model.modules:
@@ -606,6 +667,7 @@ def _level(job: Job) -> Iterator[Diagnostic]:
             module.outputs,
             module.parameters,
             module.instances,
+            module.sizes,
         )
         if body in bodies:
             yield Diagnostic(

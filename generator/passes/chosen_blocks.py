@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from generator.errors import fail
@@ -75,9 +75,14 @@ def symbols_in(module: Module, symbol: str) -> set[str]:
 def with_dims(module: Module, new: Mapping[str, str]) -> Module:
     """The module with other names for some of its dimensions."""
     names = {old: dim(name) for old, name in new.items()}
+    return each_dim(module, lambda d: d.substitute(names))
+
+
+def each_dim(module: Module, change: Callable[[Dim], Dim]) -> Module:
+    """The module with `change` made to each of its dimensions, in a fixed order."""
 
     def kind(t: Type) -> Type:
-        return replace(t, shape=tuple(d.substitute(names) for d in t.shape))
+        return replace(t, shape=tuple(change(d) for d in t.shape))
 
     def value(v: Value) -> Value:
         return replace(v, type=kind(v.type))
@@ -85,16 +90,22 @@ def with_dims(module: Module, new: Mapping[str, str]) -> Module:
     def attr(a: Attr) -> Attr:
         match a:
             case Dim():
-                return a.substitute(names)
+                return change(a)
             case tuple():
                 return tuple(
-                    d.substitute(names) if isinstance(d, Dim) else d for d in a
+                    change(d) if isinstance(d, Dim) else d for d in a
                 )  # type: ignore[return-value]
         return a
 
     return replace(
         module,
         inputs=tuple(map(value, module.inputs)),
+        instances=tuple(
+            replace(
+                i, sizes=tuple((name, str(change(dim(size)))) for name, size in i.sizes)
+            )
+            for i in module.instances
+        ),
         parameters=tuple(replace(p, type=kind(p.type)) for p in module.parameters),
         ops=tuple(
             replace(

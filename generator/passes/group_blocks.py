@@ -2,16 +2,22 @@
 
 sub blocks.0 = Block0 keys "encoder.layer.0."    and 1, 2      becomes
 sub blocks.0 = Block keys "encoder.layer.{i}." count 3
+
+Where they differ in sizes the class takes those, `sizes F=F2`: see like_modules.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 from generator.ir.job import Instance, Job, Model, Module, Op
+from generator.ir.sources import Source
 from generator.ir.weightmap import WeightMap
+from generator.passes.chosen_blocks import family
+from generator.passes.like_modules import Sizes, outline, shared, sources
 
 
 def run(job: Job) -> tuple[Job, WeightMap]:
@@ -20,25 +26,73 @@ def run(job: Job) -> tuple[Job, WeightMap]:
     return replace(job, model=model, level="shaped"), WeightMap()
 
 
-def _merge(model: Model) -> Model:
-    """One module for all that are equal, named without the number of its block."""
-    taken: Counter[str] = Counter()
-    canonical: dict[str, str] = {}  # old name: new
-    seen: dict[object, str] = {}
-    modules: list[Module] = []
-    for module in model.modules:
-        instances = tuple(
-            replace(i, module=canonical[i.module]) for i in module.instances
+@dataclass(frozen=True)
+class _Use:
+    """What stands for a module: one that may be shared, with what is its own."""
+
+    module: str
+    sizes: Sizes
+    sources: tuple[tuple[str, Source], ...]
+
+    def of(self, instance: Instance) -> Instance:
+        return replace(
+            instance, module=self.module, sizes=self.sizes, sources=self.sources
         )
-        body = replace(module, name="", instances=instances)
-        if body in seen:
-            canonical[module.name] = seen[body]
+
+
+def _merge(model: Model) -> Model:
+    """One module for all that are equal, named without the number of its block.
+
+    Those that differ in sizes, or in where weights come from, are one too, and what
+    differs is said where they stand.
+    """
+    kept: dict[str, Module] = {}  # by the name of the first of them
+    uses: dict[str, _Use] = {}  # by the old name
+    for level in _levels(model):
+        alike: dict[object, list[Module]] = {}
+        for module in level:
+            instances = tuple(uses[i.module].of(i) for i in module.instances)
+            module = replace(module, instances=instances)
+            alike.setdefault(outline(model, module), []).append(module)
+        for members in alike.values():
+            for one in shared(model, members):
+                kept[one.module.name] = one.module
+                each = [sources(kept, member) for member in one.members]
+                for member, sizes, own in zip(
+                    one.members, one.sizes, each, strict=True
+                ):
+                    other = tuple((p, s) for p, s in own.items() if s != each[0][p])
+                    uses[member.name] = _Use(one.module.name, sizes, other)
+    return _named(model, kept)
+
+
+def _levels(model: Model) -> list[list[Module]]:
+    """The modules by how many they go deep, each behind those that it is made of."""
+    deep: dict[str, int] = {}
+    for module in model.modules:
+        deep[module.name] = 1 + max(
+            (deep[i.module] for i in module.instances), default=0
+        )
+    return [
+        [m for m in model.modules if deep[m.name] == level]
+        for level in sorted(set(deep.values()))
+    ]
+
+
+def _named(model: Model, kept: Mapping[str, Module]) -> Model:
+    """The model with these modules, in their order, by names without numbers."""
+    taken: Counter[str] = Counter()
+    names: dict[str, str] = {}
+    modules: list[Module] = []
+    for old in model.modules:
+        if old.name not in kept:
             continue
-        base = module.name.rstrip("0123456789")
+        base = family(old.name)
         taken[base] += 1
-        name = base if taken[base] == 1 else f"{base}{taken[base]}"
-        seen[body] = canonical[module.name] = name
-        modules.append(replace(body, name=name))
+        names[old.name] = base if taken[base] == 1 else f"{base}{taken[base]}"
+        module = kept[old.name]
+        instances = tuple(replace(i, module=names[i.module]) for i in module.instances)
+        modules.append(replace(module, name=names[old.name], instances=instances))
     return replace(model, modules=tuple(modules))
 
 
@@ -90,6 +144,7 @@ def _follows(module: Module, run: list[Op], op: Op, uses: Counter[str]) -> bool:
     result = last.results[0]
     return (
         a.module == b.module
+        and (a.sizes, a.sources) == (b.sizes, b.sources)
         and a.zeros == b.zeros == ()  # a copy is loaded by itself
         and len(last.results) == len(op.results) == 1
         and op.args[0] == result.name

@@ -8,9 +8,9 @@ import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from generator.ir.dims import Dim
 from generator.ir.job import Job, Model, Module, Unused, absolute, list_name
 from generator.ir.sources import (
-    ZERO,
     Checkpoint,
     Concatenate,
     Fold,
@@ -45,6 +45,7 @@ from generator.render import kept
 from generator.render.sizes import Sizes
 from generator.render.text import prose, py
 
+LONG = 88 - 12  # what a statement in two loops of the loader may take
 NORMS = Norms(Checkpoint(""))  # the lengths of whatever weight stands beside them
 
 
@@ -264,33 +265,37 @@ def _entries(model: Model, sizes: Sizes) -> tuple[list[Entry], dict[str, Members
         module: Module,
         ours: str,
         theirs: str,
-        path: str = "",
-        numbered: str = "",
-        zeros: Sequence[str] = (),
+        path: str,
+        numbered: str,
+        scope: Mapping[str, Dim],
+        given: Mapping[str, Source],
     ) -> Iterator[Entry]:
         for p in module.parameters:
-            source = ZERO if p.name in zeros else absolute(p.source, theirs)
+            source = absolute(given.get(ours + p.name, p.source), theirs)
             new = isinstance(source, Init)
+            kind = p.type.substitute(scope)
             yield Entry(
                 ours + p.name,
                 _listed(source, path + ours, numbered + ours, model),
-                tuple(sizes.python(d, "Config") for d in p.type.shape) if new else (),
-                p.type.sizes(model.sizes) if new else (),
+                tuple(sizes.python(d, "Config") for d in kind.shape) if new else (),
+                kind.sizes(model.sizes) if new else (),
             )
         for instance in module.instances:
             inner = model.by_name[instance.module]
             for name, at, _ in instance.each():
-                own = [
-                    z.removeprefix(f"{name}.")
-                    for z in zeros
-                    if z.startswith(f"{name}.")
-                ]
+                here = f"{ours}{name}."
                 yield from walk(
-                    inner, f"{ours}{name}.", theirs + at, path, numbered, own
+                    inner,
+                    here,
+                    theirs + at,
+                    path,
+                    numbered,
+                    instance.within(scope),
+                    {**instance.given(here), **given},
                 )
 
     main = model.main
-    plain += _with_factors(walk(replace(main, instances=()), "", ""))
+    plain += _with_factors(walk(replace(main, instances=()), "", "", "", "", {}, {}))
     for instance in main.instances:
         inner = model.by_name[instance.module]
         for name, at, _ in instance.each():
@@ -301,11 +306,13 @@ def _entries(model: Model, sizes: Sizes) -> tuple[list[Entry], dict[str, Members
                 head, there, tail = re.findall(r"(.*?)(\d+)(\D*)$", at)[0]
                 members.numbers[int(number)] = int(there)
                 block = (f"{name}.", f"{stem}.{{i}}.")
+                within = instance.within({}), instance.given("")
                 members.entries[int(number)] = _with_factors(
-                    walk(inner, "", f"{head}{{j}}{tail}", *block, instance.zeros)
+                    walk(inner, "", f"{head}{{j}}{tail}", *block, *within)
                 )
             else:
-                plain += _with_factors(walk(inner, f"{name}.", at))
+                within = instance.within({}), instance.given(f"{name}.")
+                plain += _with_factors(walk(inner, f"{name}.", at, "", "", *within))
     for members in lists.values():
         if members.same:  # then one variable is enough
             for i, some in members.entries.items():
@@ -443,9 +450,10 @@ def _blocks(
     for entry, numbers in where.items():
         by_range.setdefault(tuple(numbers), []).append(entry)
     for numbers, entries in by_range.items():
-        moved = [_moved(e, stem) for e in entries]
+        moved, number = [_moved(e, stem) for e in entries], "{i}"
         if len(numbers) == 1:
             (here,) = numbers
+            number = str(here)
             moved = [_numbered(e, here, members.numbers[here]) for e in moved]
         read = [key for e in moved for key in keys(e.source)]
         at = _common(read)
@@ -453,9 +461,40 @@ def _blocks(
         if at and len(read) > 1:
             inner.append(f"at = {_text(at.removesuffix('.'))}")
             moved = [_below(e, at) for e in moved]
-        inner += [line for e in moved for line in _assign(e, shapes)]
+        inner += _each(moved, f"{stem}.{number}.", shapes)
         lines += inner if len(numbers) == 1 else _over_members(members, numbers, inner)
     return lines, tables
+
+
+def _each(entries: Sequence[Entry], block: str, shapes: Shapes) -> list[str]:
+    """The lines that fill parameters of a block: linears factored alike in one loop."""
+    forms: dict[tuple[Entry, ...], list[tuple[str, str]]] = {}
+    for entry in entries:
+        if entry.beside is None:
+            continue
+        ours = os.path.commonprefix([entry.name, entry.beside.name]).rstrip("_")
+        (key,) = keys(entry.source)
+        theirs = key.removeprefix("{at}.").removesuffix(".weight")
+        form = tuple(
+            _mapped(
+                e,
+                lambda key, theirs=theirs: key.replace(theirs, "{theirs}"),
+                lambda name, ours=ours: name.replace(ours, f"{block}{{ours}}"),
+            )
+            for e in entries
+            if e.name.startswith(f"{ours}_")
+        )
+        forms.setdefault(form, []).append((ours.removeprefix(block), theirs))
+    loops = {form: names for form, names in forms.items() if len(names) > 1}
+    inside = tuple(f"{block}{ours}_" for names in loops.values() for ours, _ in names)
+    lines = []
+    for entry in entries:
+        if not entry.name.startswith(inside):
+            lines += _assign(entry, shapes)
+    for form, names in loops.items():
+        lines.append(f"for ours, theirs in {py(tuple(names))}:")
+        lines += ["    " + line for e in form for line in _assign(e, shapes)]
+    return lines
 
 
 def _moved(entry: Entry, stem: str) -> Entry:
@@ -469,37 +508,80 @@ def _adapters(
     """The loops that fill adapters: those of like shapes in one, by their names."""
     where: dict[tuple[str, tuple[Entry, ...]], list[int]] = {}
     for i, entries in added.items():
-        stems = dict.fromkeys(e.stem for e in entries)
-        for at in stems:
+        for at in dict.fromkeys(map(_adapter_of, entries)):
             # What a length is of follows from its name, and need not tell them apart.
             alike = tuple(
                 replace(
                     e,
-                    name="{at}." + e.name.rpartition(".")[2],
+                    name="{at}" + e.name.removeprefix(at),
                     source=NORMS if isinstance(e.source, Norms) else e.source,
                 )
                 for e in entries
-                if e.stem == at
+                if _adapter_of(e) == at
             )
             where.setdefault((at, alike), []).append(i)
-    loops: dict[tuple[tuple[int, ...], tuple[Entry, ...]], list[str]] = {}
+    loops: dict[tuple[int, ...], dict[tuple[Entry, ...], list[str]]] = {}
     for (at, alike), numbers in where.items():
-        loops.setdefault((tuple(numbers), alike), []).append(at)
+        loops.setdefault(tuple(numbers), {}).setdefault(alike, []).append(at)
     lines: list[str] = []
-    for (numbers, alike), names in loops.items():
+    for numbers, some in loops.items():
         number = "{i}" if len(numbers) > 1 else str(min(numbers))
-        inner = [
-            line
-            for e in alike
-            for line in _assign(replace(e, name=f"{stem}.{number}.{e.name}"), shapes)
-        ]
-        if len(names) > 1:
-            inner = [f"for at in {py(tuple(names))}:", *("    " + x for x in inner)]
-        else:
-            inner = [line.replace("{at}", names[0]) for line in inner]
+        inner = []
+        for alike, names in _of_one_form(some).items():
+            inner += _filled(f"{stem}.{number}", alike, names, shapes)
         if len(numbers) > 1:
             inner = [_for_numbers(numbers), *("    " + line for line in inner)]
         lines += inner
+    return lines
+
+
+def _adapter_of(entry: Entry) -> str:
+    """What is adapted, or the detour: a weight or a bias is new with all of its module."""
+    whole = entry.name.endswith((".weight", ".bias"))
+    return entry.stem.rpartition(".")[0] if whole else entry.stem
+
+
+def _of_one_form(
+    some: Mapping[tuple[Entry, ...], list[str]],
+) -> Mapping[tuple[Entry, ...], list[str]]:
+    """Adapters of linears of several shapes together, each by its linear's own sizes."""
+    found: dict[tuple[Entry, ...], list[str]] = {}
+    for alike, names in some.items():
+        found.setdefault(tuple(map(_by_its_linear, alike)), []).extend(names)
+    return found if len(found) < len(some) else some
+
+
+def _by_its_linear(entry: Entry) -> Entry:
+    """The entry of a factor, its shape by that of the weight that it stands beside."""
+    match entry.name.rpartition(".")[2]:
+        case "lora_a":
+            return replace(entry, shape=(entry.shape[0], "ins"), sizes=())
+        case "lora_b":
+            return replace(entry, shape=("outs", entry.shape[1]), sizes=())
+    return entry
+
+
+def _filled(
+    block: str, alike: Sequence[Entry], names: Sequence[str], shapes: Shapes
+) -> list[str]:
+    """The lines that fill what adapters of these names in a block have."""
+    at = f"{block}.{{at}}" if len(names) > 1 else f"{block}.{names[0]}"
+    named = [replace(e, name=e.name.replace("{at}", at)) for e in alike]
+    weight = f"state[{_text(f'{at}.weight')}]"
+    lines = []
+    if NORMS in (e.source for e in alike):
+        lines.append(f"weight = {weight}")
+        weight = "weight"
+    if any("ins" in e.shape for e in alike):
+        lines.append(f"outs, ins = {weight}.shape")
+    for entry in named:
+        value = _assign(entry, shapes)
+        if len(value) == 1 and len(value[0]) > LONG:
+            name, _, new = value[0].partition(" = ")
+            value = [f"new = {new}", f"{name} = new"]
+        lines += value
+    if len(names) > 1:
+        lines = [f"for at in {py(tuple(names))}:", *("    " + line for line in lines)]
     return lines
 
 
@@ -573,10 +655,10 @@ def _text(key: str) -> str:
     literal = py(key)
     if not literal.startswith('"'):  # a key with a quote in it: none is known to be
         raise ValueError(f"not a name of a parameter: {key!r}")
-    if not re.search(r"\{(i|j|p|at)\}", literal):
+    if not re.search(r"\{(i|j|p|at|ours|theirs)\}", literal):
         return literal
     quoted = literal.replace("{", "{{").replace("}", "}}")
-    return "f" + re.sub(r"\{(\{(?:i|j|p|at)\})\}", r"\1", quoted)
+    return "f" + re.sub(r"\{(\{(?:i|j|p|at|ours|theirs)\})\}", r"\1", quoted)
 
 
 Shapes = dict[str, tuple[int, ...]]
@@ -584,6 +666,13 @@ Shapes = dict[str, tuple[int, ...]]
 
 def _assign(entry: Entry, shapes: Shapes) -> list[str]:
     """The lines that fill a parameter, or the two that are factors of one matrix."""
+    match entry.source:
+        case Init("kaiming", slope):
+            a = "5**0.5" if slope == 5**0.5 else py(slope)
+            return [
+                f"empty = torch.empty({', '.join(entry.shape)})",
+                f"state[{_text(entry.name)}] = nn.init.kaiming_uniform_(empty, {a})",
+            ]
     value = _expression(entry.source, entry, shapes)
     lines = [f"state[{_text(entry.name)}] = {value}"]
     if entry.beside:
@@ -643,15 +732,10 @@ def _expression(source: Source, entry: Entry, shapes: Shapes) -> str:
         case Right():
             return "reduce"
         case Norms():
-            weight = f"{entry.stem}.weight"
-            return f"state[{_text(weight)}].norm(dim=1)"
+            return "weight.norm(dim=1)"
         case Init("normal", std):
             sizes = ", ".join(entry.shape)
             return f"torch.randn({sizes}) * {py(std)}"
-        case Init("kaiming", slope):
-            empty = f"torch.empty({', '.join(entry.shape)})"
-            a = "5**0.5" if slope == 5**0.5 else py(slope)
-            return f"nn.init.kaiming_uniform_({empty}, {a})"
         case Init("constant", value) if value == 0:
             return f"torch.zeros({', '.join(entry.shape)})"
         case Init("constant", value):

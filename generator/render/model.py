@@ -8,13 +8,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from generator.ir.cut import Division, divisions
-from generator.ir.dims import Dim
+from generator.ir.dims import Dim, dim
 from generator.ir.emit import parameter_types
 from generator.ir.job import Attr, Const, Instance, Job, Model, Module, Op
 from generator.ir.ops import ADAPTED
 from generator.ir.plans import TextPlan
-from generator.render.code import Body
+from generator.render import parts
+from generator.render.code import LINE, Body
 from generator.render.loader import LoaderView, loader_view
+from generator.render.parts import Classes
 from generator.render.sizes import Sizes
 from generator.render.text import fill, prose, py
 
@@ -66,6 +68,7 @@ class PartView:
 class ClassView:
     name: str
     doc: str
+    given: str  # what its constructor takes beside Config: ", hidden: int"
     buffers: tuple[str, ...]  # tensors that are no parameters
     init: tuple[str, ...]
     signature: str
@@ -107,17 +110,21 @@ class ModelView:
 def model_view(job: Job) -> ModelView:
     model = job.model
     sizes = Sizes(model)
+    kinds = parts.classes(model)
     functions: set[str] = set()
     consts: set[str] = set()
     classes = []
     divided = divisions(job)
     for module in model.modules:
+        if kinds.of[module.name] != module.name:
+            continue
         cut = divided if module is model.main else ()
+        inside = sizes.within(module)
         bodies = [
-            Body(one.model, half, sizes)
+            Body(one.model, half, inside)
             for one in cut
             for half in (one.prefix, one.suffix)
-        ] or [Body(model, module, sizes)]
+        ] or [Body(model, module, inside)]
         lines = [tuple(body.write()) for body in bodies]
         body = bodies[0]
         for other in bodies[1:]:
@@ -131,8 +138,9 @@ def model_view(job: Job) -> ModelView:
             ClassView(
                 name=module.name,
                 doc=prose(module.doc),
+                given="".join(f", {text}" for text in _takes(module, kinds, sizes)),
                 buffers=("cos", "sin") if "rope_tables" in body.functions else (),
-                init=tuple(_init(model, module, body, sizes)),
+                init=tuple(_init(model, module, body, inside, kinds)),
                 signature=_signature(module, main=module is model.main),
                 forward_doc=_forward_doc(job) if module is model.main else (),
                 body=(_composed(job, cut[0]),) if cut else lines[0],
@@ -279,7 +287,15 @@ def _forward_doc(job: Job) -> tuple[str, ...]:
     return tuple(textwrap.wrap(text, 77, break_on_hyphens=False))
 
 
-def _init(model: Model, module: Module, body: Body, sizes: Sizes) -> list[str]:
+def _takes(module: Module, kinds: Classes, sizes: Sizes) -> list[str]:
+    """What the constructor of a class takes beside Config: sizes, classes of parts."""
+    found = [f"{sizes.named[s]}: int" for s in module.sizes]
+    return found + [f"{name}: type[nn.Module]" for name in kinds.given[module.name]]
+
+
+def _init(
+    model: Model, module: Module, body: Body, sizes: Sizes, kinds: Classes
+) -> list[str]:
     """The lines of `__init__`: sizes, then parts in the order of their parameters."""
     lines = [
         f"self.{name} = {value}"
@@ -292,7 +308,7 @@ def _init(model: Model, module: Module, body: Body, sizes: Sizes) -> list[str]:
             stem, dot, number = op.name.rpartition(".")
             name = stem if dot and number.isdigit() else op.name
             if name not in done:
-                lines += _instances(model, module, name, sizes)
+                lines += _instances(model, module, name, sizes, kinds)
         elif op.name and op.name not in done:
             name = op.name
             lines.append(f"self.{name} = {_part(module, op, sizes)}")
@@ -365,41 +381,102 @@ def number(value: Attr) -> str:
     return f"c.{value.name}" if isinstance(value, Const) else py(value)
 
 
-def _instances(model: Model, module: Module, name: str, sizes: Sizes) -> list[str]:
+def _instances(
+    model: Model, module: Module, name: str, sizes: Sizes, kinds: Classes
+) -> list[str]:
     """The line of one instance, or the lines of a list of them."""
     members = [i for i in module.instances if i.name.rpartition(".")[0] == name]
     if members:
-        return _list(model, name, members, sizes)
-    return [f"self.{name} = {module.instance(name).module}(c)"]
+        return _list(model, name, members, sizes, kinds)
+    one = module.instance(name)
+    kind = name if name in kinds.given[module.name] else kinds.of[one.module]
+    given = _given(model, one, sizes, kinds)
+    return [f"self.{name} = {kind}({', '.join(['c', *given])})"]
 
 
-def _list(model: Model, name: str, members: list[Instance], sizes: Sizes) -> list[str]:
+def _given(
+    model: Model, instance: Instance, sizes: Sizes, kinds: Classes
+) -> tuple[str, ...]:
+    """What an instance's constructor is given beside Config."""
+    module = model.by_name[instance.module]
+    names = kinds.given[kinds.of[module.name]]
+    return (
+        *(sizes.python(dim(size)) for _, size in instance.sizes),
+        *(kinds.of[module.instance(name).module] for name in names),
+    )
+
+
+def _list(
+    model: Model, name: str, members: list[Instance], sizes: Sizes, kinds: Classes
+) -> list[str]:
     """A ModuleList of members in a row; one class after another."""
-    runs: list[tuple[str, int]] = []
+    runs: list[tuple[str, list[Instance]]] = []
     for i in members:
-        if runs and runs[-1][0] == i.module:
-            runs[-1] = (i.module, runs[-1][1] + i.count)
+        kind = kinds.of[i.module]
+        if runs and runs[-1][0] == kind:
+            runs[-1][1].append(i)
         else:
-            runs.append((i.module, i.count))
-    total = sum(n for _, n in runs)
+            runs.append((kind, [i]))
+    total = sum(i.count for i in members)
     is_blocks = model.sizes.get("L") == total and "L" in sizes.named
-    lines = []
-    for at, (module, n) in enumerate(runs):
+    lines: list[str] = []
+    if len(runs) > 2 and not any(_given(model, i, sizes, kinds) for i in members):
+        one = name.removesuffix("s")
+        order = _data([((kinds.of[i.module],), i.count) for i in members], one)
+        return _over(f"self.{name} = nn.ModuleList", f"{one}(c)", one, order)
+    for at, (kind, some) in enumerate(runs):
+        n = sum(i.count for i in some)
+        given = [(_given(model, i, sizes, kinds), i.count) for i in some]
+        start = f"self.{name}.extend" if at else f"self.{name} = nn.ModuleList"
+        if len({own for own, _ in given}) > 1:
+            names = [sizes.named[s] for s in model.by_name[kind].sizes]
+            names += kinds.given[kind]
+            made = f"{kind}({', '.join(['c', *names])})"
+            each = ", ".join(names)
+            lines += _over(start, made, each, _data(given, each))
+            continue
+        made = f"{kind}({', '.join(['c', *given[0][0]])})"
         count = str(n)
         if is_blocks and n > 1:
             sizes.used.add("L")
             left = total - n
             count = f"c.{sizes.named['L']}" + (f" - {left}" if left else "")
-        if at == 0:
-            inside = (
-                f"{module}(c) for _ in range({count})" if n > 1 else f"[{module}(c)]"
-            )
-            lines.append(f"self.{name} = nn.ModuleList({inside})")
-        elif n == 1:
-            lines.append(f"self.{name}.append({module}(c))")
+        if n > 1:
+            lines += _over(start, made, "_", f"range({count})")
+        elif at:
+            lines.append(f"self.{name}.append({made})")
         else:
-            lines.append(f"self.{name}.extend({module}(c) for _ in range({count}))")
+            lines.append(f"{start}([{made}])")
     return lines
+
+
+def _data(given: Sequence[tuple[tuple[str, ...], int]], names: str) -> str:
+    """What members in a row are given as a list: `[c.hidden] * 3 + [c.hidden_2]`.
+
+    `names` are what a comprehension over it calls them.
+    """
+    runs: list[tuple[str, int]] = []
+    for own, n in given:
+        text = own[0] if len(own) == 1 else f"({', '.join(own)})"
+        if runs and runs[-1][0] == text:
+            runs[-1] = (text, runs[-1][1] + n)
+        else:
+            runs.append((text, n))
+    each = f"({', '.join(text for text, _ in runs)})"
+    if all(n == 1 for _, n in runs) and len(f"    for {names} in {each}") <= LINE:
+        return each
+    return " + ".join(f"[{text}]" + (f" * {n}" if n > 1 else "") for text, n in runs)
+
+
+def _over(start: str, made: str, name: str, data: str) -> list[str]:
+    """A call with a comprehension, over as many lines as it needs."""
+    line = f"{start}({made} for {name} in {data})"
+    if len(line) <= LINE:
+        return [line]
+    inside = f"    {made} for {name} in {data}"
+    if len(inside) <= LINE:
+        return [f"{start}(", inside, ")"]
+    return [f"{start}(", f"    {made}", f"    for {name} in {data}", ")"]
 
 
 def _rope(model: Model, sizes: Sizes) -> RopeView | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from generator.ir.dims import Dim
-from generator.ir.job import Model
+from generator.ir.job import Model, Module
 
 
 class Sizes:
@@ -19,6 +19,14 @@ class Sizes:
         self.model = model
         self.named = {d.symbol: d.name for d in model.dims if d.name}
         self.used: set[str] = set()
+        self.taken: frozenset[str] = frozenset()
+
+    def within(self, module: Module) -> Sizes:
+        """The same in the class of a module, whose constructor takes sizes of its own."""
+        inner = Sizes(self.model)
+        inner.used = self.used  # what is used there is used
+        inner.taken = frozenset(module.sizes)
+        return inner
 
     def python(self, d: Dim, owner: str = "c") -> str:
         """An expression of its size, of fields of `owner`."""
@@ -32,6 +40,8 @@ class Sizes:
         return " + ".join(terms) if terms else "0"
 
     def _field(self, symbol: str, owner: str) -> str:
+        if symbol in self.taken:
+            return self.named[symbol]
         if symbol in self.named:
             self.used.add(symbol)
             return f"{owner}.{self.named[symbol]}"

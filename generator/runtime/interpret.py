@@ -263,7 +263,7 @@ def trace(
     for value, tensor in zip(job.model.main.inputs, given, strict=True):
         if tensor is None and not value.type.optional:
             raise ValueError(f'the model needs the input "{value.name}"')
-    (logits,) = machine.module(job.model.main, "", given)
+    (logits,) = machine.module(job.model.main, "", given, {})
     assert logits is not None
     machine.seen["logits"] = logits
     return machine.seen
@@ -280,17 +280,22 @@ class _Machine:
     seen: dict[str, Tensor] = field(default_factory=dict)
 
     def module(
-        self, module: Module, path: str, args: Sequence[Tensor | None]
+        self,
+        module: Module,
+        path: str,
+        args: Sequence[Tensor | None],
+        scope: Mapping[str, Dim],
     ) -> tuple[Tensor | None, ...]:
+        """What a module gives; `scope` are the sizes that it takes."""
         values: dict[str, Tensor | None] = {
             v.name: a for v, a in zip(module.inputs, args, strict=True)
         }
         for op in module.ops:
             operands = [values[a] for a in op.args]
             if op.kind in ("call", "repeat"):
-                results = self.call(module, op, path, operands)
+                results = self.call(module, op, path, operands, scope)
             else:
-                attrs = {name: self.number(value) for name, value in op.attrs}
+                attrs = {name: self.number(value, scope) for name, value in op.attrs}
                 results = OPERATIONS[op.kind](
                     _Here(
                         self.params(module, op, path), attrs, self.dtype, self.device
@@ -302,14 +307,20 @@ class _Machine:
         return tuple(values[name] for name in module.outputs)
 
     def call(
-        self, module: Module, op: Op, path: str, args: Sequence[Tensor | None]
+        self,
+        module: Module,
+        op: Op,
+        path: str,
+        args: Sequence[Tensor | None],
+        scope: Mapping[str, Dim],
     ) -> tuple[Tensor | None, ...]:
         """A module once, or in a row: what one gives is the first operand of the next."""
         instance = module.instance(op.name)
         inner = self.model.by_name[instance.module]
         results: tuple[Tensor | None, ...] = ()
+        within = instance.within(scope)
         for name, _, _ in instance.each():
-            results = self.module(inner, f"{path}{name}.", args)
+            results = self.module(inner, f"{path}{name}.", args, within)
             args = [*results, *args[len(results) :]]
             self.keep(path + name, results)
         return results
@@ -334,15 +345,15 @@ class _Machine:
                 found[last] = self.state[path + p.name]
         return found
 
-    def number(self, value: object) -> object:
+    def number(self, value: object, scope: Mapping[str, Dim]) -> object:
         """An attribute with its constants and dimensions as numbers."""
         match value:
             case Const(name):
                 return self.model.constants[name]
             case Dim():
-                return value.value(self.model.sizes)
+                return value.substitute(scope).value(self.model.sizes)
             case tuple():
-                return tuple(self.number(v) for v in value)
+                return tuple(self.number(v, scope) for v in value)
             case _:
                 return value
 

@@ -72,7 +72,7 @@ FAULTS = (
           ("tests/parity/test_dropout.py", "-k", "what_is_kept")),
     Fault(P + "model_lora_linear.py.j2", "self.lora_b @ self.lora_a", "0 * self.lora_b @ self.lora_a",
           _adapters("lora-bert and interpreter")),
-    Fault(P + "model_dora_linear.py.j2", "self.weight *= factor", "pass",
+    Fault(P + "model_dora_linear.py.j2", "self.weight *= (self.magnitude / self.weight.norm(dim=1))[:, None]", "pass",
           _adapters("dora-bert and interpreter")),
     Fault(P + "model_ia3_linear.py.j2", "self.bias *= self.gain", "pass",
           _adapters("ia3-bert and interpreter")),

@@ -160,7 +160,15 @@ parameter_defs = st.builds(
     st.booleans(),
 )
 instances = st.builds(
-    Instance, paths, words, texts, st.integers(-1, 99), st.integers(0, 99)
+    Instance,
+    paths,
+    words,
+    texts,
+    st.integers(-1, 99),
+    st.integers(0, 99),
+    st.lists(paths, max_size=2).map(tuple),
+    st.lists(st.tuples(symbols, symbols), max_size=2).map(tuple),
+    st.lists(st.tuples(paths, sources), max_size=2).map(tuple),
 )
 modules = st.builds(
     Module,
@@ -171,6 +179,7 @@ modules = st.builds(
     st.lists(parameter_defs, max_size=3).map(tuple),
     st.lists(instances, max_size=2).map(tuple),
     texts,
+    st.lists(symbols, max_size=2).map(tuple),
 )
 models = st.builds(
     Model,

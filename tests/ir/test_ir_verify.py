@@ -60,6 +60,48 @@ IN_SMALL: list[tuple[str, str, list[tuple[str, str]]]] = [
         "dimension T is defined 2 times",
         [('dim V = 11 "vocab"', 'dim T = 11 "v"')],
     ),
+    (
+        "G374",
+        "Model is the model, and takes sizes",
+        [("-> %logits", "-> %logits sizes C")],
+    ),
+    ("G374", "Half takes Q, which is no size", [("-> %y", "-> %y sizes Q")]),
+    ("G374", "Half takes T, which is no size", [("-> %y", "-> %y sizes T")]),
+    (
+        "G374",
+        "Half takes sizes before grouping",
+        [("-> %y", "-> %y sizes C"), ("depth 1", "depth 1 sizes C=C")],
+    ),
+    (
+        "G374",
+        "Model.half gives the sizes ['C'], and Half takes []",
+        [('"half." depth 1', '"half." depth 1 sizes C=C')],
+    ),
+    (
+        "G374",
+        "Model.half gives C as T, which is no size",
+        [("-> %y", "-> %y sizes C"), ("depth 1", "depth 1 sizes C=T")],
+    ),
+    (
+        "G374",
+        "Model.half has no up.gain to read, or has it twice",
+        [("depth 1", "depth 1 reads up.gain = init constant 1.0")],
+    ),
+    (
+        "G374",
+        "Model.half has no up.bias to read, or has it twice",
+        [("depth 1", 'depth 1 reads up.bias = ckpt "b", up.bias = ckpt "b"')],
+    ),
+    (
+        "G338",
+        "Model: call half: %x is f32[B,K], not f32[B,C]",
+        [("-> %y", "-> %y sizes C"), ("depth 1", "depth 1 sizes C=K")],
+    ),
+    (
+        "G355",
+        "half.up.bias is (4,), and its source gives (4, 4)",
+        [("depth 1", 'depth 1 reads up.bias = ckpt "up.weight"')],
+    ),
     ("G312", "two dimensions are named width", [('"labels" ""', '"width" ""')]),
     ("G313", "dimension V is 0, not positive", [("dim V = 11", "dim V = 0")]),
     ("G313", "the bound of dimension V cannot hold", [("V = 11", "V = 11 <= 12")]),

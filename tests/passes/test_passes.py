@@ -26,7 +26,7 @@ from generator.ir.sources import Concatenate, Parameter, Row, Rows
 from generator.ir.text import parse_job, print_job
 from generator.ir.verify import verify
 from generator.ir.weightmap import WeightMap
-from generator.passes import BY_NAME, NAMING, PASSES, run, steps
+from generator.passes import BY_NAME, EDITS, NAMING, PASSES, run, steps
 from generator.runtime.interpret import evaluate_source, load
 from generator.runtime.interpret import run as interpret
 
@@ -50,6 +50,17 @@ def bert() -> Job:
 def frozen() -> Job:
     """Of three blocks the embedding and the first are frozen."""
     return replace(bert(), frozen=("embedding", "blocks.0"))
+
+
+def of_sizes() -> Job:
+    """Three blocks of which the second has other heads, units and weights."""
+    job = bert()
+    for edit, arguments in (
+        ("prune-ffn", {"kept": {1: (0, 2, 3, 7)}}),
+        ("widen-heads", {"to": 3, "blocks": (1,)}),
+    ):
+        job, _ = EDITS[edit].run(job, **arguments)
+    return job
 
 
 def llama() -> Job:
@@ -79,6 +90,7 @@ PAIRS: dict[str, tuple[str, Callable[[], Job], tuple[str, ...]]] = {
         bert,
         ("only-needed-positions", "fuse-qkv", "drop-unread-weights"),
     ),
+    "group_blocks_of_sizes": ("group-blocks", of_sizes, ("fuse-qkv",)),
     "freeze_prefix": ("freeze-prefix", frozen, NAMING),
 }
 
@@ -278,6 +290,25 @@ def other_members(job: Job) -> Job:
     return replace(job, model=job.model.with_modules(changed))
 
 
+def other_weights(job: Job) -> Job:
+    """The block of other sizes keeps them, and reads what the first one reads."""
+    main = job.model.main
+    instances = tuple(replace(i, sources=()) for i in main.instances)
+    changed = {main.name: replace(main, instances=instances)}
+    return replace(job, model=job.model.with_modules(changed))
+
+
+def other_sizes(job: Job) -> Job:
+    """Its heads are as many as the first one's."""
+    main = job.model.main
+    instances = tuple(
+        replace(i, sizes=tuple((name, name) for name, _ in i.sizes))
+        for i in main.instances
+    )
+    changed = {main.name: replace(main, instances=instances)}
+    return replace(job, model=job.model.with_modules(changed))
+
+
 @pytest.mark.parametrize(
     "name, make, plant",
     [
@@ -285,6 +316,8 @@ def other_members(job: Job) -> Job:
         ("drop-unread-weights", bert, other_row),
         ("only-needed-positions", bert, other_token),
         ("group-blocks", bert, other_keys),
+        ("group-blocks", of_sizes, other_weights),
+        ("group-blocks", of_sizes, other_sizes),
         ("freeze-prefix", frozen, other_members),
     ],
 )
