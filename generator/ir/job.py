@@ -320,12 +320,13 @@ def parameters(job: Job) -> tuple[ParameterInfo, ...]:
 def added(job: Job) -> tuple[ParameterInfo, ...]:
     """Parameters of adapters: those of blocks that no tensor is read into."""
     stems = {b.name.rpartition(".")[0] + "." for b in job.model.blocks}
-    copies = tuple(f"{name}." for name in job.model.copies)  # which start at 0
+    # What copies of blocks start from is new too.
+    zeros = {f"{b.name}.{name}" for b in job.model.blocks for name in b.zeros}
     return tuple(
         p
         for p in parameters(job)
         if p.path.startswith(tuple(stems))
-        and not p.path.startswith(copies)
+        and p.path not in zeros
         and isinstance(p.source, (Init, Norms))
     )
 

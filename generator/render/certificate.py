@@ -198,6 +198,11 @@ def render(job: Job) -> str:
     return fill("test_model.py.j2", certificate_view(job))
 
 
+def _stem(job: Job) -> str:
+    """What the keys of every block's tensors begin with."""
+    return job.model.blocks[0].keys.rstrip("0123456789.")
+
+
 def certificate_view(job: Job) -> CertificateView:
     plan = job.data.inputs
     images = isinstance(plan, ImagePlan)
@@ -240,6 +245,8 @@ def certificate_view(job: Job) -> CertificateView:
             u.key
             for u in job.model.unused
             if new and not job.reference.head and shapes[u.key] in new_shapes
+            # Of a block that was left out, a tensor may happen to be of such a shape.
+            and not u.key.startswith(_stem(job))
         ),
         rope=any(op.kind == "rope_tables" for m in job.model.modules for op in m.ops),
         old_norms=any(t.key.endswith("LayerNorm.gamma") for t in job.model.tensors),
@@ -378,17 +385,18 @@ def _longest(job: Job) -> int:
 
 def _longer(job: Job) -> Iterator[str]:
     """The longer table of positions from its definition, which is not the loader's code."""
-    for info in parameters(job):
-        if not isinstance(info.source, (Tile, Stretch)):
+    made = (one for p in parameters(job) for one in nodes(p.source))
+    for source in made:
+        if not isinstance(source, (Tile, Stretch)):
             continue
-        rows, first = info.source.rows, info.source.first
-        (key,) = keys(info.source)
+        rows, first = source.rows, source.first
+        (key,) = keys(source)
         (old,) = (t.shape[0] - first for t in job.model.tensors if t.key == key)
         yield f"table = held[{py(key)}]"
         rest, ahead = (
             (f"table[{first}:]", f"table[:{first}], ") if first else ("table", "")
         )
-        if isinstance(info.source, Tile):
+        if isinstance(source, Tile):
             times = -(-(rows - first) // old)
             again = f"[{rest}] * {times}"
             every = f"[{ahead}*{again}]" if first else again

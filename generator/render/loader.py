@@ -521,7 +521,8 @@ def _adapters(
             )
             where.setdefault((at, alike), []).append(i)
     loops: dict[tuple[int, ...], dict[tuple[Entry, ...], list[str]]] = {}
-    for (at, alike), numbers in where.items():
+    # A copy's zeros come before the factors that take their sizes from them.
+    for (at, alike), numbers in sorted(where.items(), key=lambda x: _reads(x[0][1])):
         loops.setdefault(tuple(numbers), {}).setdefault(alike, []).append(at)
     lines: list[str] = []
     for numbers, some in loops.items():
@@ -559,6 +560,11 @@ def _by_its_linear(entry: Entry) -> Entry:
         case "lora_b":
             return replace(entry, shape=("outs", entry.shape[1]), sizes=())
     return entry
+
+
+def _reads(entries: Sequence[Entry]) -> bool:
+    """Whether they are made from a weight that is loaded before."""
+    return any(e.source == NORMS or _by_its_linear(e) != e for e in entries)
 
 
 def _filled(
