@@ -44,8 +44,8 @@ from .model import LABELS, Config, Model, load_pretrained
 
 # -----------------------------------------------------------------------------
 # What to tune. Batch sizes, row lengths and the seed stand in data.py.
-EPOCHS = 3
-LR = 0.0002  # the highest of the schedule
+EPOCHS = 2
+LR = 0.0003  # the highest of the schedule
 WARMUP = 0.1  # part of all steps
 WEIGHT_DECAY = 0.01
 CLIP = 1.0  # the largest norm of the gradient

@@ -39,7 +39,7 @@ from .model import LABELS, Model, load_pretrained
 # -----------------------------------------------------------------------------
 # What to tune. Batch sizes, row lengths and the seed stand in data.py.
 EPOCHS = 1
-LR = 0.001  # the highest of the schedule
+LR = 0.002  # the highest of the schedule
 WARMUP = 0.1  # part of all steps
 WEIGHT_DECAY = 0.01
 CLIP = 1.0  # the largest norm of the gradient
