@@ -12,6 +12,7 @@ Prints the tables as Markdown. A run that was stopped goes on where it was.
 from __future__ import annotations
 
 import argparse
+import csv
 import importlib
 import json
 import math
@@ -112,10 +113,8 @@ def module(folder: Path, name: str, part: str) -> Any:
         sys.path.remove(str(folder))
 
 
-def rows_of(folder: Path, name: str, split: str) -> list[dict[str, str]]:
+def rows_of(folder: Path, split: str) -> list[dict[str, str]]:
     """The rows of a split, with text and label."""
-    import csv
-
     with open(folder / f"specs/data/movie_snippets/{split}.csv", newline="") as file:
         return list(csv.DictReader(file))
 
@@ -132,7 +131,7 @@ def ours(folder: Path, name: str) -> Run:
     _, evaluations = watched(["-c", code, *flags, "--quiet"])
     result = json.loads((work / "result.json").read_text())
     predictor = module(folder, name, "predict").Predictor(work / "model.safetensors")
-    rows = rows_of(folder, name, "test")
+    rows = rows_of(folder, "test")
     found = predictor.predict([row["text"] for row in rows])
     right = [f.label == row["label"] for f, row in zip(found, rows, strict=True)]
     model = module(folder, name, "model").load_pretrained(WEIGHTS)
@@ -183,7 +182,7 @@ def train(seed: int, work: Path) -> dict[str, Run]:
 
 def predictions(folder: Path, rounds: int) -> dict[str, list[float]]:
     """Examples a second in each round, of the trained models on the test rows."""
-    texts = [row["text"] for row in rows_of(folder, UNEDITED, "test")]
+    texts = [row["text"] for row in rows_of(folder, "test")]
     predictors = {}
     for name in JOBS:
         weights = folder / "runs" / name / "model.safetensors"
@@ -204,7 +203,7 @@ def trimmed(folder: Path) -> dict[str, Any]:
     rows all of whose tokens are kept: how many, and whether they are bitwise equal."""
     names = (UNEDITED, "movie_trimmed")
     logits, ids, data = {}, {}, {}
-    texts = [row["text"] for row in rows_of(folder, UNEDITED, "test")]
+    texts = [row["text"] for row in rows_of(folder, "test")]
     for name in names:
         tokenizer = module(folder, name, "data").tokenizer()
         data[name] = [e.tokens for e in tokenizer.encode_batch(texts)]
@@ -215,8 +214,7 @@ def trimmed(folder: Path) -> dict[str, Any]:
         model = module(folder, name, "model").load_pretrained(WEIGHTS).eval()
         found = []
         for i in same:
-            row = torch.tensor([ids[name][i]])
-            found.append(model(row, torch.tensor([row.shape[1]])))
+            found.append(model(torch.tensor([ids[name][i]])))
         logits[name] = torch.cat(found)
     return {
         "test rows": len(texts),
