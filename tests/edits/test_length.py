@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -12,12 +11,12 @@ from generated import source_of
 from generator.ir.job import Job
 from generator.passes import EDITS
 from tests.edits.support import edited, make
-from tests.parity.test_generated_models import KINDS
 
 BLOCKS = 6
 SOME = ((3, 4), (1, 3))  # neighbours, and a block that is not edited between them
-# Post-norm encoders differ in their embeddings and heads, which edits leave alone.
-QUICK = ("bert", "llama", "vit")
+# The other post-norm encoders differ in their embeddings and heads, which edits leave
+# alone.
+QUICK, SLOW = "bert", ("llama", "vit")
 LONGEST = 1.2
 # Of some blocks these edits make others, of which both kinds are there to be read: one
 # attention with a product for query, key and value, and one whose linears stand apart.
@@ -33,7 +32,8 @@ LONGER = {
 
 @cache
 def plain(kind: str) -> Job:
-    return make(kind, num_hidden_layers=BLOCKS).job
+    square = {"image_size": 16, "patch_size": 8} if kind == "vit" else {}
+    return make(kind, num_hidden_layers=BLOCKS, **square).job
 
 
 @cache
@@ -87,6 +87,9 @@ def arguments(
     }
     of_the_model: dict[str, list[dict[str, Any]]] = {
         "trim-vocab": [{"kept": tuple(range(sizes.get("V", 1) - 1))}],
+        "prune-width": [{"kept": tuple(range(max(1, 3 * sizes["C"] // 4)))}],
+        "extend-positions": [{"to": 9999, "by": None, "max_tokens": 9999}],
+        "resize-image": [{"size": (24, 32)}],
         "pool": [
             {"kind": kind} for kind in ("first", "last", "mean", "max", "attention")
         ],
@@ -103,22 +106,23 @@ def arguments(
 # An architecture that blocks cannot be added to, one without tokens, and pools that a
 # model has already.
 REFUSED = {
-    *((kind, "add-layers") for kind in KINDS if kind not in ("llama", "vit")),
+    ("bert", "add-layers"),
+    *((kind, "resize-image") for kind in ("bert", "llama")),
     ("vit", "trim-vocab"),
+    ("vit", "extend-positions"),
 }
 POOLED = {("vit", "first"), ("vit", "last"), ("llama", "first"), ("llama", "last")}
 
 
-def every(kinds: Sequence[str]) -> list[Any]:
-    return [
-        pytest.param(kind, do, marks=() if kind in QUICK else pytest.mark.slow)
-        for kind in kinds
-        for do in EDITS
-        if (kind, do) not in REFUSED
-    ]
+CASES = [
+    pytest.param(kind, do, id=f"{kind}-{do}", marks=marks)
+    for kind, marks in {QUICK: (), **dict.fromkeys(SLOW, pytest.mark.slow)}.items()
+    for do in EDITS
+    if (kind, do) not in REFUSED
+]
 
 
-@pytest.mark.parametrize(("kind", "do"), every([*KINDS]))
+@pytest.mark.parametrize(("kind", "do"), CASES)
 @pytest.mark.parametrize("blocks", [None, *SOME], ids=str)
 def test_an_edit_makes_the_model_little_longer(kind, do, blocks) -> None:
     for given in arguments(plain(kind), do, blocks):
