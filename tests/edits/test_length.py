@@ -30,10 +30,16 @@ LONGER = {
 }
 
 
+# What edits of images and positions take.
+PLAIN: dict[str, dict[str, Any]] = {
+    "vit": {"image_size": 16, "patch_size": 8},
+    "llama": {"rope_parameters": {"rope_type": "default", "rope_theta": 10_000.0}},
+}
+
+
 @cache
 def plain(kind: str) -> Job:
-    square = {"image_size": 16, "patch_size": 8} if kind == "vit" else {}
-    return make(kind, num_hidden_layers=BLOCKS, **square).job
+    return make(kind, num_hidden_layers=BLOCKS, **PLAIN.get(kind, {})).job
 
 
 @cache
