@@ -8,7 +8,7 @@ makes one of those that are equal.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal
@@ -386,6 +386,14 @@ def list_name(name: str, path: str, kept: Mapping[str, tuple[int, ...]]) -> str:
     while around and around + name not in kept:
         around = "".join(part + "." for part in around.split(".")[:-2])
     return around + name if around + name in kept else path + name
+
+
+def next_free(name: str, taken: Container[str]) -> str:
+    """The next of a value's numbered names that nothing is called."""
+    base, number = name.split(".")[0], 2
+    while f"{base}.{number}" in taken:
+        number += 1
+    return f"{base}.{number}"
 
 
 def absolute(source: Source, prefix: str) -> Source:

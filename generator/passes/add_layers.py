@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from generator.errors import fail
-from generator.ir.job import Instance, Job, Model, Module, Op, parameters
+from generator.ir.job import Instance, Job, Model, Module, Op, next_free, parameters
 from generator.ir.sources import ZERO, Parameter, Source
 from generator.ir.weightmap import WeightMap
 
@@ -192,7 +192,7 @@ class _Copier:
             for new in (n for n, o in enumerate(self.order) if o == old):
                 call = replace(op, name=f"{stem}.{new}")
                 if self.is_copy(new):
-                    name = _free(result.name, named)
+                    name = next_free(result.name, named)
                     named.add(name)
                     args = (given, *op.args[1:])
                     made = (replace(result, name=name),)
@@ -217,11 +217,3 @@ class _Copier:
 def _number(name: str) -> int:
     """The number that a module's name ends in; 0 where it has none."""
     return int(name.removeprefix(name.rstrip("0123456789")) or 0)
-
-
-def _free(name: str, taken: set[str]) -> str:
-    """The next of a name's numbered forms that nothing is called."""
-    base, number = name.split(".")[0], 2
-    while f"{base}.{number}" in taken:
-        number += 1
-    return f"{base}.{number}"

@@ -21,7 +21,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from generator.ir.cut import CALLS, owned, reaching, trained
-from generator.ir.job import Instance, Job, Model, Module, Op, Value
+from generator.ir.job import Instance, Job, Model, Module, Op, Value, next_free
 from generator.ir.stages import by_stage
 from generator.ir.weightmap import WeightMap
 
@@ -76,7 +76,7 @@ def _split(main: Module, op: Op, count: int) -> tuple[Module, Op]:
     whole = main.instance(op.name)
     first, last = _members(whole, 0, count), _members(whole, count, whole.count)
     result = op.results[0]
-    middle = Value(_free(main, result.name), result.type)
+    middle = Value(next_free(result.name, main.types), result.type)
     before = replace(op, kind=_kind(first), results=(middle,))
     args = (middle.name, *op.args[1:])
     after = replace(op, kind=_kind(last), name=last.name, args=args)
@@ -96,14 +96,6 @@ def _members(whole: Instance, start: int, stop: int) -> Instance:
 
 def _kind(instance: Instance) -> str:
     return "repeat" if instance.count > 1 else "call"
-
-
-def _free(main: Module, name: str) -> str:
-    """The next of a name's numbered forms that nothing is called."""
-    base, number = name.split(".")[0], 2
-    while f"{base}.{number}" in main.types:
-        number += 1
-    return f"{base}.{number}"
 
 
 def _is_alone(main: Module, cut: str) -> bool:

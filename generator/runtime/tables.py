@@ -19,6 +19,7 @@ SPECIAL = {"macro_f1": "Macro F1", "micro_f1": "Micro F1", "mse": "Mean squared 
 SPECIAL |= {"mae": "Mean absolute error", "pearson": "Pearson's r"}
 
 
+FAR = 0.15  # how far off a prediction may be before that is said
 WORDS = ("note", "holds")  # heads of columns that hold words
 
 
@@ -313,9 +314,6 @@ def bench_words(found: Mapping[str, Any]) -> str:
     )
 
 
-FAR = 0.15  # how far off a prediction may be before that is said
-
-
 def predicted(figures: Mapping[str, Any]) -> Table:
     """What the build predicted beside what was counted and measured.
 
@@ -324,7 +322,8 @@ def predicted(figures: Mapping[str, Any]) -> Table:
     told, counted = figures["predicted"], figures.get("counted") or {}
     bench = figures.get("bench") or {}
     batch = figures.get("predicted_of_bench") or told
-    before = (bench.get("memory") or {}).get("before")
+    memory = bench.get("memory") or {}
+    without = memory.get("without") or {}
     rows, far = [], set()
 
     def row(name: str, of_build: float, found: float | None, shown: Any) -> None:
@@ -340,7 +339,7 @@ def predicted(figures: Mapping[str, Any]) -> Table:
         row(f"FLOPs of a row, {way}", told[name], counted.get(name), count)
     for kind, name in ("train", "training"), ("predict", "prediction"):
         peak = bench.get(kind, {}).get(figures["name"], {}).get("peak_bytes")
-        found = None if before is None or not peak else peak - before
+        found = peak - without.get(kind, 0) if memory and peak else None
         row(f"Peak memory, {name}", batch[f"{kind}_bytes"], found, mib)
     images = figures["task"] == "image-classification"
 
@@ -357,9 +356,11 @@ def predicted(figures: Mapping[str, Any]) -> Table:
             ", which counts the pairs of tokens too that a causal attention leaves out"
         )
     note += f". Memory is of a batch of {words(batch)}"
-    if before:
+    if without:
         note += (
-            f", without the {mib(before)} that Python, its libraries and the rows take"
+            f", without the {mib(without['train'])} in training and "
+            f"{mib(without['predict'])} in prediction that Python, its libraries and the "
+            "rows take"
         )
     if far:
         names = ", ".join(rows[i][0] for i in sorted(far))
