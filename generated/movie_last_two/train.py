@@ -44,11 +44,12 @@ from .model import LABELS, Config, Model, load_pretrained
 
 # -----------------------------------------------------------------------------
 # What to tune. Batch sizes, row lengths and the seed stand in data.py.
-EPOCHS = 3
-LR = 0.0002  # the highest of the schedule
+EPOCHS = 2
+LR = 0.0003  # the highest of the schedule
 WARMUP = 0.1  # part of all steps
 WEIGHT_DECAY = 0.01
 CLIP = 1.0  # the largest norm of the gradient
+EVALUATE_EVERY = 126  # steps
 CACHE = "float32"  # torch's type of what the frozen blocks gave
 KEEP = 2  # checkpoints
 MAX_BAD_STEPS = 10  # not finite, and so skipped
@@ -415,8 +416,8 @@ def main(argv: list[str] | None = None) -> int:
     # A run goes on only with the very recipe that it began with.
     recipe = (
         f"movie_last_two SEED={data.SEED} rows={len(train)} {steps=}"
-        f" {EPOCHS=} {LR=} {WARMUP=} {WEIGHT_DECAY=} {CLIP=} {CACHE=} {NO_DECAY=}"
-        f" {FROZEN=}"
+        f" {EPOCHS=} {LR=} {WARMUP=} {WEIGHT_DECAY=} {CLIP=} {EVALUATE_EVERY=} {CACHE=}"
+        f" {NO_DECAY=} {FROZEN=}"
     )
 
     keep_memory()
@@ -458,7 +459,7 @@ def main(argv: list[str] | None = None) -> int:
             if state.batch == lengths[state.epoch]:
                 state.epoch, state.batch = state.epoch + 1, 0
             state.done, stop = state.step == steps, bool(signals)
-            evaluating = state.done or state.batch == 0
+            evaluating = state.done or state.step % EVALUATE_EVERY == 0
             saving = state.done or stop or state.batch == 0
             state.bad_steps += bad
             give_up = bad and state.bad_steps >= MAX_BAD_STEPS
