@@ -19,7 +19,7 @@ import re
 import sys
 import unicodedata
 from array import array
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,6 +54,14 @@ CLEANING = (
     "min_chars = 3",
     'duplicates = "exact"',
 )
+REWRITTEN = (
+    "unicode",
+    "invisible",
+    "html",
+    "mask",
+    "whitespace",
+    "labels",
+)  # what is counted, in this order
 PASSES = 8  # over a text; one that still changes in the last is put aside
 MISSING = ("NA", "N/A", "null")  # texts that stand for none
 ALIASES = {
@@ -163,11 +171,11 @@ def normal_form(text: str) -> str:
 
 # Control and format characters that show nothing. White space among them stays.
 INVISIBLE = re.compile(
-    r"[\0-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u202a-\u202e"
-    r"\u2060-\u206f\ufeff\ufff9-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a"
-    r"\U000e0001\U000e0020-\U000e007f]"
+    r"[\0-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\xad\u061c\u180e\u200b\u200e\u200f"
+    r"\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\U0001bca0-\U0001bca3"
+    r"\U0001d173-\U0001d17a\U000e0001\U000e0020-\U000e007f]"
 )
-# Joiners spell words and emoji where both sides are from Arabic on, and nothing elsewhere.
+# Joiners belong where both sides are from Arabic on: in words there, and in emoji.
 JOINERS = re.compile(
     r"(?<![\u0600-\u200b\u200e-\U0010ffff])[\u200c\u200d]++"
     r"|[\u200c\u200d]++(?![\u0600-\U0010ffff])"
@@ -180,17 +188,19 @@ def without_invisible(text: str) -> str:
 
 # Elements that part lines, and those within one. What else looks like a tag is text.
 BLOCKS = (
-    "address|article|aside|blockquote|body|br|caption|center|dd|details|dialog|div|dl|dt|"
-    "fieldset|figcaption|figure|footer|form|h[1-6]|head|header|hr|html|iframe|img|input|"
-    "legend|li|link|main|menu|meta|nav|ol|option|p|pre|section|select|summary|table|"
-    "tbody|td|textarea|tfoot|th|thead|title|tr|ul|video"
+    "address|article|aside|blockquote|body|br|caption|center|dd|details|dialog|"
+    "div|dl|dt|fieldset|figcaption|figure|footer|form|h[1-6]|head|header|hr|"
+    "html|iframe|img|input|legend|li|link|main|menu|meta|nav|ol|option|p|"
+    "pre|section|select|summary|table|tbody|td|textarea|tfoot|th|thead|title|"
+    "tr|ul|video"
 )
 INLINE = (
-    "a|abbr|b|bdi|bdo|big|cite|code|del|dfn|em|font|i|ins|kbd|label|mark|q|s|samp|small|"
-    "span|strike|strong|sub|sup|time|tt|u|var|wbr"
+    "a|abbr|b|bdi|bdo|big|cite|code|del|dfn|em|font|i|ins|kbd|label|mark|"
+    "q|s|samp|small|span|strike|strong|sub|sup|time|tt|u|var|wbr"
 )
 MARKUP = re.compile(
-    r"<!--.*?(?:-->|\Z)|<!doctype\b[^<>]*>|<(script|style)\b[^<>]*>.*?(?:</\1\s*>|\Z)"
+    r"<!--.*?(?:-->|\Z)|<!doctype\b[^<>]*>"
+    r"|<(script|style)\b[^<>]*>.*?(?:</\1\s*>|\Z)"
     rf"|</?(?:{BLOCKS}|(?P<inline>{INLINE}))(?:[\s/][^<>]*)?>",
     re.DOTALL | re.IGNORECASE,
 )
@@ -282,8 +292,10 @@ class Rewrites:
 
     def __init__(self) -> None:
         self.read: Counter[str] = Counter()  # rows of each file
-        self.counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
-        self.examples: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
+        self.counts: dict[str, Counter[str]] = {step: Counter() for step in REWRITTEN}
+        self.examples: dict[str, list[dict[str, Any]]] = {
+            step: [] for step in REWRITTEN
+        }
 
     def add(self, path: str, line: int, changes: Changes) -> None:
         for step, (before, after) in changes.items():

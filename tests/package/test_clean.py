@@ -28,6 +28,8 @@ from data_support import (
     write_jsonl,
 )
 from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import BertConfig
+from whole_support import Whole, whole
 
 from generator.ir.plans import CleanPlan
 from generator.render import data, predict
@@ -517,3 +519,61 @@ def test_without_cleaning_nothing_of_it_is_there(tmp_path: Path):
     found, _ = load_package(tmp_path, make_job(), tiny_tokenizer())
     found.load_splits(tmp_path, tmp_path)
     assert not (tmp_path / "cleaning.json").exists() and not hasattr(found, "clean")
+
+
+# Whole packages
+
+
+def cleaning_package(folder: Path, clean: CleanPlan, pair: bool = False) -> Whole:
+    sizes = {"vocab_size": 53, "hidden_size": 24, "num_hidden_layers": 2}
+    sizes |= {"num_attention_heads": 3, "intermediate_size": 37}
+    config = BertConfig(**sizes, max_position_embeddings=21)
+    return whole(
+        folder,
+        config,
+        pair=pair,
+        edit=lambda job: replace(job, data=replace(job.data, clean=clean)),
+    )
+
+
+@pytest.mark.parametrize("pair", [False, True])
+def test_the_certificate_is_of_clean_texts(tmp_path: Path, pair: bool):
+    """It holds, and does not where prediction leaves the cleaning out."""
+    made = cleaning_package(tmp_path, EVERY, pair)
+    made.module("test_model").write_reference(made.weights)
+    found = made.module("test_model").certificate(made.weights)
+    assert [check for check in found if not check.holds] == []
+    assert [check for check in found if check.measured is None] == []
+    each = "(clean(text[0]), clean(text[1]))" if pair else "clean(text)"
+    made.edit("predict", f"[{each} for text in texts]", "texts")
+    found = made.module("test_model").certificate(made.weights)
+    assert len([check for check in found if not check.holds]) == 1
+
+
+def test_a_run_goes_on_only_with_the_same_cleaning(tmp_path: Path):
+    made = cleaning_package(tmp_path, EVERY)
+    for name in ("train", "valid", "test"):
+        words = ("fine", "BEST", "dull", "<b>worst</b>")
+        rows = [[f"{w} {name} {i}", w in words[:2]] for i in range(3) for w in words]
+        named = [[text, ("no", "yes")[good]] for text, good in rows]
+        (column,) = made.job.data.inputs.columns  # type: ignore[union-attr]
+        header = [column, *made.job.data.label]
+        write_csv(tmp_path / f"{name}.csv", [header, *named])
+
+    def run(*args: str) -> subprocess.CompletedProcess[str]:
+        program = [sys.executable, "-m", f"{made.job.name}.train", "--quiet"]
+        program += ["--weights", str(made.weights), *args]
+        return subprocess.run(
+            program, check=False, cwd=tmp_path, capture_output=True, text=True
+        )
+
+    done = run()
+    assert done.returncode == 0, done.stderr
+    work = tmp_path / "runs" / made.job.name
+    assert cleaned(work)["rewritten"]["html"] == {
+        f"{name}.csv": 3 for name in ("train", "valid", "test")
+    }
+    assert run("--resume").returncode == 0
+    made.edit("data", "'case = \"lower\"', ", "")
+    again = run("--resume")
+    assert again.returncode == 1 and "data.CLEANING" in again.stderr
