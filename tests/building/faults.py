@@ -150,7 +150,7 @@ FAULTS = (
           _data("parquet")),
     Fault(P + "data_input_text.j2", "not text.strip()", "not text",
           _data("cannot_be_used")),
-    Fault(P + "data_input_pair.j2", "TEXTS[1])", "TEXTS[0])",
+    Fault(P + "data_input_pair.j2", "record, TEXTS[1]", "record, TEXTS[0]",
           ("tests/package/test_predict.py", "-k", "pairs")),
     Fault(P + "data_input_image.j2", "folder / name", "name / folder", _images("cannot_be_used")),
     Fault(P + "data_load.j2", "if not found]:", "if found is None]:",

@@ -525,7 +525,11 @@ def test_without_cleaning_nothing_of_it_is_there(tmp_path: Path):
 
 
 def cleaning_package(folder: Path, clean: CleanPlan, pair: bool = False) -> Whole:
-    sizes = {"vocab_size": 53, "hidden_size": 24, "num_hidden_layers": 2}
+    sizes: dict[str, Any] = {
+        "vocab_size": 53,
+        "hidden_size": 24,
+        "num_hidden_layers": 2,
+    }
     sizes |= {"num_attention_heads": 3, "intermediate_size": 37}
     config = BertConfig(**sizes, max_position_embeddings=21)
     return whole(
