@@ -324,7 +324,7 @@ class Quarantine:
     def __init__(self, file: TextIO) -> None:
         self.file = file
         self.reasons: Counter[str] = Counter()
-        self.rewrites = Rewrites()  # of rows that are used
+        self.rewrites = Rewrites()  # of rows that can be used
 
     def add(self, path: str, line: int, reason: str, fields: dict[str, Any]) -> None:
         texts = {name: str(value) for name, value in fields.items()}
@@ -361,20 +361,9 @@ def same(row: Row) -> str:
     return " ".join(row.text.split())
 
 
-def keep_apart(splits: dict[str, list[Row]], quarantine: Quarantine) -> None:
-    """Leaves a text of two splits to the one that is asked: test, then valid."""
-    home: dict[str, str] = {}
-    for split in ("test", "valid", "train"):
-        kept = []
-        for row in splits[split]:
-            first = home.setdefault(same(row), split)
-            if first == split:
-                kept.append(row)
-            else:
-                reason = f"the text is also in {first}"
-                fields = {TEXT: row.text}
-                quarantine.add(FILES[split], row.line, reason, fields)
-        splits[split] = kept
+def digest_of(text: str) -> bytes:
+    """What is kept of a text to know it again."""
+    return hashlib.blake2b(text.encode(), digest_size=16).digest()
 
 
 def distinct(rows: list[Row], quarantine: Quarantine) -> list[Row]:
@@ -382,8 +371,7 @@ def distinct(rows: list[Row], quarantine: Quarantine) -> list[Row]:
     seen: set[bytes] = set()
     kept = []
     for row in rows:
-        key = f"{row.target} {same(row)}".encode()
-        key = hashlib.blake2b(key, digest_size=16).digest()
+        key = digest_of(f"{row.target} {same(row)}")
         if key in seen:
             reason = "the text is in train already, with the same target"
             quarantine.add(FILES["train"], row.line, reason, {TEXT: row.text})
@@ -391,6 +379,22 @@ def distinct(rows: list[Row], quarantine: Quarantine) -> list[Row]:
             seen.add(key)
             kept.append(row)
     return kept
+
+
+def keep_apart(splits: dict[str, list[Row]], quarantine: Quarantine) -> None:
+    """Leaves a text of two splits to the one that is asked: test, then valid."""
+    home: dict[bytes, str] = {}
+    for split in ("test", "valid", "train"):
+        kept = []
+        for row in splits[split]:
+            first = home.setdefault(digest_of(same(row)), split)
+            if first == split:
+                kept.append(row)
+            else:
+                reason = f"the text is also in {first}"
+                fields = {TEXT: row.text}
+                quarantine.add(FILES[split], row.line, reason, fields)
+        splits[split] = kept
 
 
 class Tokens(NamedTuple):
@@ -487,7 +491,7 @@ class Splits(NamedTuple):
 
 
 def load_splits(root: Path, work: Path) -> Splits:
-    """Everything that training reads. `work` receives quarantine.jsonl."""
+    """Everything that training reads. `work` receives quarantine.jsonl and cleaning.json."""
     work.mkdir(parents=True, exist_ok=True)
     with open(work / "quarantine.jsonl", "w") as file:
         quarantine = Quarantine(file)
@@ -504,6 +508,9 @@ def load_splits(root: Path, work: Path) -> Splits:
         frequent.append(("other reasons", rest))
     for reason, count in frequent:
         print(f"not used: {count:,}, {reason} (see {file.name})", file=sys.stderr)
+    for step, counts in quarantine.rewrites.counts.items():
+        if count := counts.total():
+            print(f"rewritten: {count:,}, {step} (see cleaning.json)", file=sys.stderr)
 
     if empty := [split for split, found in rows.items() if not found]:
         raise DataError(

@@ -230,6 +230,7 @@ def certificate_view(job: Job) -> CertificateView:
     rewritten += [f"with positions for {_longest(job)} tokens"] * bool(config)
     loads = repeats or factored or folds or Gain in made or bool(regrown)
     names = "ids, types, mask" if types else "ids, mask"
+    cleaned = data.clean_text(job.data)
     view = CertificateView(
         package=job.name,
         program=f"python -m {job.name}.test_model",
@@ -322,11 +323,9 @@ def certificate_view(job: Job) -> CertificateView:
             + (', "token_type_ids": types}' if types else "}")
         ),
         serving_partial=f"partials/certificate_serving_{'image' if images else 'text'}.j2",
-        cleaned=data.clean_text(job.data),
-        compared="SAMPLES" if data.clean_text(job.data) == "text" else "texts",
-        compared_list=(
-            "list(SAMPLES)" if data.clean_text(job.data) == "text" else "texts"
-        ),
+        cleaned=cleaned,
+        compared="SAMPLES" if cleaned == "text" else "texts",
+        compared_list="list(SAMPLES)" if cleaned == "text" else "texts",
         usable="all(map(str.strip, text))" if pair else "text.strip()",
         any_target=(
             f"[0.0] * {len(job.labels)}"

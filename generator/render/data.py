@@ -12,6 +12,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from types import MappingProxyType
+from typing import Any
 
 from generator.ir.job import Job
 from generator.ir.plans import CleanPlan, DataPlan, Format, ImagePlan, TextPlan
@@ -97,6 +98,7 @@ class StepView:
 
     name: str  # as the key of the spec
     function: str  # code
+    partial: str  # of the function; "" where it is Python's own
 
 
 @dataclass(frozen=True)
@@ -346,26 +348,26 @@ def _view(job: Job) -> DataView:
     )
 
 
-STEPS: Mapping[str, str] = {
-    "unicode": "normal_form",
-    "invisible": "without_invisible",
-    "html": "without_markup",
-    "mask": "masked",
-    "case": "str.lower",
-    "whitespace": "without_runs",
-}
+# The steps that rewrite texts, in their order.
+STEPS = tuple(
+    StepView(name, function, f"partials/data_clean_{name}.j2" if own else "")
+    for name, function, own in (
+        ("unicode", "normal_form", True),
+        ("invisible", "without_invisible", True),
+        ("html", "without_markup", True),
+        ("mask", "masked", True),
+        ("case", "str.lower", False),
+        ("whitespace", "without_runs", True),
+    )
+)
 
 
 def clean_view(plan: DataPlan) -> CleanView:
     """What a plan asks to be done to rows."""
     clean = plan.clean
     pair = isinstance(plan.inputs, TextPlan) and len(plan.inputs.columns) == 2
-    given = {
-        field.name: getattr(clean, field.name)
-        for field in fields(CleanPlan)
-        if getattr(clean, field.name) != field.default
-    }
-    steps = tuple(StepView(n, code) for n, code in STEPS.items() if n in given)
+    given = _given(clean)
+    steps = steps_of(clean)
     return CleanView(
         asked=tuple(f"{name} = {json.dumps(value)}" for name, value in given.items()),
         steps=steps,
@@ -390,12 +392,25 @@ def clean_view(plan: DataPlan) -> CleanView:
     )
 
 
+def _given(clean: CleanPlan) -> dict[str, Any]:
+    """The settings of a cleaning that are not off."""
+    return {
+        field.name: getattr(clean, field.name)
+        for field in fields(CleanPlan)
+        if getattr(clean, field.name) != field.default
+    }
+
+
+def steps_of(clean: CleanPlan) -> tuple[StepView, ...]:
+    """The steps that a cleaning rewrites texts by."""
+    return tuple(step for step in STEPS if step.name in _given(clean))
+
+
 def clean_text(plan: DataPlan) -> str:
     """Code for a row's `text` as it is used."""
-    if not any(getattr(plan.clean, name) not in ("off", False, ()) for name in STEPS):
+    if not steps_of(plan.clean):
         return "text"
-    assert isinstance(plan.inputs, TextPlan), "only texts are rewritten"
-    if len(plan.inputs.columns) == 2:
+    if isinstance(plan.inputs, TextPlan) and len(plan.inputs.columns) == 2:
         return "(clean(text[0]), clean(text[1]))"
     return "clean(text)"
 

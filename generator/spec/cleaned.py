@@ -34,7 +34,9 @@ def read_clean(state: State, value: Any) -> Clean:
             read_given(inner, known[name], value[name])
         else:
             _unknown_key(inner, name)
-    _aliases(inner, state.values.get("labels", ()))
+    _aliases(
+        inner, state.values.get("labels", ()), state.values.get("data.separator", ";")
+    )
     _lengths(inner, state.values.get("data.max_tokens", 128))
     for problem in inner.problems:
         path = (SECTION, CLEAN, *problem.path[1:])
@@ -48,7 +50,7 @@ def read_clean(state: State, value: Any) -> Clean:
     )
 
 
-def _aliases(state: State, labels: tuple[str, ...]) -> None:
+def _aliases(state: State, labels: tuple[str, ...], separator: str) -> None:
     """Aliases are of labels, and are none themselves. Without labels nothing is told."""
     for label, aliases in state.values.get("data.clean.labels", ()) if labels else ():
         path = ("data.clean", "labels", label)
@@ -72,6 +74,13 @@ def _aliases(state: State, labels: tuple[str, ...]) -> None:
                     f"the alias {quote(alias)} is a label itself",
                     label="rows of it would change their label",
                     help="remove it here, or from labels",
+                )
+            elif state.task == "multi-label" and separator in alias:
+                state.add(
+                    "G010",
+                    (*path, position),
+                    f"the alias {quote(alias)} holds the separator {quote(separator)}",
+                    label="it would be read as more than one label",
                 )
 
 
