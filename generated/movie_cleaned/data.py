@@ -491,7 +491,7 @@ class Splits(NamedTuple):
 
 
 def load_splits(root: Path, work: Path) -> Splits:
-    """Everything that training reads. `work` gets quarantine.jsonl and cleaning.json."""
+    """Everything that training reads. `work` gets quarantine.jsonl, cleaning.json."""
     work.mkdir(parents=True, exist_ok=True)
     with open(work / "quarantine.jsonl", "w") as file:
         quarantine = Quarantine(file)
