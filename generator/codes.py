@@ -1000,6 +1000,11 @@ Equal modules have to be one before they become classes. Run the passes first:
         "It returns one value of type `f32[B,K]`, with as many columns as there are "
         "labels.",
     ),
+    "G342": _invalid(
+        "The cleaning does not fit the data",
+        "Aliases are of labels, each of one, and are none themselves. Images have no "
+        "texts to rewrite or to measure.",
+    ),
     "G350": _invalid(
         "A tensor of the checkpoint is listed twice", "Each key stands once."
     ),

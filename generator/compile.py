@@ -15,7 +15,7 @@ import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
-from typing import Any
+from typing import Any, get_args
 
 from generator import archs, vocab
 from generator.archs.build import Imported, Request
@@ -26,8 +26,10 @@ from generator.facts import Facts, dump_card
 from generator.ir.dims import dim
 from generator.ir.job import Backbone, Job, Tensor, added, parameters
 from generator.ir.plans import (
+    CleanPlan,
     DataPlan,
     Format,
+    Mask,
     StagePlan,
     TargetPlan,
     TextPlan,
@@ -44,7 +46,7 @@ from generator.passes.trim_vocab import kept_tokens
 from generator.render.package import Draft, finished, render_package
 from generator.spec import SpecFile
 from generator.spec.edits import ExtendPositions, ResizeImage
-from generator.spec.model import Spec
+from generator.spec.model import Clean, Spec
 
 LOCK = "gen.lock"
 LOCK_VERSION = 1
@@ -343,6 +345,26 @@ def _data(spec_file: SpecFile, imported: Imported, untokenized: bool) -> DataPla
         inputs=inputs,
         label=data.label,
         separator=data.separator,
+        clean=_clean(data.clean),
+    )
+
+
+def _clean(clean: Clean) -> CleanPlan:
+    order = [mask for mask in get_args(Mask) if mask in clean.mask]
+    return CleanPlan(
+        unicode=clean.unicode,
+        invisible=clean.invisible,
+        html=clean.html,
+        mask=tuple(order),
+        case=clean.case,
+        whitespace=clean.whitespace,
+        missing=clean.missing,
+        labels=clean.labels,
+        min_chars=clean.min_chars,
+        max_chars=clean.max_chars or 0,
+        min_tokens=clean.min_tokens,
+        too_long=clean.too_long,
+        duplicates=clean.duplicates,
     )
 
 

@@ -13,6 +13,7 @@ Task = Literal[
     "text-classification", "multi-label", "regression", "image-classification"
 ]
 Format = Literal["csv", "jsonl", "parquet"]
+Mask = Literal["url", "email", "number"]  # in the order in which they are replaced
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,30 @@ class ImagePlan:
 
 
 @dataclass(frozen=True)
+class CleanPlan:
+    """What is done to rows before they are used, in the order of the fields.
+
+    Rewriting texts (unicode to whitespace) is the same in training and in prediction,
+    and so is what counts as missing; the rest is about rows of the data files alone.
+    """
+
+    unicode: Literal["off", "NFC", "NFKC"] = "off"
+    invisible: bool = False  # control and format characters go
+    html: bool = False  # markup to the text that a reader would see
+    mask: tuple[Mask, ...] = ()  # each by its own name
+    case: Literal["off", "lower"] = "off"
+    whitespace: bool = False  # runs of it are one space, and none is at the ends
+    missing: tuple[str, ...] = ()  # texts that stand for none
+    labels: tuple[tuple[str, tuple[str, ...]], ...] = ()  # a label, and its aliases
+    min_chars: int = 0
+    max_chars: int = 0  # 0: no limit
+    min_tokens: int = 0  # special tokens included
+    too_long: Literal["cut", "quarantine"] = "cut"  # of more than max_tokens
+    # "exact": of rows of the same text and target the first alone is trained on.
+    duplicates: Literal["off", "exact"] = "off"
+
+
+@dataclass(frozen=True)
 class DataPlan:
     """Where rows come from and which columns count. Paths are the spec's own strings."""
 
@@ -59,6 +84,7 @@ class DataPlan:
     # The label column; for several targets (regression), one column each.
     label: tuple[str, ...]
     separator: str  # multi-label in CSV: what stands between two labels of a row
+    clean: CleanPlan = CleanPlan()
 
 
 @dataclass(frozen=True)

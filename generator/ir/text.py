@@ -42,6 +42,7 @@ from generator.ir.job import (
     Value,
 )
 from generator.ir.plans import (
+    CleanPlan,
     DataPlan,
     ImagePlan,
     ReferencePlan,
@@ -100,7 +101,9 @@ def _job_lines(job: Job) -> Iterator[str]:
         yield f"frozen {json.dumps(list(job.frozen))}"
     yield ""
     yield from _plan_lines("backbone", job.backbone)
-    yield from _plan_lines("data", job.data, skip=("inputs",))
+    yield from _plan_lines("data", job.data, skip=("inputs", "clean"))
+    if job.data.clean != CleanPlan():
+        yield from _plan_lines("clean", job.data.clean)
     kind = "text" if isinstance(job.data.inputs, TextPlan) else "image"
     yield from _plan_lines(kind, job.data.inputs)
     yield from _plan_lines("train", job.train)
@@ -375,13 +378,14 @@ def _lines(text: str, file: str) -> Iterator[_Line]:
 _PLANS: dict[str, type] = {
     "backbone": Backbone,
     "data": DataPlan,
+    "clean": CleanPlan,
     "text": TextPlan,
     "image": ImagePlan,
     "train": TrainPlan,
     "target": TargetPlan,
     "reference": ReferencePlan,
 }
-_OPTIONAL = {"text", "image", "reference"}
+_OPTIONAL = {"clean", "text", "image", "reference"}
 
 
 def parse_job(text: str, file: str = "job.gir") -> Job:
@@ -437,11 +441,14 @@ def parse_job(text: str, file: str = "job.gir") -> Job:
     kinds = [k for k in ("text", "image") if k in plans]
     if len(kinds) != 1:
         raise end.error("the job needs one plan of text or image")
-    if "inputs" in plans["data"]:
-        raise end.error('"inputs" is a plan of its own, text or image')
+    for own, word in (("inputs", "text or image"), ("clean", "clean")):
+        if own in plans["data"]:
+            raise end.error(f'"{own}" is a plan of its own, {word}')
     kind = kinds[0]
     inputs = _construct(_PLANS[kind], plans.pop(kind), end)
     plans["data"]["inputs"] = (inputs, end)
+    if "clean" in plans:
+        plans["data"]["clean"] = (_construct(CleanPlan, plans.pop("clean"), end), end)
     return Job(
         name=head["job"],
         task=head["task"],

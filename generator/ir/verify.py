@@ -26,7 +26,7 @@ from generator.ir.job import (
     walk_parameters,
 )
 from generator.ir.ops import OpError, infer
-from generator.ir.plans import TextPlan
+from generator.ir.plans import CleanPlan, ImagePlan, TextPlan
 from generator.ir.sources import (
     Checkpoint,
     Init,
@@ -75,6 +75,7 @@ def verify(job: Job, after: str = "") -> None:
 def problems(job: Job) -> Iterator[Diagnostic]:
     """Everything that is wrong with a job, in the order of its text."""
     yield from _head(job)
+    yield from _cleaning(job)
     yield from _dims(job.model)
     structure = list(_structure(job.model))
     yield from structure
@@ -96,6 +97,23 @@ def _head(job: Job) -> Iterator[Diagnostic]:
         yield Diagnostic("G321", f"job {job.name!r} cannot be a name in Python")
     if not job.labels or len(set(job.labels)) != len(job.labels):
         yield Diagnostic("G311", "labels are at least one, and no two are the same")
+
+
+def _cleaning(job: Job) -> Iterator[Diagnostic]:
+    """Aliases lead to one label each, and only texts are rewritten or measured."""
+    clean = job.data.clean
+    for label, _ in clean.labels:
+        if label not in job.labels or job.task == "regression":
+            yield Diagnostic("G342", f"aliases are of {label!r}, which is no label")
+    uses = Counter(alias for _, some in clean.labels for alias in some)
+    for alias, count in uses.items():
+        if alias in job.labels or count > 1:
+            yield Diagnostic(
+                "G342", f"the alias {alias!r} is a label itself, or stands twice"
+            )
+    of_any = replace(clean, labels=(), duplicates="off")
+    if isinstance(job.data.inputs, ImagePlan) and of_any != CleanPlan():
+        yield Diagnostic("G342", "images have no texts to clean")
 
 
 def _dims(model: Model) -> Iterator[Diagnostic]:

@@ -56,6 +56,7 @@ BESIDE: Mapping[str, tuple[int, str]] = {
             "MAX_TOKENS",
             "PAD",
             "Row",
+            "clean",
             "collate",
             "encode",
             "evaluation_batches",
@@ -186,6 +187,9 @@ class CertificateView:
     given: str  # code: what transformers' forward takes
     serving_partial: str
     usable: str  # code
+    cleaned: str  # code: a `text` as training has it
+    compared: str  # code: the texts that both tokenizers are given
+    compared_list: str  # code: the same as a list
     any_target: str  # code
     activation: str  # code
     answer: str  # code
@@ -231,6 +235,7 @@ def certificate_view(job: Job) -> CertificateView:
     rewritten += [f"with positions for {_longest(job)} tokens"] * bool(config)
     loads = repeats or factored or folds or Gain in made or bool(regrown)
     names = "ids, types, mask" if types else "ids, mask"
+    cleaned = data.clean_text(job.data)
     view = CertificateView(
         package=job.name,
         program=f"python -m {job.name}.test_model",
@@ -325,6 +330,9 @@ def certificate_view(job: Job) -> CertificateView:
             + (', "token_type_ids": types}' if types else "}")
         ),
         serving_partial=f"partials/certificate_serving_{'image' if images else 'text'}.j2",
+        cleaned=cleaned,
+        compared="SAMPLES" if cleaned == "text" else "texts",
+        compared_list="list(SAMPLES)" if cleaned == "text" else "texts",
         usable="all(map(str.strip, text))" if pair else "text.strip()",
         any_target=(
             f"[0.0] * {len(job.labels)}"

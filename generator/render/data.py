@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import ast
 import functools
+import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from types import MappingProxyType
+from typing import Any
 
 from generator.ir.job import Job
-from generator.ir.plans import DataPlan, Format, ImagePlan, TextPlan
+from generator.ir.plans import CleanPlan, DataPlan, Format, ImagePlan, TextPlan
 from generator.render.text import fill
 
 # Endings of files by format; what has another ending has the job's only format.
@@ -34,12 +36,17 @@ IMPORTS: Mapping[str, tuple[int, str]] = {
     "difflib": (STDLIB, "import difflib"),
     "functools": (STDLIB, "import functools"),
     "hashlib": (STDLIB, "import hashlib"),
+    "html": (STDLIB, "import html"),
     "json": (STDLIB, "import json"),
     "math": (STDLIB, "import math"),
+    "os": (STDLIB, "import os"),
+    "re": (STDLIB, "import re"),
     "sys": (STDLIB, "import sys"),
+    "unicodedata": (STDLIB, "import unicodedata"),
     "array": (STDLIB, "from array"),
     "Counter": (STDLIB, "from collections"),
     "deque": (STDLIB, "from collections"),
+    "Callable": (STDLIB, "from collections.abc"),
     "Iterable": (STDLIB, "from collections.abc"),
     "Iterator": (STDLIB, "from collections.abc"),
     "Sequence": (STDLIB, "from collections.abc"),
@@ -83,6 +90,41 @@ class Part:
 
     split: str
     share: float
+
+
+@dataclass(frozen=True)
+class StepView:
+    """A step that rewrites texts."""
+
+    name: str  # as the key of the spec
+    function: str  # code
+    partial: str  # of the function; "" where it is Python's own
+
+
+@dataclass(frozen=True)
+class CleanView:
+    """What [data.clean] asks for. Where it asks for nothing, all of it is empty."""
+
+    asked: tuple[str, ...]  # a line for each setting
+    steps: tuple[StepView, ...]
+    form: str  # of Unicode
+    masks: tuple[str, ...]
+    missing: tuple[str, ...]
+    aliases: tuple[tuple[str, str], ...]  # and the label of each
+    min_chars: int
+    max_chars: int
+    min_tokens: int
+    cut: bool  # whether longer rows are, rather than put aside
+    lengths: bool  # there is a least or a greatest number of characters
+    by_tokens: bool  # rows are chosen by their tokens
+    distinct: bool
+    rewrites: bool  # of texts or labels
+    rewritten: tuple[str, ...]  # the steps that are counted
+    text_told: str  # code: the argument that is told of rewrites
+    label_told: str  # code
+    text: str  # code: a row's text made clean
+    shortest: str  # code: the characters of its shortest text
+    longest: str  # code: of its longest
 
 
 @dataclass(frozen=True)
@@ -130,6 +172,7 @@ class DataView:
     target_note: str
     targets_note: str
     all_targets_note: str
+    clean: CleanView
     # Batches
     batch: int
     batch_unit: str  # prose
@@ -270,6 +313,7 @@ def _view(job: Job) -> DataView:
         ),
         targets_note="i64 (B)" if single else "f32 (B, K)",
         all_targets_note="i64 (rows)" if single else "f32 (rows, K)",
+        clean=clean_view(plan),
         batch=job.train.batch or job.train.batch_tokens,
         batch_unit="examples" if job.train.batch else "tokens, padding included",
         by_tokens=not job.train.batch,
@@ -302,6 +346,73 @@ def _view(job: Job) -> DataView:
         mean=pixels.mean,
         std=pixels.std,
     )
+
+
+# The steps that rewrite texts, in their order.
+STEPS = tuple(
+    StepView(name, function, f"partials/data_clean_{name}.j2" if own else "")
+    for name, function, own in (
+        ("unicode", "normal_form", True),
+        ("invisible", "without_invisible", True),
+        ("html", "without_markup", True),
+        ("mask", "masked", True),
+        ("case", "str.lower", False),
+        ("whitespace", "without_runs", True),
+    )
+)
+
+
+def clean_view(plan: DataPlan) -> CleanView:
+    """What a plan asks to be done to rows."""
+    clean = plan.clean
+    pair = isinstance(plan.inputs, TextPlan) and len(plan.inputs.columns) == 2
+    given = _given(clean)
+    steps = steps_of(clean)
+    return CleanView(
+        asked=tuple(f"{name} = {json.dumps(value)}" for name, value in given.items()),
+        steps=steps,
+        form=clean.unicode,
+        masks=clean.mask,
+        missing=clean.missing,
+        aliases=tuple((a, label) for label, some in clean.labels for a in some),
+        min_chars=clean.min_chars,
+        max_chars=clean.max_chars,
+        min_tokens=clean.min_tokens,
+        cut=clean.too_long == "cut",
+        lengths=bool(clean.min_chars or clean.max_chars),
+        by_tokens=bool(clean.min_tokens or clean.too_long == "quarantine"),
+        distinct=clean.duplicates == "exact",
+        rewrites=bool(steps or clean.labels),
+        rewritten=(*(step.name for step in steps), *["labels"] * bool(clean.labels)),
+        text_told=", changes" if steps else "",
+        label_told=", changes" if clean.labels else "",
+        text=clean_text(plan),
+        shortest="min(map(len, text))" if pair else "len(text)",
+        longest="max(map(len, text))" if pair else "len(text)",
+    )
+
+
+def _given(clean: CleanPlan) -> dict[str, Any]:
+    """The settings of a cleaning that are not off."""
+    return {
+        field.name: getattr(clean, field.name)
+        for field in fields(CleanPlan)
+        if getattr(clean, field.name) != field.default
+    }
+
+
+def steps_of(clean: CleanPlan) -> tuple[StepView, ...]:
+    """The steps that a cleaning rewrites texts by."""
+    return tuple(step for step in STEPS if step.name in _given(clean))
+
+
+def clean_text(plan: DataPlan) -> str:
+    """Code for a row's `text` as it is used."""
+    if not steps_of(plan.clean):
+        return "text"
+    if isinstance(plan.inputs, TextPlan) and len(plan.inputs.columns) == 2:
+        return "(clean(text[0]), clean(text[1]))"
+    return "clean(text)"
 
 
 _NO_IMAGE = ImagePlan("", None, "exact", "bilinear", None, 1.0, (0, 0, 0), (1, 1, 1))

@@ -29,6 +29,7 @@ class PredictView:
     activation: str  # code
     images: bool
     text_type: str  # code
+    cleaned: str  # code: a row's `text` as training has it
     merges: bool  # there are adapters to merge into the weights
     where: str  # code: the rows of a batch
     batch_doc: str
@@ -78,6 +79,7 @@ def predict_view(job: Job) -> PredictView:
         activation="" if regression else ".sigmoid()" if multi else ".softmax(1)",
         images=images,
         text_type="tuple[str, str]" if pair else "str",
+        cleaned=data.clean_text(job.data),
         merges=merges(job.model),
         where="i : i + self.batch" if images else "rows",
         batch_doc=(

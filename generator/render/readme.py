@@ -9,7 +9,7 @@ from typing import Any
 
 from generator.cost import Stage, describe
 from generator.ir.job import Job, added, parameters
-from generator.ir.plans import TextPlan
+from generator.ir.plans import CleanPlan, TextPlan
 from generator.ir.sources import Init
 from generator.ir.stages import by_stage, cuts
 from generator.render.text import fill, markdown
@@ -42,6 +42,7 @@ class CardView:
     edits: tuple[tuple[str, ...], ...]  # a line of finished cells for each stage
     labels: tuple[str, ...]
     columns: tuple[str, ...]
+    cleaned: str  # what is done to texts
     text: bool
     outputs: str  # what the labels are called
 
@@ -68,9 +69,26 @@ def card_view(
         edits=tuple(_stage(stage) for stage in stages),
         labels=tuple(markdown(label) for label in job.labels),
         columns=tuple(markdown(c) for c in columns),
+        cleaned=", ".join(_cleaned(job.data.clean)),
         text=isinstance(inputs, TextPlan),
         outputs="Targets" if job.task == "regression" else "Labels",
     )
+
+
+def _cleaned(clean: CleanPlan) -> Iterator[str]:
+    """What is done to each text, in order."""
+    if clean.unicode != "off":
+        yield f"in the form {clean.unicode}"
+    if clean.invisible:
+        yield "without invisible characters"
+    if clean.html:
+        yield "HTML as text"
+    if clean.mask:
+        yield f"{', '.join(clean.mask)} masked"
+    if clean.case != "off":
+        yield "in small letters"
+    if clean.whitespace:
+        yield "runs of white space as one space"
 
 
 def _stage(stage: Stage) -> tuple[str, ...]:

@@ -126,6 +126,7 @@ def training_figures(work: Path) -> dict[str, Any]:
         "valid": result["valid"],
         "test": result["test"],
         "not_used": dict(not_used(work)),
+        "cleaning": cleaning(work),
     }
 
 
@@ -158,6 +159,24 @@ def not_used(work: Path) -> list[tuple[str, int]]:
         return []
     lines = path.read_text().splitlines()
     return Counter(json.loads(line)["reason"] for line in lines).most_common()
+
+
+def cleaning(work: Path) -> dict[str, Any] | None:
+    """What became of the rows, by the file of each split; None where none are cleaned.
+
+    `put_aside` has the rows of quarantine.jsonl, those of other reasons among them.
+    """
+    path = work / "cleaning.json"
+    if not path.is_file():
+        return None
+    found = json.loads(path.read_text())
+    put_aside: dict[str, Counter[str]] = {}
+    for line in (work / "quarantine.jsonl").read_text().splitlines():
+        row = json.loads(line)
+        put_aside.setdefault(row["reason"], Counter())[row["file"]] += 1
+    most = sorted(put_aside.items(), key=lambda item: -item[1].total())
+    found["put_aside"] = {reason: dict(counts) for reason, counts in most}
+    return found
 
 
 def environment(probe: Mapping[str, Any]) -> dict[str, Any]:

@@ -84,6 +84,7 @@ def make(figures: Mapping[str, Any], work: Path) -> Page:
                 tables.not_used(figures),
             ),
         ),
+        *_cleaning(figures["cleaning"]),
         Section(
             "Certificate",
             certificate_words(figures["certificate"]),
@@ -114,6 +115,12 @@ def make(figures: Mapping[str, Any], work: Path) -> Page:
         tuple(headline(figures, test)),
         tuple(sections),
     )
+
+
+def _cleaning(found: Mapping[str, Any] | None) -> list[Section]:
+    if found is None:
+        return []
+    return [Section("Cleaning", tables=_there(*tables.cleaning(found)))]
 
 
 def headline(figures: Mapping[str, Any], test: Mapping[str, Any]) -> list[Fact]:

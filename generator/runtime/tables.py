@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -246,6 +248,53 @@ def not_used(figures: Mapping[str, Any]) -> Table:
     rows = tuple((reason, count(n)) for reason, n in figures["not_used"].items())
     note = "They lie in quarantine.jsonl of the work folder, each with its line."
     return Table("Rows that were not used", ("reason", "rows"), rows, note=note)
+
+
+MOST_REASONS = 12  # of a table
+
+
+def cleaning(found: Mapping[str, Any]) -> list[Table]:
+    """Rows in and out of the cleaning, by step and by split, and examples of each step."""
+    files, used = found["files"], found["used"]
+
+    def counts(by_file: Mapping[str, int]) -> list[str]:
+        """For each split that has a file; the others are parts of one."""
+        here = [files.get(split) for split in used]
+        return ["" if f is None else count(by_file.get(f, 0)) for f in here]
+
+    rows = [("read", *counts(found["read"]))]
+    rows += [(f"rewritten: {s}", *counts(n)) for s, n in found["rewritten"].items()]
+    reasons = list(found["put_aside"].items())
+    rows += [(f"put aside: {why}", *counts(n)) for why, n in reasons[:MOST_REASONS]]
+    if rest := reasons[MOST_REASONS:]:
+        total = sum((Counter(n) for _, n in rest), Counter[str]())
+        rows.append((f"put aside: {len(rest)} other reasons", *counts(total)))
+    rows.append(("used", *map(count, used.values())))
+    note = (
+        "Rewrites are of rows that could be used. All that is put aside lies in "
+        "quarantine.jsonl of the work folder, with its line and reason. "
+        "Asked for: " + ", ".join(found["cleaning"]) + "."
+    )
+    examples = [
+        (
+            step,
+            f"{one['file']}:{one['line']}",
+            spaced(one["before"]),
+            spaced(one["after"]),
+        )
+        for step, some in found["examples"].items()
+        for one in some
+    ]
+    head = ("step", "row", "before", "after")
+    return [
+        Table("Rows in and out", ("", *used), tuple(rows), note=note),
+        Table("Examples of rewrites", head, tuple(examples), words=4),
+    ]
+
+
+def spaced(text: str) -> str:
+    """With white space to be seen where a page would not show it."""
+    return re.sub("^ | $| (?= )|(?<= ) ", "\u2423", text)
 
 
 def certificate(found: Sequence[Mapping[str, Any]]) -> Table:

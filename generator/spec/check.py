@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from generator.errors import quote
+from generator.spec import cleaned
 from generator.spec.edited import EDIT, read_edits
 from generator.spec.entries import SECTIONS, Entry, entries, section_entries
 from generator.spec.key import TASKS
@@ -16,6 +17,9 @@ from generator.spec.state import Problem, State
 from generator.spec.together import check_together
 from generator.spec.value import read_given
 from generator.spec.words import is_table, kind, toml
+
+# Tables in tables, and lists of them: what is wrong there is told where they are read.
+OWN_TABLES = (("", EDIT), (SECTION, STAGE), (cleaned.SECTION, cleaned.CLEAN))
 
 
 def check(values: Mapping[str, Any]) -> tuple[Spec | None, list[Problem]]:
@@ -36,11 +40,20 @@ def check(values: Mapping[str, Any]) -> tuple[Spec | None, list[Problem]]:
     _missing(state, tables)
     edits = read_edits(state, values.get(EDIT, []))
     stages = read_stages(state, tables.get(SECTION, {}).get(STAGE, []))
+    data = tables.get(cleaned.SECTION, {})
+    clean = cleaned.read_clean(state, data.get(cleaned.CLEAN, {}))
     check_together(state)
     if state.problems:
         return None, state.problems
     spec = replace(_build(state), edit=edits)
-    return replace(spec, train=replace(spec.train, stage=stages)), []
+    return (
+        replace(
+            spec,
+            data=replace(spec.data, clean=clean),
+            train=replace(spec.train, stage=stages),
+        ),
+        [],
+    )
 
 
 def given_paths(values: Mapping[str, Any]) -> frozenset[str]:
@@ -56,6 +69,10 @@ def given_paths(values: Mapping[str, Any]) -> frozenset[str]:
         for number, table in enumerate(tables if isinstance(tables, list) else []):
             if isinstance(table, dict):
                 found |= {f"{path}[{number}].{name}" for name in table}
+    data = values.get(cleaned.SECTION)
+    clean = data.get(cleaned.CLEAN) if isinstance(data, dict) else None
+    if isinstance(clean, dict):
+        found |= {f"{cleaned.SECTION}.{cleaned.CLEAN}.{name}" for name in clean}
     return frozenset(found)
 
 
@@ -87,7 +104,7 @@ def _unknown_keys(state: State, section: str, table: Mapping[str, Any]) -> None:
     for name, value in table.items():
         if name in known or (not section and (_section(name) or is_table(value))):
             continue
-        if (section, name) in (("", EDIT), (SECTION, STAGE)):  # told where it is read
+        if (section, name) in OWN_TABLES:
             continue
         from generator.spec.suggest import suggest_key
 

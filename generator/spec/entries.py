@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from generator.spec.edits import EDITS
 from generator.spec.key import Key
-from generator.spec.model import Backbone, Data, Spec, Stage, Target, Train
+from generator.spec.model import Backbone, Clean, Data, Spec, Stage, Target, Train
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,12 @@ class Items:
     item: Whole | Number | String
 
 
-Shape = Whole | Number | Flag | String | Choice | Items
+@dataclass(frozen=True)
+class Lists:
+    """A table of lists of strings."""
+
+
+Shape = Whole | Number | Flag | String | Choice | Items | Lists
 
 
 @dataclass(frozen=True)
@@ -124,6 +129,17 @@ def stage_doc() -> str:
     return " ".join((Stage.__doc__ or "").split())
 
 
+@functools.cache
+def clean_entries() -> Mapping[str, Entry]:
+    """The keys of the cleaning by their names in the file."""
+    return {e.name: e for e in _of("data.clean", Clean)}
+
+
+def clean_doc() -> str:
+    """What the cleaning is: some sentences."""
+    return " ".join((Clean.__doc__ or "").split())
+
+
 def edit_doc(do: str) -> str:
     """What an edit does: a sentence or two."""
     return " ".join((EDITS[do].__doc__ or "").split())
@@ -159,7 +175,10 @@ def _shapes(hint: Any) -> list[Shape]:
     if typing.get_origin(hint) is Literal:
         return [Choice(typing.get_args(hint))]
     if typing.get_origin(hint) is tuple:
-        (item,) = _shapes(typing.get_args(hint)[0])
+        inner = typing.get_args(hint)[0]
+        if typing.get_origin(inner) is tuple:
+            return [Lists()]
+        (item,) = _shapes(inner)
         assert isinstance(item, Whole | Number | String)
         return [Items(item)]
     scalar: dict[Any, list[Shape]] = {

@@ -6,9 +6,13 @@ import textwrap
 from collections.abc import Iterator
 from typing import Any
 
+from generator.spec import cleaned
 from generator.spec.entries import (
     SECTIONS,
     Entry,
+    Lists,
+    clean_doc,
+    clean_entries,
     edit_doc,
     edit_entries,
     section_doc,
@@ -41,6 +45,8 @@ def explain_defaults(spec_file: SpecFile) -> str:
             if given or _applies(spec, entry):
                 lines += ["", *_key(entry, getattr(table, entry.attribute), given)]
         blocks.append("\n".join(lines).strip("\n"))
+        if section == cleaned.SECTION:
+            blocks.append(_clean(spec_file))
         if section == SECTION:
             blocks += _stages(spec_file)
     for number, edit in enumerate(spec.edit):
@@ -53,6 +59,15 @@ def explain_defaults(spec_file: SpecFile) -> str:
                 lines += ["", *_key(entry, value, given)]
         blocks.append("\n".join(lines))
     return "\n\n".join(blocks) + "\n"
+
+
+def _clean(spec_file: SpecFile) -> str:
+    lines = [*_comment(clean_doc()), f"[{cleaned.SECTION}.{cleaned.CLEAN}]"]
+    for entry in clean_entries().values():
+        if spec_file.spec.task in entry.key.tasks:
+            value = getattr(spec_file.spec.data.clean, entry.attribute)
+            lines += ["", *_key(entry, value, entry.path in spec_file.given)]
+    return "\n".join(lines)
 
 
 def _stages(spec_file: SpecFile) -> Iterator[str]:
@@ -81,6 +96,8 @@ def _key(entry: Entry, value: Any, given: bool) -> list[str]:
         return [*lines, f"# {entry.name} = {toml(entry.key.example)}  # not given"]
     if isinstance(value, tuple) and entry.key.single and len(value) == 1:
         value = value[0]
+    if entry.shapes == (Lists(),):
+        value = dict(value)
     mark = "" if given else "  # default"
     line = f"{entry.name} = {toml(value)}{mark}"
     if isinstance(value, tuple) and len(line) > _COLUMNS:

@@ -5,15 +5,19 @@ from __future__ import annotations
 import dataclasses
 import textwrap
 
+from generator.spec import cleaned
 from generator.spec.edits import EDITS
 from generator.spec.entries import (
     SECTIONS,
     Choice,
     Entry,
     Items,
+    Lists,
     Number,
     String,
     Whole,
+    clean_doc,
+    clean_entries,
     edit_doc,
     edit_entries,
     section_doc,
@@ -59,6 +63,9 @@ def reference_markdown() -> str:
         title = f"## [{section}]" if section else "## The top of the file"
         parts.append(f"{title}\n\n{_fill(section_doc(section))}\n")
         parts += [_key(entry) for entry in section_entries(section).values()]
+        if section == cleaned.SECTION:
+            parts.append(f"## [data.clean]\n\n{_fill(clean_doc())}\n")
+            parts += [_key(entry) for entry in clean_entries().values()]
         if section == SECTION:
             parts.append(f"## [[train.stage]]\n\n{_fill(_stages())}\n")
             parts += [_key(entry) for entry in stage_entries().values()]
@@ -162,6 +169,8 @@ def _default(entry: Entry) -> str:
         return "none, required"
     if entry.default in (dataclasses.MISSING, None) or entry.key.required == TEXT_TASKS:
         words = "not given"
+    elif entry.shapes == (Lists(),):
+        words = _code(toml(dict(entry.default)))
     else:
         words = _code(toml(entry.default))
     if entry.key.required and entry.key.required != entry.key.tasks:

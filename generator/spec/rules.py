@@ -236,6 +236,17 @@ def _explain_module(name: str) -> Finding:
     )
 
 
+def _explain_mask(text: str) -> Finding:
+    meant = {"mail": "email", "link": "url", "digit": "number"}
+    found = next((m for word, m in meant.items() if word in text.lower()), "")
+    return Finding(
+        "G012",
+        f"cannot be {quote(text)}",
+        f'did you mean "{found}"?' if found else "",
+        'what can be masked is "url", "email" and "number"',
+    )
+
+
 def _explain_blank(text: str) -> Finding:
     return Finding("G016", "is blank", "only spaces")
 
@@ -288,6 +299,21 @@ LABEL = Rule(
     longest=1000,
     pattern=r"\S",
     explain=_explain_blank,
+)
+MISSING = Rule(
+    what="a text that stands for none",
+    refused=CONTROL,
+    longest=1000,
+    pattern=r"\S",
+    explain=_explain_blank,
+)
+MASK = Rule(
+    what="what to mask",
+    refused=CONTROL,
+    longest=1000,
+    pattern=r"^(url|email|number)$",
+    explain=_explain_mask,
+    form='"url", "email" or "number"',
 )
 SEPARATOR = Rule(what="a separator", refused=CONTROL, longest=16)
 TOKEN = Rule(what="a token", refused=CONTROL, longest=1000)

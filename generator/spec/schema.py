@@ -10,6 +10,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from generator.spec import cleaned
 from generator.spec.edits import EDITS
 from generator.spec.entries import (
     SECTIONS,
@@ -17,10 +18,13 @@ from generator.spec.entries import (
     Entry,
     Flag,
     Items,
+    Lists,
     Number,
     Shape,
     String,
     Whole,
+    clean_doc,
+    clean_entries,
     edit_doc,
     edit_entries,
     section_doc,
@@ -40,6 +44,7 @@ def json_schema() -> dict[str, Any]:
         if section:
             top["properties"][section] = _table(section)
     top["properties"]["edit"] = _edits()
+    top["properties"][cleaned.SECTION]["properties"][cleaned.CLEAN] = _clean()
     top["properties"][SECTION]["properties"][STAGE] = _stages()
     top["properties"][SECTION]["allOf"] += [
         {"not": {"required": [name, STAGE], "properties": {STAGE: {"minItems": 1}}}}
@@ -86,6 +91,16 @@ def _edits() -> dict[str, Any]:
             "required": ["do"],
             "allOf": cases,
         },
+    }
+
+
+def _clean() -> dict[str, Any]:
+    known = clean_entries()
+    return {
+        "description": clean_doc(),
+        "type": "object",
+        "properties": {name: _property(entry) for name, entry in known.items()},
+        "additionalProperties": False,
     }
 
 
@@ -177,6 +192,13 @@ def _shape(entry: Entry, shape: Shape) -> dict[str, Any]:
             if isinstance(item, String):
                 schema["uniqueItems"] = True
             return schema
+        case Lists():
+            strings = _string(key.rule) if key.rule else {"type": "string"}
+            items = {"type": "array", "items": strings, "minItems": 1}
+            return {
+                "type": "object",
+                "additionalProperties": {**items, "uniqueItems": True},
+            }
     raise AssertionError(shape)
 
 
@@ -211,6 +233,11 @@ def _of_task(task: str) -> dict[str, Any]:
                 keys[entry.name] = {"minItems": entry.key.few[task]}
             if task in entry.key.required and entry.key.required != TASKS:
                 needed.append(entry.name)
+        if section == cleaned.SECTION:
+            own = clean_entries().values()
+            closed = {e.name: False for e in own if task not in e.key.tasks}
+            if closed:
+                keys[cleaned.CLEAN] = {"properties": closed}
         if not section:
             properties |= keys
             required += needed

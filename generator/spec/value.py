@@ -11,6 +11,7 @@ from generator.spec.entries import (
     Entry,
     Flag,
     Items,
+    Lists,
     Number,
     Shape,
     String,
@@ -56,6 +57,8 @@ def _value(state: State, entry: Entry, value: Any, path: Path) -> Any:
         match shape, value:
             case Items(item), list():
                 return _list(state, entry, item, value, path)
+            case Lists(), dict():
+                return _lists(state, entry, value, path)
             case Items(String()), str() if entry.key.single:
                 return (_scalar(state, entry, value, path),)
             case Choice(values), str():
@@ -114,6 +117,39 @@ def _list(
     if isinstance(item, String):
         _distinct(state, entry, value, path)
     return tuple(read)
+
+
+def _lists(
+    state: State, entry: Entry, value: dict[str, Any], path: Path
+) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """Names with the strings of each, in their order; no string stands twice."""
+    found, seen = [], dict[str, str]()
+    for name, strings in value.items():
+        here = (*path, name)
+        said = f"{quote(name)} of {entry.name}"
+        if not isinstance(strings, list) or not strings:
+            got = "an empty list" if strings == [] else kind(strings)
+            message = f"{said} must be a list of strings, not {got}"
+            state.add("G006", here, message)
+            continue
+        for position, part in enumerate(strings):
+            at = (*here, position)
+            if not isinstance(part, str):
+                message = f"{said} must hold strings, not {kind(part)}"
+                state.add("G006", at, message)
+            elif entry.key.rule and (wrong := check_string(entry.key.rule, part)):
+                message = f"{said} holds what {wrong.message}"
+                state.add(wrong.code, at, message, label=wrong.label, help=wrong.help)
+            elif seen.setdefault(part, name) != name or strings.index(part) < position:
+                state.add(
+                    "G013",
+                    at,
+                    f"{quote(part)} stands twice in {entry.name}",
+                    label=f"it is of {quote(seen[part])} already",
+                    help="remove one of the two",
+                )
+        found.append((name, tuple(strings)))
+    return tuple(found)
 
 
 def _distinct(state: State, entry: Entry, value: list[Any], path: Path) -> None:

@@ -12,6 +12,7 @@ from generator.spec.entries import (
     Entry,
     Flag,
     Items,
+    Lists,
     Number,
     Shape,
     String,
@@ -30,7 +31,15 @@ def toml(value: Any) -> str:
             return '"' + "".join(_toml_char(c) for c in value) + '"'
         case list() | tuple():
             return f"[{', '.join(toml(item) for item in value)}]"
+        case dict():
+            inside = ", ".join(f"{_name(k)} = {toml(v)}" for k, v in value.items())
+            return f"{{ {inside} }}" if inside else "{}"
     raise TypeError(f"no TOML for {type(value).__name__}")
+
+
+def _name(key: str) -> str:
+    plain = key.isascii() and key.replace("-", "_").replace("_", "a").isalnum()
+    return key if plain else toml(key)
 
 
 def _toml_char(char: str) -> str:
@@ -117,4 +126,6 @@ def wanted(shape: Shape) -> list[str]:
         case Items(item):
             many = {String(): "strings", Whole(): "integers", Number(): "numbers"}
             return [f"a list of {many[item]}"]
+        case Lists():
+            return ["a table of lists of strings"]
     raise AssertionError(shape)

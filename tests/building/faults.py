@@ -45,6 +45,10 @@ def _data(test: str) -> tuple[str, ...]:
     return ("tests/package/test_data.py", "-k", test)
 
 
+def _clean(test: str) -> tuple[str, ...]:
+    return ("tests/package/test_clean.py", "-k", test)
+
+
 def _images(test: str) -> tuple[str, ...]:
     return ("tests/package/test_data_images.py", "-k", test)
 
@@ -120,6 +124,23 @@ FAULTS = (
           'for split in ("train", "valid", "test"):', _data("no_text_is_learned")),
     Fault(P + "data_batches.j2", "1_000_003 + epoch", "1_000_003",
           _data("an_epoch_has")),
+    Fault(P + "data_clean.j2", "if text == start:", "if True:", _clean("twice")),
+    Fault(P + "data_clean_constants.j2", "PASSES = 8", "PASSES = 9", _clean("come_to_an_end")),
+    Fault(P + "data_clean_counts.j2", "[path] += 1", "[path] += 2", _clean("step_alone")),
+    Fault(P + "data_clean_distinct.j2", "{row.target} {same(row)}", "{same(row)}",
+          _clean("duplicates_leave")),
+    Fault(P + "data_clean_html.j2", 'tag["inline"] else " "', 'tag["inline"] else ""',
+          _clean("alone and html")),
+    Fault(P + "data_clean_invisible.j2", "\\u202a-\\u202e", "\\u202a-\\u202d",
+          _clean("alone and invisible")),
+    Fault(P + "data_clean_lengths.j2", "> MAX_CHARS", ">= MAX_CHARS + 2",
+          _clean("too_long_in_characters")),
+    Fault(P + "data_clean_mask.j2", "<>\\\"]*[\\w/]", "<>\\\"]*", _clean("alone and mask")),
+    Fault(P + "data_clean_tokens.j2", "< MIN_TOKENS", "<= MIN_TOKENS", _clean("missing")),
+    Fault(P + "data_clean_unicode.j2", "normalize({{", "normalize('NFC' or {{",
+          _clean("alone and unicode")),
+    Fault(P + "data_clean_whitespace.j2", "text.split()", "text.split(' ')",
+          _clean("alone and whitespace")),
     Fault(P + "data_csv.j2", "strict=True", "strict=False", _data("cannot_be_used")),
     Fault(P + "data_json_record.j2", "if not isinstance(row, dict):",
           "if isinstance(row, int):", _data("json_lines")),
@@ -129,7 +150,7 @@ FAULTS = (
           _data("parquet")),
     Fault(P + "data_input_text.j2", "not text.strip()", "not text",
           _data("cannot_be_used")),
-    Fault(P + "data_input_pair.j2", "TEXTS[1])", "TEXTS[0])",
+    Fault(P + "data_input_pair.j2", "record, TEXTS[1]", "record, TEXTS[0]",
           ("tests/package/test_predict.py", "-k", "pairs")),
     Fault(P + "data_input_image.j2", "folder / name", "name / folder", _images("cannot_be_used")),
     Fault(P + "data_load.j2", "if not found]:", "if found is None]:",

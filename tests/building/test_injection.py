@@ -69,6 +69,7 @@ TEXT_FIELDS = {
     "data.test": "t/{}.csv",
     "data.text": "{}",
     "data.label": "2{}",
+    "data.clean.missing.0": "{}",
 }
 PAIR_FIELDS = {
     "labels.0": "{}",

@@ -19,6 +19,8 @@ from generator.errors import GenError
 from generator.facts import Facts
 from generator.render.package import Draft, finished
 from generator.spec import read_spec
+from generator.spec.entries import clean_entries
+from generator.spec.words import toml
 from tests.building.build_support import image_facts, spec_text, text_facts
 
 COUNT = 60
@@ -104,7 +106,33 @@ def random_spec(seed: int) -> tuple[str, Facts]:
         f"\n[[train.stage]]\nepochs = {r.choice([1, 3])}\nfreeze = {freeze}\n"
         for freeze in sorted(r.choices(range(2), k=stages), reverse=True)
     ]
-    return spec_text(spec) + "".join(tables), facts
+    return spec_text(spec) + _clean(r, task, labels) + "".join(tables), facts
+
+
+def _clean(r: random.Random, task: str, labels: list[str]) -> str:
+    """A table of some of the keys of the cleaning, or nothing."""
+    values: dict[str, list[str]] = {
+        "unicode": ['"NFC"', '"NFKC"'],
+        "invisible": ["true"],
+        "html": ["true"],
+        "mask": ['["url"]', '["number", "email"]'],
+        "case": ['"lower"'],
+        "whitespace": ["true"],
+        "missing": ['["NA", "n\\"a"]'],
+        "labels": [f"{{ {toml(labels[0])} = ['{{x}} \"', \"it's\"] }}"],
+        "min_chars": ["2"],
+        "max_chars": ["999"],
+        "min_tokens": ["3"],
+        "too_long": ['"quarantine"'],
+        "duplicates": ['"exact"'],
+    }
+    assert values.keys() == clean_entries().keys()
+    lines = [
+        f"{name} = {r.choice(some)}"
+        for name, some in values.items()
+        if task in clean_entries()[name].key.tasks and r.random() < 0.4
+    ]
+    return "\n".join(["\n[data.clean]", *lines, ""]) if r.random() < 0.5 else ""
 
 
 def drafts(seed: int) -> dict[str, str]:

@@ -12,6 +12,7 @@ from generator.errors import GenError
 from generator.ir.dims import f32
 from generator.ir.job import Backbone, Job, Model, Op, Value
 from generator.ir.plans import (
+    CleanPlan,
     DataPlan,
     ImagePlan,
     StagePlan,
@@ -57,6 +58,16 @@ jobs = st.builds(
         text_plans | image_plans,
         strings,
         texts,
+        st.just(CleanPlan())
+        | st.builds(
+            CleanPlan,
+            unicode=st.sampled_from(["off", "NFC", "NFKC"]),
+            html=st.booleans(),
+            mask=st.sampled_from([(), ("url", "number")]),
+            missing=strings,
+            labels=st.lists(st.tuples(texts, strings), max_size=2).map(tuple),
+            min_chars=st.integers(0, 99),
+        ),
     ),
     st.builds(
         replace,

@@ -23,6 +23,11 @@ IMAGE = (CASES / "image.gir").read_text()
 LLAMA3 = re.search("factor=8.0 .*(?=theta)", DECODER)[0]  # type: ignore[index]
 
 
+def clean(line: str) -> list[tuple[str, str]]:
+    """The change that gives a job a cleaning."""
+    return [("plan train", f"plan clean\n  {line}\n\nplan train")]
+
+
 def stage(epochs: int, frozen: str) -> str:
     """A stage of a training as text."""
     return (
@@ -54,6 +59,21 @@ IN_SMALL: list[tuple[str, str, list[tuple[str, str]]]] = [
         "G311",
         "labels are at least one, and no two are the same",
         [('"no", "yes"', '"yes", "yes"')],
+    ),
+    (
+        "G342",
+        "aliases are of 'maybe', which is no label",
+        clean('labels = [["maybe", ["m"]]]'),
+    ),
+    (
+        "G342",
+        "the alias 'no' is a label itself, or stands twice",
+        clean('labels = [["yes", ["no"]]]'),
+    ),
+    (
+        "G342",
+        "the alias 'y' is a label itself, or stands twice",
+        clean('labels = [["yes", ["y"]], ["no", ["y"]]]'),
     ),
     (
         "G312",
@@ -545,6 +565,7 @@ ELSEWHERE: list[tuple[str, str, str, list[tuple[str, str]]]] = [
         "Model: positions position: row 6 of 6",
         [("position.weight: f32[R*S+1,C]", "position.weight: f32[R*S,C]")],
     ),
+    (IMAGE, "G342", "images have no texts to clean", clean("html = true")),
     (
         IMAGE,
         "G340",

@@ -57,7 +57,9 @@ class Ran:
 def finished(tmp_path_factory) -> Iterator[Ran]:
     """A run with its bench, which leaves transformers out: that takes half a minute."""
     folder = tmp_path_factory.mktemp("run")
-    spec, out, work = write_job(folder), folder / "out", folder / "work"
+    cleaning = "[data.clean]\nhtml = true\nwhitespace = true\n\n[train]"
+    spec = write_job(folder, edit={"[train]": cleaning})
+    out, work = folder / "out", folder / "work"
     output = io.StringIO()
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(output):
         patch.setattr(measure, "installed", lambda name: False)
@@ -99,6 +101,8 @@ def test_json_has_what_the_stages_wrote(finished):
     assert figures["training"]["steps"] == 16
     assert figures["training"]["rows"] == 64
     assert figures["not_used"] == {"unknown label 'neither'": 1}
+    assert figures["cleaning"]["used"]["train"] == 64
+    assert figures["cleaning"]["rewritten"].keys() == {"html", "whitespace"}
     assert figures["certificate"] == json.loads((work / "certificate.json").read_text())
     assert figures["bench"] == json.loads((work / "bench.json").read_text())
     assert json.loads((work / "run.json").read_text()) == figures
@@ -191,6 +195,26 @@ def test_json_has_every_figure_of_the_report(finished, tmp_path):
     report.write(finished.figures, tmp_path)
     for name in ("report.html", "report.md"):
         assert (tmp_path / name).read_bytes() == (finished.work / name).read_bytes()
+
+
+def test_examples_of_rewrites_are_no_markup(finished, tmp_path):
+    shutil.copy(finished.work / "metrics.jsonl", tmp_path)
+    one = {
+        "file": "a|b.csv",
+        "line": 2,
+        "before": "<script>x</script>  y",
+        "after": "y",
+    }
+    cleaning = {**finished.figures["cleaning"], "examples": {"html": [one]}}
+    report.write({**finished.figures, "cleaning": cleaning}, tmp_path)
+    page = (tmp_path / "report.html").read_text()
+    assert (
+        "<script" not in page
+        and "&lt;script&gt;x" in page
+        and "Rows in and out" in page
+    )
+    text = (tmp_path / "report.md").read_text()
+    assert "a\\|b" in text and "<script" not in text.replace("\\<", "")
 
 
 def test_labels_are_no_markup(finished, tmp_path):

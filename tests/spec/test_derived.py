@@ -35,7 +35,7 @@ from generator.spec.entries import (
     section_entries,
 )
 from generator.spec.key import TASKS
-from generator.spec.model import Stage, Train
+from generator.spec.model import Clean, Data, Stage, Train
 from generator.spec.rules import check_string
 from generator.spec.words import toml
 
@@ -107,19 +107,23 @@ def test_codes_are_in_their_ranges() -> None:
 # The model ---------------------------------------------------------------------------
 
 
+# Lists of tables, and a table in a table, which have their own.
+OWN_TABLES = ((Spec, "edit"), (Train, "stage"), (Data, "clean"))
+
+
 def test_every_field_is_a_key_or_a_table() -> None:
     for owner in SECTIONS.values():
         for f in dataclasses.fields(owner):
-            # Lists of tables, which have their own.
-            if (owner, f.name) not in ((Spec, "edit"), (Train, "stage")):
+            if (owner, f.name) not in OWN_TABLES:
                 assert set(f.metadata) in ({"key"}, {"section"})
     for owner in EDITS.values():
         assert owner.__doc__ and all(
             set(f.metadata) == {"key"} for f in dataclasses.fields(owner)
         )
-    assert Stage.__doc__ and all(
-        set(f.metadata) == {"key"} for f in dataclasses.fields(Stage)
-    )
+    for table in (Stage, Clean):
+        assert table.__doc__ and all(
+            set(f.metadata) == {"key"} for f in dataclasses.fields(table)
+        )
     tables = [f.name for f in dataclasses.fields(Spec) if "section" in f.metadata]
     assert ["", *tables] == list(SECTIONS)
 

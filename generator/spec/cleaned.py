@@ -1,0 +1,119 @@
+"""Reads the table [data.clean] of a spec."""
+
+from __future__ import annotations
+
+import textwrap
+from dataclasses import replace
+from typing import Any
+
+from generator.errors import quote
+from generator.spec.entries import clean_entries
+from generator.spec.model import Clean
+from generator.spec.state import State
+from generator.spec.value import read_given
+from generator.spec.words import kind, listed
+
+SECTION, CLEAN = "data", "clean"
+
+
+def read_clean(state: State, value: Any) -> Clean:
+    """The cleaning; what is wrong with it is added to the problems."""
+    if not isinstance(value, dict):
+        state.add(
+            "G006",
+            (SECTION, CLEAN),
+            f"{CLEAN} must be a table, not {kind(value)}",
+            label="write [data.clean], in single brackets",
+            at="key",
+        )
+        return Clean()
+    known = clean_entries()
+    inner = State(state.task, frozenset())
+    for name in value:
+        if name in known:
+            read_given(inner, known[name], value[name])
+        else:
+            _unknown_key(inner, name)
+    _aliases(
+        inner, state.values.get("labels", ()), state.values.get("data.separator", ";")
+    )
+    _lengths(inner, state.values.get("data.max_tokens", 128))
+    for problem in inner.problems:
+        path = (SECTION, CLEAN, *problem.path[1:])
+        state.problems.append(replace(problem, path=path))
+    return Clean(
+        **{
+            e.attribute: inner.values[e.path]
+            for e in known.values()
+            if e.path in inner.values
+        }
+    )
+
+
+def _aliases(state: State, labels: tuple[str, ...], separator: str) -> None:
+    """Aliases are of labels, and are none themselves. Without labels nothing is told."""
+    for label, aliases in state.values.get("data.clean.labels", ()) if labels else ():
+        path = ("data.clean", "labels", label)
+        if label not in labels:
+            from generator.spec.suggest import near
+
+            meant = near(label, labels, 0.6)
+            state.add(
+                "G012",
+                path,
+                f"there is no label {quote(label)} to have aliases",
+                label=f"did you mean {quote(meant)}?" if meant else "",
+                help=f"labels is {listed([quote(x) for x in labels], 'and')}",
+                at="key",
+            )
+        for position, alias in enumerate(aliases):
+            if alias in labels:
+                state.add(
+                    "G010",
+                    (*path, position),
+                    f"the alias {quote(alias)} is a label itself",
+                    label="rows of it would change their label",
+                    help="remove it here, or from labels",
+                )
+            elif state.task == "multi-label" and separator in alias:
+                state.add(
+                    "G010",
+                    (*path, position),
+                    f"the alias {quote(alias)} holds the separator {quote(separator)}",
+                    label="it would be read as more than one label",
+                )
+
+
+def _lengths(state: State, longest: int) -> None:
+    """A least length that is above the greatest leaves no rows."""
+    values = state.values
+    most = values.get("data.clean.max_chars")
+    for name, bound, words in (
+        ("min_chars", most, f"max_chars {most}"),
+        ("min_tokens", longest, f"max_tokens {longest} in [data]"),
+    ):
+        least = values.get(f"data.clean.{name}", 0)
+        if bound is not None and least > bound:
+            state.add(
+                "G010",
+                ("data.clean", name),
+                f"{name} {least} is more than {words}",
+                label="no row would be left",
+            )
+
+
+def _unknown_key(state: State, name: str) -> None:
+    from generator.spec.suggest import fold, near
+
+    known = clean_entries()
+    also = {word: e.name for e in known.values() for word in e.key.also}
+    meant = near(name, known) or also.get(fold(name))
+    state.add(
+        "G004",
+        ("data.clean", name),
+        f"unknown key {quote(name)} in [data.clean]",
+        label=f'did you mean "{meant}"?' if meant else "",
+        help="the keys of the cleaning are\n"
+        + textwrap.fill(listed([*known], "and"), 72),
+        at="key",
+    )
