@@ -18,6 +18,7 @@ from generator.propose.facts import (
     MOST_VALUES,
     ColumnFacts,
     TableFacts,
+    kind_of,
     label_name,
     label_names,
 )
@@ -81,6 +82,7 @@ PAIRS = (
 SEPARATORS = (";", "|", ",")
 
 FEW_NUMBERS = 20  # whole numbers of at most so many values are labels
+MOSTLY = 0.95  # of the cells are numbers: then the others are gaps, such as "n/a"
 ROWS_A_VALUE = 2.0  # what comes less often on average is no label
 WORDS = 3.0  # on average, from which on a column reads as text
 LABEL_WORDS = 5.0  # on average, up to which a value reads as a label
@@ -208,13 +210,14 @@ def _target(column: ColumnFacts, table: TableFacts) -> Target | str:
         return "it holds neither text nor numbers nor lists"
     if column.kinds.get("list"):
         return _several(column, table, ";") or "its lists are not lists of labels"
-    numbers = column.only("integer", "number")
+    count = column.kinds.get("integer", 0) + column.kinds.get("number", 0)
+    numbers = count >= MOSTLY * column.present
     if not numbers:
         for mark in SEPARATORS:
             if found := _several(column, table, mark):
                 return found
     if column.values is None:
-        return _many(column, table)
+        return _many(column, table, numbers)
     if len(column.values) == 1:
         return "all rows have the same value"
     if numbers and not _names_classes(column):
@@ -222,8 +225,8 @@ def _target(column: ColumnFacts, table: TableFacts) -> Target | str:
     return _classes(column)
 
 
-def _many(column: ColumnFacts, table: TableFacts) -> Target | str:
-    if not column.only("integer", "number"):
+def _many(column: ColumnFacts, table: TableFacts, numbers: bool) -> Target | str:
+    if not numbers:
         return f"it has more than {MOST_VALUES:,} values, or long ones"
     cells = table.cells(column.name)
     apart = column.only("integer") and len({*map(str, cells)}) == len(cells)
@@ -247,13 +250,12 @@ def _number(column: ColumnFacts) -> Target:
 
 def _names_classes(column: ColumnFacts) -> bool:
     """Whether numbers are names of labels: few of them, or counted through from 0 or 1."""
-    values = column.values or {}
-    if any(float(v) != int(float(v)) for v in values):
+    values = [float(v) for v in column.values or () if kind_of(v) != "text"]
+    if any(v % 1 for v in values):  # as infinity has, too
         return False
     if len(values) <= FEW_NUMBERS:
         return column.present >= ROWS_A_VALUE * len(values)
-    through = {int(float(v)) for v in values}
-    counted = through in ({*range(len(values))}, {*range(1, len(values) + 1)})
+    counted = {*values} in ({*range(len(values))}, {*range(1, len(values) + 1)})
     often = column.present >= 4 * len(values)
     return counted and often and not set(words_of(column.name)) & NUMBERS
 

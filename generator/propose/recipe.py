@@ -16,6 +16,7 @@ from generator.ir.plans import Task
 from generator.propose.columns import Chosen
 from generator.propose.facts import BackboneFacts, RowFacts, TableFacts, label_name
 from generator.propose.leaks import Leak
+from generator.spec.rules import LABEL, check_string
 from generator.spec.words import listed
 
 FEWEST_ROWS = 10  # usable ones, below which there is no splitting them
@@ -108,7 +109,8 @@ def propose(
     backbone: BackboneFacts,
 ) -> Proposal:
     """Every key of the spec, and what to know before training."""
-    labels = sorted((n for n, count in rows.left.items() if count), key=_label_order)
+    fit = (n for n, count in rows.left.items() if count and _fits(n, chosen.separator))
+    labels = sorted(fit, key=_label_order)
     choices = [
         Choice("name", name, ""),
         Choice("task", chosen.task, chosen.why_task),
@@ -127,6 +129,12 @@ def propose(
         tuple(_seen(table, rows)),
         tuple(_warnings(table, chosen, rows, labels, found)),
     )
+
+
+def _fits(label: str, separator: str | None) -> bool:
+    """Whether a label can stand in the spec; of several in a cell, one may not."""
+    held = separator is not None and separator in label
+    return not held and check_string(LABEL, label) is None
 
 
 def _label_order(label: str) -> tuple[bool, float, str]:
@@ -343,8 +351,11 @@ def _label_warnings(rows: RowFacts, labels: Sequence[str]) -> Iterator[str]:
         yield f"fewer than {RARE} training rows have the label {shown}"
     gone = sorted(set(rows.train.labels) - kept)
     if gone:
-        shown = ", ".join(map(quote, gone[:8]))
-        yield f"left out, as all their texts are in another split: labels {shown}"
+        shown = ", ".join(map(quote, gone[:8])) + (", ..." if len(gone) > 8 else "")
+        yield (
+            f"left out: labels {shown}; all their inputs are in another split, or they "
+            "hold what a spec cannot"
+        )
     for one in rows.splits[1:]:
         unknown = _without(one.labels, rows.train.labels)
         if unknown:

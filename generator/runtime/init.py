@@ -7,12 +7,14 @@ import json
 import os
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from generator.errors import GenError, fail, quote
+from generator.compile import Compiled, draft
+from generator.errors import GenError, Place, fail, quote
 from generator.facts import Facts
 from generator.propose import (
     BackboneFacts,
@@ -77,9 +79,11 @@ def make(data: Sequence[Path], backbone: str | None, out: Path | None) -> Start:
     if backbone is not None:
         backbone = _given(backbone, folder)
     table = look(files["train"])
-    chosen = choose(table, str(files["train"]))
+    with _shown_at(files["train"]):
+        chosen = choose(table, str(files["train"]))
     rows = count_rows(files, names, chosen)
-    _enough(files["train"], chosen, rows)
+    with _shown_at(files["train"]):
+        _enough(files["train"], chosen, rows)
     source, why = _backbone(chosen, table, backbone)
     found = leaks(table, chosen)
     known = BackboneFacts(source, why)
@@ -91,9 +95,7 @@ def make(data: Sequence[Path], backbone: str | None, out: Path | None) -> Start:
     text = spec_text(proposal)
     spec_file = read_spec(text, str(path))
     if facts is not None:
-        from generator.compile import draft
-
-        draft(spec_file, facts)  # what is written builds
+        _compiled(spec_file, facts)  # what is written builds
     return Start(path, text, proposal, table, rows, facts is not None)
 
 
@@ -167,6 +169,18 @@ def _relative(path: Path, folder: Path) -> str:
         return there.as_posix()
 
 
+@contextmanager
+def _shown_at(path: Path) -> Iterator[None]:
+    """A GenError within has the first line of the file as its place, if it is text."""
+    try:
+        yield
+    except GenError as error:
+        if path.suffix == ".parquet":
+            raise
+        place = Place(str(path), 1, 1, 1)
+        raise GenError([replace(d, place=place) for d in error.diagnostics]) from None
+
+
 def write_new(path: Path, text: str) -> None:
     """Write a file that is not there; GenError (G527) where it is by now."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -227,22 +241,23 @@ def _facts(proposal: Proposal, folder: Path) -> Facts | None:
         source = os.path.normpath(folder / source)
     if hub and not installed("huggingface_hub"):
         return None
+    task = proposal.value("task")
     try:
         checkpoint = resolve(source, folder, allow_network=False)
+        config = read_config(checkpoint)
+        images = task == "image-classification"
+        facts = gather(checkpoint, convert_tokenizer=not images)
     except GenError:
-        if hub:
+        if hub:  # nothing of it is on this machine, or not all
             return None
         raise
-    config = read_config(checkpoint)
     architecture = archs.find(config["model_type"])
-    task = proposal.value("task")
     if task not in architecture.TASKS:
         raise fail(
             "G528",
             f"{said} is for {', '.join(architecture.TASKS)}, and the data are for {task}",
             help="name another --backbone, or none for a proposal",
         )
-    facts = gather(checkpoint, convert_tokenizer=False)
     return replace(facts, card=replace(facts.card, source=said))
 
 
@@ -256,18 +271,24 @@ def _at_hand(
 ) -> BackboneFacts:
     """What the backbone reads, how wide it is, and how many tokens the sample's rows
     have."""
-    from generator.compile import draft
-
     width = facts.card.config.get("hidden_size") or facts.card.config.get("dim")
     width = width if isinstance(width, int) else None
     if not chosen.text:
         return BackboneFacts(known.source, known.why, None, width)
-    model = draft(_without_length(proposal, path), facts).imported.model
+    model = _compiled(_without_length(proposal, path), facts).imported.model
     bound = next(d.bound for d in model.dims if d.symbol == "T")
     lengths = None
     if facts.tokenizer is not None and installed("tokenizers"):
         lengths = _lengths(facts.tokenizer, row_texts(table, chosen))
     return BackboneFacts(known.source, known.why, bound, width, lengths)
+
+
+def _compiled(spec_file: SpecFile, facts: Facts) -> Compiled:
+    """The spec compiled; a GenError has no place, as the file is not there yet."""
+    try:
+        return draft(spec_file, facts)
+    except GenError as error:
+        raise GenError([replace(d, place=None) for d in error.diagnostics]) from None
 
 
 def _without_length(proposal: Proposal, path: Path) -> SpecFile:

@@ -42,6 +42,7 @@ SAMPLE_CELL = 8192  # and of a cell
 MOST_COLUMNS = 1000
 LONGEST_FIELD = 1 << 20  # characters, as the packages have it
 LONGEST_ROW = 1 << 24  # characters or bytes of a row
+MOST_LABELS = 4096
 FOLLOWED = 1 << 17  # inputs of which duplicates are known
 IMAGES_TRIED = 32
 SPLITS = {
@@ -565,9 +566,9 @@ def count_rows(
             usable += 1
             apart = followed.add(split, key, _hash_of(str(target)))
             if isinstance(target, list):
-                labels.update(target)
+                _count_labels(labels, target)
                 if split == "train" and (apart or followed.part < 1):
-                    left.update(target)
+                    _count_labels(left, target)
             elif split == "train":
                 numbers.add(target)
         _complete(files[split], rows, usable, seen, chosen)
@@ -580,6 +581,13 @@ def count_rows(
         numbers.mean,
         numbers.spread,
     )
+
+
+def _count_labels(counts: Counter[str], names: Sequence[str]) -> None:
+    """Of as many labels as a spec could hold; a column of more is none of labels."""
+    for name in names:
+        if name in counts or len(counts) < MOST_LABELS:
+            counts[name] += 1
 
 
 def _hash_of(text: str) -> int:
