@@ -17,9 +17,10 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
+from itertools import combinations
 from pathlib import Path
 from random import Random
-from typing import Any, TextIO
+from typing import Any, NamedTuple, TextIO
 
 from generator.errors import Diagnostic, GenError, Place, fail, quote
 from generator.propose import ColumnFacts, Overlap, RowFacts, SplitFacts, TableFacts
@@ -43,13 +44,14 @@ MOST_COLUMNS = 1000
 LONGEST_FIELD = 1 << 20  # characters, as the packages have it
 LONGEST_ROW = 1 << 24  # characters or bytes of a row
 MOST_LABELS = 4096
-FOLLOWED = 1 << 17  # inputs of which duplicates are known
+FOLLOWED = 1 << 19  # inputs of which duplicates are known
 IMAGES_TRIED = 32
 SPLITS = {
     "train": ("train", "training"),
     "valid": ("valid", "validation", "val", "dev", "eval"),
     "test": ("test", "testing"),
 }
+BITS = {split: 1 << place for place, split in enumerate(SPLITS)}
 IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 
 Row = tuple[int, Mapping[str, Any]]  # its line, or its number in Parquet; its cells
@@ -464,6 +466,15 @@ def _images(
 # All files, for the chosen columns ---------------------------------------------------
 
 
+class _Seen(NamedTuple):
+    """What is known of an input."""
+
+    splits: int  # that have it, as bits
+    rows: int  # that have it in the last of them
+    label: int  # a digest of the first label there
+    contrary: bool  # whether it has another there, too
+
+
 class _Followed:
     """Digests of inputs, in which splits they are and with which labels.
 
@@ -473,46 +484,43 @@ class _Followed:
 
     def __init__(self) -> None:
         self.part = 1.0
-        self.known: dict[int, tuple[str, int, int, bool]] = {}  # see `add`
+        self.known: dict[int, _Seen] = {}
 
-    def add(self, split: str, key: bytes, label: int) -> bool:
-        """Whether an input is new, or of this split alone."""
-        digest = int.from_bytes(key, "big")
-        if digest >= self.part * 2**64:
+    def add(self, split: str, key: int, label: int) -> bool:
+        """Whether an input is in no other split that was read."""
+        if key >= self.part * 2**64:
             return True
-        # The splits that have it, its rows in the last of them, its first label there,
-        # and whether that has another one too.
-        splits, rows, first, contrary = self.known.get(digest, ("", 0, label, False))
-        if split not in splits:
-            splits, rows, first, contrary = f"{splits} {split}", 0, label, False
-        self.known[digest] = (splits, rows + 1, first, contrary or first != label)
+        bit = BITS[split]
+        seen = self.known.get(key, _Seen(0, 0, label, False))
+        if not seen.splits & bit:
+            seen = _Seen(seen.splits | bit, 0, label, False)
+        contrary = seen.contrary or seen.label != label
+        self.known[key] = _Seen(seen.splits, seen.rows + 1, seen.label, contrary)
         while len(self.known) > FOLLOWED:
             self.part /= 2
             bound = self.part * 2**64
-            self.known = {d: one for d, one in self.known.items() if d < bound}
-        return splits.split() == [split]
+            self.known = {k: one for k, one in self.known.items() if k < bound}
+        return seen.splits == bit
 
     def overlap(self) -> Overlap:
         """Training is added last, so that rows and labels are of it."""
         repeated = contrary = 0
         shared: Counter[tuple[str, str]] = Counter()
-        for splits, rows, _, differs in self.known.values():
-            there = splits.split()
-            if there[-1] == "train":
-                repeated += rows - 1
-                contrary += differs
-            ordered = [s for s in SPLITS if s in there]
-            for i, one in enumerate(ordered):
-                shared.update((one, other) for other in ordered[i + 1 :])
+        for seen in self.known.values():
+            if seen.splits & BITS["train"]:
+                repeated += seen.rows - 1
+                contrary += seen.contrary
+            there = [split for split in SPLITS if seen.splits & BITS[split]]
+            shared.update(combinations(there, 2))
 
-        def all_of(count: int) -> int:
+        def of_all(count: int) -> int:
             return round(count / self.part)
 
         return Overlap(
             self.part,
-            all_of(repeated),
-            all_of(contrary),
-            {pair: all_of(count) for pair, count in sorted(shared.items())},
+            of_all(repeated),
+            of_all(contrary),
+            {pair: of_all(count) for pair, count in sorted(shared.items())},
         )
 
 
@@ -608,7 +616,7 @@ def _target(row: Mapping[str, Any], chosen: Chosen) -> float | list[str] | None:
     return None if is_missing(cell) else [label_name(cell)]
 
 
-def _key(row: Mapping[str, Any], chosen: Chosen) -> bytes | None:
+def _key(row: Mapping[str, Any], chosen: Chosen) -> int | None:
     """A digest of a row's input, equal for texts that differ in white space alone."""
     parts = []
     for column in chosen.inputs:
@@ -616,8 +624,7 @@ def _key(row: Mapping[str, Any], chosen: Chosen) -> bytes | None:
         if not isinstance(text, str) or not text.strip():
             return None
         parts.append(text if chosen.image is not None else " ".join(text.split()))
-    joined = "\n".join(parts).encode(errors="surrogatepass")
-    return blake2b(joined, digest_size=8).digest()
+    return _hash_of("\n".join(parts))
 
 
 def _complete(
