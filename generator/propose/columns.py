@@ -30,12 +30,12 @@ LABELS = (
     *("categories", "sentiment", "intent", "topic", "topics", "emotion", "emotions"),
     *("tag", "tags", "genre", "genres", "gold", "answer_label", "polarity", "stance"),
     *("toxic", "toxicity", "spam", "score", "rating", "stars", "grade", "similarity"),
-    *("price", "value"),
+    *("overall", "price", "value"),
 )
 NUMBERS = frozenset(
     (
         *("score", "rating", "stars", "grade", "similarity", "price", "value", "age"),
-        *("year", "count", "amount"),
+        *("year", "count", "amount", "overall"),
     )
 )
 TEXTS = (
@@ -269,9 +269,10 @@ def _classes(column: ColumnFacts) -> Target | str:
     words = sum(len(v.split()) * n for v, n in values.items()) / column.present
     if words > LABEL_WORDS and len(values) > 2:
         return "its values are as long as texts"
-    return Target(
-        column.name, "text-classification", None, f"has {len(values):,} values"
-    )
+    why = f"has {len(values):,} values"
+    if len(values) > 2 and column.only("integer", "number"):
+        why += ', taken for names; if they are amounts, task = "regression" is for them'
+    return Target(column.name, "text-classification", None, why)
 
 
 def _several(column: ColumnFacts, table: TableFacts, separator: str) -> Target | None:

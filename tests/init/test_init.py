@@ -118,6 +118,15 @@ def test_labels_that_are_no_strings(inside, backbone, file, cell, labels):
     start = started(inside, backbone, numbered(cell), file)
     spec = load_spec(start.path).spec
     assert (spec.task, spec.labels) == ("text-classification", labels)
+    assert ('task = "regression"' in start.text) == (len(labels) > 2)
+
+
+@pytest.mark.parametrize("file", ["films.csv", "films.jsonl"])
+def test_gaps_among_numbers(inside, backbone, file):
+    rows = numbered(lambda i: "n/a" if i == 7 else i / 7)
+    start = started(inside, backbone, rows, file)
+    assert load_spec(start.path).spec.task == "regression"
+    assert (start.rows.train.rows, start.rows.train.usable) == (120, 119)
 
 
 def test_labels_in_csv_are_as_they_are_written(inside, backbone):
