@@ -1,6 +1,7 @@
 """What may import what, and who may touch a file: read off the source of the compiler.
 
     cli, runtime -> compile -> spec, archs, passes, render -> ir, facts, cost -> errors
+    cli, runtime -> propose -> spec
 
 Imports inside functions count like those at the top.
 """
