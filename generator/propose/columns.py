@@ -128,10 +128,12 @@ def choose(table: TableFacts, file: str) -> Chosen:
     for column in table.columns:
         if column.name not in inputs:
             found = _target(column, table)
-            if isinstance(found, Target):
-                targets.append(found)
-            else:
+            if isinstance(found, str):
                 refused.append((column, found))
+            elif image and not texts and found.task != "text-classification":
+                refused.append((column, f"it {found.why}, and an image has one label"))
+            else:
+                targets.append(found)
     _one_class(targets, table, file)
     if not targets:
         raise _no_label(refused, file)
@@ -361,9 +363,11 @@ def _reads_as_text(column: ColumnFacts, table: TableFacts) -> bool:
         return False
     if column.kinds.get("list") or column.kinds.get("other"):
         return False
-    named = _named(column.name, TEXTS) < len(TEXTS)
-    labelled = _named(column.name, LABELS) < len(LABELS) // 2
-    return not labelled and (named or _words(column.name, table) >= WORDS)
+    rank = _named(column.name, LABELS)
+    if rank < len(LABELS) // 2:  # "label" itself
+        return False
+    named = _named(column.name, TEXTS) < len(TEXTS) and rank == len(LABELS)
+    return named or _words(column.name, table) >= WORDS
 
 
 def _words(name: str, table: TableFacts) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Kind = Literal["text", "integer", "number", "flag", "list", "other"]
@@ -45,7 +45,8 @@ class TableFacts:
     rows: int
     columns: tuple[ColumnFacts, ...]
     sample: tuple[Mapping[str, Any], ...]
-    images: frozenset[str] = frozenset()  # columns that name files which are there
+    # Columns that name image files, and the part of those tried that are there.
+    images: Mapping[str, float] = field(default_factory=dict)
 
     def column(self, name: str) -> ColumnFacts:
         return next(c for c in self.columns if c.name == name)

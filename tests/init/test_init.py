@@ -203,6 +203,33 @@ def test_images(inside):
     assert gen("build", "rows.toml", "--quiet") == 0
 
 
+def test_images_that_are_not_there_are_told(inside):
+    write_photos(inside)
+    for i in range(0, 24, 4):
+        Path(f"rows/train{i}.png").unlink()
+    start = make([Path("rows")], "backbone", None)
+    assert warned(start, "25% of the image files that were tried are not there")
+
+
+def test_images_with_numbers_are_no_task(inside, capsys):
+    write_photos(inside)
+    lines = Path("rows/train.csv").read_text().splitlines()[1:]
+    rows = [f"{line.split(',')[0]},{i / 7}" for i, line in enumerate(lines)]
+    Path("ages.csv").write_text("\n".join(["file,age", *(f"rows/{r}" for r in rows)]))
+    capsys.readouterr()
+    assert "an image has one label" in refused(capsys, "G524", "ages.csv")
+
+
+def test_the_name_of_a_label_is_no_text(inside, backbone):
+    rows = [
+        {"snippet": row["text"], "label": i % 2, "label_text": row["label"]}
+        for i, row in enumerate(reviews())
+    ]
+    start = started(inside, backbone, rows, "films.csv")
+    assert load_spec(start.path).spec.data.text == ("snippet",)
+    assert warned(start, '"label_text"', "tells the label")
+
+
 def test_columns_named_anything(inside, backbone):
     rows = [
         {"k1": i * 7, "Ω x": text, 'q"\\': ("ja\u200b", "n'ein")[i % 2]}
