@@ -138,7 +138,9 @@ def test_weights_where_labels_are_unbalanced(labels, weights):
 
 
 def test_numbers_are_in_their_order_and_the_rest_in_that_of_the_alphabet():
-    labels: dict[str, int] = dict.fromkeys(("nan", "10", "9", "-1.5", "b", "inf", "B"), 9)
+    labels: dict[str, int] = dict.fromkeys(
+        ("nan", "10", "9", "-1.5", "b", "inf", "B"), 9
+    )
     assert proposal(labels=labels).value("labels") == (
         *("-1.5", "9", "10", "B", "b", "inf", "nan"),
     )
