@@ -16,6 +16,7 @@ from typing import Any
 from generator.errors import Diagnostic, GenError, fail, render_diagnostics
 
 OK, DIFFERS, WRONG = 0, 1, 2
+LARGEST_SHOWN = 1 << 24  # bytes of a file of which a line is shown below a message
 WHAT = ("archs", "edits", "passes", "tasks", "codes", "ops")  # of `gen list`
 
 
@@ -54,6 +55,8 @@ def explained(diagnostics: Sequence[Diagnostic]) -> str:
     for d in diagnostics:
         if d.place is not None and d.place.file not in sources:
             try:
+                if Path(d.place.file).stat().st_size > LARGEST_SHOWN:
+                    continue
                 data = Path(d.place.file).read_bytes()
             except OSError:
                 continue
@@ -83,6 +86,12 @@ def parser() -> argparse.ArgumentParser:
     )
     build.add_argument("--offline", action="store_true", help="never ask the hub")
     _long(build)
+
+    init = command("init", run_init, "look at data and write a spec to start from")
+    init.add_argument("data", nargs="+", type=Path, metavar="DATA")
+    init.add_argument("--backbone", help="default: one that suits the data")
+    init.add_argument("--out", type=Path, metavar="FILE", help="default: NAME.toml")
+    _long(init)
 
     check = command("check", run_check, "is everything generated current and unedited?")
     check.add_argument("specs", nargs="+", type=Path, metavar="SPEC")
@@ -256,6 +265,12 @@ def run_build(args: argparse.Namespace) -> int:
         figures.append(_built(args, built))
     give(args, figures)
     return OK
+
+
+def run_init(args: argparse.Namespace) -> int:
+    from generator.runtime.init import init
+
+    return init(args)
 
 
 def _all_or_none(paths: Sequence[Path]) -> Sequence[Path]:

@@ -1215,6 +1215,80 @@ RUN: dict[str, Code] = {
         "Nothing was recorded",
         "`--record` keeps figures only of a run whose certificate and bench are sound.\n\nMend what failed, and run again with `--resume --record`.",
     ),
+    "G520": Code(
+        "There are no such data",
+        """
+What `gen init` is to look at is not there, is no regular file (it is read twice), or does
+not end in .csv, .jsonl or .parquet. Of a folder the files that end so are taken. A folder
+of images needs a .csv file with a column of their paths, which start from the folder of
+that file, and a column of labels.
+""",
+    ),
+    "G521": Code(
+        "It is not clear which file is which",
+        """
+Of several files one is to train on, one to choose by, and one to test on. Their names say
+which: train; valid, validation, val, dev or eval; test. A file alone is to train on, and
+parts of it are set aside for the others.
+""",
+    ),
+    "G522": Code(
+        "A data file cannot be read as what it says it is",
+        """
+The place is the first that cannot be read: bytes that are not UTF-8, a NUL character, a
+quote that is never closed, a row with more or fewer fields than the header, a line that
+is no JSON object, a field of more than a million characters, a row of more than 16 MiB, a
+damaged Parquet file; or a file lacks a column, or has two of one name. Packages put such
+rows into quarantine, but no spec should be proposed from a file that is not what it
+seems. Mend the file; nothing was written.
+""",
+    ),
+    "G523": Code(
+        "There are too few rows",
+        """
+The file is empty, no row has both an input and a label, or there are fewer than ten that
+do, so that none can be set aside for validation and test.
+""",
+    ),
+    "G524": Code(
+        "No column could be a label",
+        """
+A label is a value that comes in several rows, a cell of several such values with `;`, `|`
+or `,` between them (or a list), or a number. The message says of each column why it is
+none. Columns whose names say that they are texts, and identifiers, are not asked. Where
+the label is there all the same, write the spec by hand: `label` in `[data]` names any
+column.
+""",
+    ),
+    "G525": Code(
+        "There is one label alone",
+        """
+All training rows have the same label or number, or do once the rows that are in valid or
+test as well are left out. A model that always gives it would be right; there is nothing
+to learn. Add rows with another.
+""",
+    ),
+    "G526": Code(
+        "There is neither text nor image",
+        """
+The model is to read text or images, and no other column than the label holds text, or
+paths of image files that are there. Paths start from the folder of the data file.
+""",
+    ),
+    "G527": Code(
+        "The spec is there already",
+        """
+`gen init` never overwrites a file. Name another with `--out`, or move the old one.
+""",
+    ),
+    "G528": Code(
+        "The backbone is not for these data",
+        """
+What `--backbone` names is no source of a checkpoint, or one of another kind of task than
+the data are for: a model of images where there are texts, say. Without `--backbone` one
+is proposed.
+""",
+    ),
 }
 
 RANGES = (

@@ -219,20 +219,28 @@ def product_rate() -> float:
 
 
 def memory(name: str, args: Namespace) -> dict[str, int]:
-    """Peak bytes before, and of predicting and training on the largest batch.
+    """Peak bytes of predicting and of training on the largest batch.
 
     To be called in a process of its own; Python, torch and the rows count too.
     """
     if name == OURS:
         keep_memory()
     rows, split = training_rows(args)
-    batch, found = largest(split), {"before": peak_bytes()}
+    batch, found = largest(split), {}
     for kind in ("predict", "train"):
         timed(enter(name, kind, args, rows, split), [batch, batch])
         found[kind] = peak_bytes()
     found["rows"] = len(batch)
     found["tokens"] = int(split.tokens.lengths[batch].max())
     return found
+
+
+def memory_without(kind: str, args: Namespace) -> int:
+    """Peak bytes of the same without a model: of libraries and rows."""
+    training_rows(args)
+    if kind == "train":  # for which torch imports more
+        AdamW([nn.Parameter(torch.zeros(1))])
+    return peak_bytes()
 
 
 def peak_bytes() -> int:
@@ -327,6 +335,7 @@ def measure(args: Namespace) -> dict:
         pool.apply(prepare, (args,))
         for name in tqdm(names, "memory", disable=args.quiet):
             peaks[name] = pool.apply(memory, (name, args))
+        without = {kind: pool.apply(memory_without, (kind, args)) for kind in KINDS[:2]}
     # As in training; all contenders have it, being in one process.
     keep_memory()
     rows, split = training_rows(args)
@@ -376,8 +385,11 @@ def measure(args: Namespace) -> dict:
         "tokens_per_row": args.tokens_per_row,
         "product_flops_per_s": spread(rates),
         "cold_start_s": cold,
-        # What the peaks of ours began with, and the batch that they are of.
-        "memory": {key: peaks[OURS][key] for key in peaks[OURS] if key not in KINDS},
+        # The batch that the peaks are of, and what of them is no model's.
+        "memory": {
+            **{key: peaks[OURS][key] for key in peaks[OURS] if key not in KINDS},
+            "without": without,
+        },
         **kinds,
     }
 

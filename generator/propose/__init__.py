@@ -1,0 +1,34 @@
+"""From what is in a table to a spec to start from: pure, each choice with its reason.
+
+`facts` is what is known of the data, `columns` chooses what they are for, `leaks` finds
+columns that give the answer away, `recipe` decides the rest, `text` writes it down.
+"""
+
+from generator.propose.columns import Chosen, choose
+from generator.propose.facts import (
+    BackboneFacts,
+    ColumnFacts,
+    Overlap,
+    RowFacts,
+    SplitFacts,
+    TableFacts,
+)
+from generator.propose.leaks import Leak, leaks
+from generator.propose.recipe import Proposal, propose
+from generator.propose.text import spec_text
+
+__all__ = [
+    "BackboneFacts",
+    "Chosen",
+    "ColumnFacts",
+    "Leak",
+    "Overlap",
+    "Proposal",
+    "RowFacts",
+    "SplitFacts",
+    "TableFacts",
+    "choose",
+    "leaks",
+    "propose",
+    "spec_text",
+]

@@ -1,0 +1,436 @@
+"""Which column is the text, which the label, and so what the task is.
+
+By name where a name tells, else by what is in the columns. Whatever decided is said.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from generator.errors import Diagnostic, GenError, quote
+from generator.ir.plans import Task
+from generator.propose.facts import (
+    LONGEST_VALUE,
+    MOST_VALUES,
+    ColumnFacts,
+    TableFacts,
+    kind_of,
+    label_name,
+    label_names,
+)
+from generator.spec.rules import COLUMN, LABEL, check_string
+
+# Names of columns by what they hold, the surest first.
+LABELS = (
+    *("label", "labels", "target", "targets", "class", "classes", "y", "category"),
+    *("categories", "sentiment", "intent", "topic", "topics", "emotion", "emotions"),
+    *("tag", "tags", "genre", "genres", "gold", "answer_label", "polarity", "stance"),
+    *("toxic", "toxicity", "spam", "score", "rating", "stars", "grade", "similarity"),
+    *("overall", "price", "value"),
+)
+NUMBERS = frozenset(
+    (
+        *("score", "rating", "stars", "grade", "similarity", "price", "value", "age"),
+        *("year", "count", "amount", "overall"),
+    )
+)
+TEXTS = (
+    *("text", "sentence", "review", "content", "body", "document", "comment"),
+    *("message", "tweet", "question", "query", "utterance", "premise", "description"),
+    *("abstract", "title", "headline", "post", "prompt", "input", "snippet"),
+    *("passage", "context", "email"),
+)
+IMAGES = (
+    "image",
+    "images",
+    "file",
+    "path",
+    "filename",
+    "file_name",
+    "picture",
+    "photo",
+)
+NEVER_LABELS = frozenset(
+    (
+        *("id", "idx", "index", "uuid", "guid", "url", "link", "date", "time"),
+        *("datetime", "timestamp", "created", "updated", "split", "fold", "row"),
+        *("number", "key", "hash", "user", "author", "name"),
+    )
+)
+# Columns that are the two texts of a pair, besides those that a number or letter tells
+# apart.
+PAIRS = (
+    ("premise", "hypothesis"),
+    ("question", "sentence"),
+    ("question", "context"),
+    ("question", "passage"),
+    ("question", "answer"),
+    ("query", "document"),
+    ("query", "passage"),
+    ("query", "text"),
+    ("title", "text"),
+    ("title", "body"),
+    ("title", "content"),
+    ("title", "description"),
+    ("title", "abstract"),
+    ("headline", "body"),
+)
+SEPARATORS = (";", "|", ",")
+
+FEW_NUMBERS = 20  # whole numbers of at most so many values are labels
+MOSTLY = 0.95  # of the cells are numbers: then the others are gaps, such as "n/a"
+ROWS_A_VALUE = 2.0  # what comes less often on average is no label
+WORDS = 3.0  # on average, from which on a column reads as text
+LABEL_WORDS = 5.0  # on average, up to which a value reads as a label
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The columns that count. `text` has one or two, or none where `image` is given."""
+
+    task: Task
+    label: str
+    text: tuple[str, ...]
+    image: str | None
+    separator: str | None  # of the labels in a cell
+    why_task: str
+    why_label: str
+    why_input: str
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return (self.image,) if self.image is not None else self.text
+
+
+@dataclass(frozen=True)
+class Target:
+    """A column that could be the label."""
+
+    column: str
+    task: Task
+    separator: str | None
+    why: str  # of the task, what is said of the column
+
+
+def choose(table: TableFacts, file: str) -> Chosen:
+    """The columns; GenError where none could be the label (G524), the label is always the
+    same (G525), or there is neither text nor image (G526)."""
+    image = _image(table)
+    texts = [c.name for c in table.columns if _reads_as_text(c, table)]
+    named = [t for t in texts if _named(t, TEXTS) < len(TEXTS)]
+    inputs = {*named, *([image] if image else [])}
+    targets: list[Target] = []
+    refused: list[tuple[ColumnFacts, str]] = []
+    for column in table.columns:
+        if column.name not in inputs:
+            found = _target(column, table)
+            if isinstance(found, str):
+                refused.append((column, found))
+            elif image and not texts and found.task != "text-classification":
+                refused.append((column, f"it {found.why}, and an image has one label"))
+            else:
+                targets.append(found)
+    _one_class(targets, table, file)
+    if not targets:
+        raise _no_label(refused, file)
+    order = [c.name for c in table.columns]
+    best = min(targets, key=lambda t: _preference(t, order))
+    others = [t.column for t in targets if t is not best]
+    rank = _named(best.column, LABELS)
+    why = (
+        f"its name says it, and it {best.why}"
+        if rank < len(LABELS)
+        else f"no name tells; it {best.why}"
+    )
+    if others:
+        why += f". Could be the label too: {', '.join(map(quote, others[:8]))}"
+    if image is not None and best.task == "text-classification":
+        return Chosen(
+            "image-classification",
+            best.column,
+            (),
+            image,
+            None,
+            f"{quote(image)} names image files, and each row has one label",
+            why,
+            "its cells are paths of image files that are there",
+        )
+    text, why_input = _texts(table, best.column, texts, file)
+    kind = "a pair of texts" if len(text) == 2 else "a text"
+    return Chosen(
+        best.task,
+        best.column,
+        text,
+        None,
+        best.separator,
+        f"each row has {kind}, and {quote(best.column)} {best.why}",
+        why,
+        why_input,
+    )
+
+
+def words_of(name: str) -> list[str]:
+    """The words of a column's name, in small letters: reviewText has two."""
+    apart = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name)
+    return re.findall(r"[^\W\d_]+|\d+", apart.lower())
+
+
+def _named(name: str, names: Sequence[str]) -> int:
+    """How well a name tells, 0 the best; len(names) where it does not."""
+    words = words_of(name)
+    whole = "_".join(words)
+    if whole in names:
+        return names.index(whole)
+    found = [names.index(w) for w in words if w in names]
+    return min(min(found) + len(names) // 2, len(names) - 1) if found else len(names)
+
+
+def _preference(target: Target, order: Sequence[str]) -> tuple[int, int, int]:
+    """The best name first; without one labels before numbers, and the last column."""
+    tasks = ("text-classification", "multi-label", "regression")
+    rank = _named(target.column, LABELS)
+    return rank, tasks.index(target.task), -order.index(target.column)
+
+
+# Labels ------------------------------------------------------------------------------
+
+
+def _target(column: ColumnFacts, table: TableFacts) -> Target | str:
+    """What the column would be as a label, or why it cannot be one."""
+    name = column.name
+    if check_string(COLUMN, name):
+        return "its name cannot stand in a spec"
+    if not column.present:
+        return "it is empty"
+    if set(words_of(name)) & NEVER_LABELS and _named(name, LABELS) == len(LABELS):
+        return "its name is not that of a label"
+    if column.kinds.get("other"):
+        return "it holds neither text nor numbers nor lists"
+    if column.kinds.get("list"):
+        return _several(column, table, ";") or "its lists are not lists of labels"
+    count = column.kinds.get("integer", 0) + column.kinds.get("number", 0)
+    numbers = count >= MOSTLY * column.present
+    if not numbers:
+        for mark in SEPARATORS:
+            if found := _several(column, table, mark):
+                return found
+    if column.values is None:
+        return _many(column, table, numbers)
+    if len(column.values) == 1:
+        return "all rows have the same value"
+    if numbers and not _names_classes(column):
+        return _number(column)
+    return _classes(column)
+
+
+def _many(column: ColumnFacts, table: TableFacts, numbers: bool) -> Target | str:
+    if not numbers:
+        return f"it has more than {MOST_VALUES:,} values, or long ones"
+    cells = table.cells(column.name)
+    apart = column.only("integer") and len({*map(str, cells)}) == len(cells)
+    if apart and not _is_number(column.name):
+        return "every row has another whole number, as an identifier has"
+    return _number(column)
+
+
+def _is_number(name: str) -> bool:
+    return bool(set(words_of(name)) & NUMBERS) or _named(name, LABELS) < len(LABELS)
+
+
+def _number(column: ColumnFacts) -> Target:
+    return Target(
+        column.name,
+        "regression",
+        None,
+        f"holds numbers from {column.low:g} to {column.high:g}",
+    )
+
+
+def _names_classes(column: ColumnFacts) -> bool:
+    """Whether numbers are names of labels: few of them, or counted through from 0 or 1."""
+    values = [float(v) for v in column.values or () if kind_of(v) != "text"]
+    if any(v % 1 for v in values):  # as infinity has, too
+        return False
+    if len(values) <= FEW_NUMBERS:
+        return column.present >= ROWS_A_VALUE * len(values)
+    counted = {*values} in ({*range(len(values))}, {*range(1, len(values) + 1)})
+    often = column.present >= 4 * len(values)
+    return counted and often and not set(words_of(column.name)) & NUMBERS
+
+
+def _classes(column: ColumnFacts) -> Target | str:
+    values = column.values or {}
+    if bad := next((v for v in values if check_string(LABEL, v)), None):
+        return f"the value {quote(bad)} cannot be a label of a spec"
+    if column.present < ROWS_A_VALUE * len(values):
+        return f"it has {len(values):,} values in {column.present:,} rows"
+    words = sum(len(v.split()) * n for v, n in values.items()) / column.present
+    if words > LABEL_WORDS and len(values) > 2:
+        return "its values are as long as texts"
+    why = f"has {len(values):,} values"
+    if len(values) > 2 and column.only("integer", "number"):
+        why += ', taken for names; if they are amounts, task = "regression" is for them'
+    return Target(column.name, "text-classification", None, why)
+
+
+def _several(column: ColumnFacts, table: TableFacts, separator: str) -> Target | None:
+    """The column as several labels a row, where its cells look like it."""
+    rows = [label_names(cell, separator) for cell in table.cells(column.name)]
+    more = sum(len(row) > 1 for row in rows)
+    lists = bool(column.kinds.get("list"))
+    if not rows or more < (1 if lists else max(2, len(rows) / 20)):
+        return None
+    counts = Counter(name for row in rows for name in row)
+    # A place such as "Paris, France" is one value: its parts come together always.
+    whole = {tuple(sorted(row)) for row in rows}
+    if len(counts) > MOST_VALUES or (not lists and len(counts) >= len(whole)):
+        return None
+    words = sum(len(name.split()) * n for name, n in counts.items()) / counts.total()
+    if counts.total() < 2 * len(counts) or words > 3:
+        return None
+    if any(len(n) > LONGEST_VALUE or check_string(LABEL, n) for n in counts):
+        return None
+    how = "has lists" if lists else f"has cells with {quote(separator)} in them"
+    mark = separator if not lists else _mark_that_none_has(counts)
+    if mark is None:
+        return None
+    return Target(column.name, "multi-label", mark, f"{how}, of {len(counts):,} labels")
+
+
+def _mark_that_none_has(names: Counter[str]) -> str | None:
+    """A separator for the spec: lists need none, and no label may hold it."""
+    return next(
+        (m for m in (*SEPARATORS, "||", "\u241f") if not _holds(names, m)), None
+    )
+
+
+def _holds(names: Counter[str], mark: str) -> bool:
+    return any(mark in name for name in names)
+
+
+def _one_class(targets: Sequence[Target], table: TableFacts, file: str) -> None:
+    """GenError where a column that is named as the label has one value alone."""
+    named = [t for t in targets if _named(t.column, LABELS) < len(LABELS)]
+    for column in table.columns:
+        single = column.values is not None and len(column.values) == 1
+        if named or not single or _named(column.name, LABELS) >= len(LABELS) // 2:
+            continue
+        value = next(iter(column.values or ()))
+        raise GenError(
+            [
+                Diagnostic(
+                    "G525",
+                    f"all rows of {file} have the same value in {quote(column.name)}, "
+                    f"{quote(value)}",
+                    help="add rows with another label: from one there is nothing to learn",
+                )
+            ]
+        )
+
+
+def _no_label(refused: Sequence[tuple[ColumnFacts, str]], file: str) -> GenError:
+    shown = [f"{quote(c.name)}: {why}" for c, why in refused[:12]]
+    return GenError(
+        [
+            Diagnostic(
+                "G524",
+                f"no column of {file} could be a label",
+                help="\n".join(
+                    ["add one, with a value that comes in several rows", *shown]
+                ),
+            )
+        ]
+    )
+
+
+# Texts and images --------------------------------------------------------------------
+
+
+def _image(table: TableFacts) -> str | None:
+    there = [c.name for c in table.columns if c.name in table.images]
+    return min(there, key=lambda name: _named(name, IMAGES), default=None)
+
+
+def _reads_as_text(column: ColumnFacts, table: TableFacts) -> bool:
+    """Whether it may be read: mostly text, and several words or a name that says so."""
+    if column.name in table.images or check_string(COLUMN, column.name):
+        return False
+    if column.kinds.get("text", 0) * 2 < column.present or not column.present:
+        return False
+    if column.kinds.get("list") or column.kinds.get("other"):
+        return False
+    rank = _named(column.name, LABELS)
+    if rank < len(LABELS) // 2:  # "label" itself
+        return False
+    named = _named(column.name, TEXTS) < len(TEXTS) and rank == len(LABELS)
+    return named or _words(column.name, table) >= WORDS
+
+
+def _words(name: str, table: TableFacts) -> float:
+    cells: Iterator[Any] = (c for c in table.cells(name) if isinstance(c, str))
+    counts = [_length(cell) for cell in cells]
+    return sum(counts) / len(counts) if counts else 0.0
+
+
+def _length(text: str) -> float:
+    """Words, by white space or, where a script has none, by two characters."""
+    other = sum(c >= "\u0e00" and c.isalpha() for c in text)
+    return max(len(text.split()), other / 2)
+
+
+def _texts(
+    table: TableFacts, label: str, texts: Sequence[str], file: str
+) -> tuple[tuple[str, ...], str]:
+    """The text, or the two of a pair, and why."""
+    found = [t for t in texts if t != label]
+    if not found:  # short ones: those with the most values
+        rest = [
+            c
+            for c in table.columns
+            if c.name != label and c.only("text", "integer", "number")
+        ]
+        rest = [
+            c for c in rest if c.kinds.get("text", 0) and c.name not in table.images
+        ]
+        rest = [c for c in rest if not check_string(COLUMN, c.name)]
+        if not rest:
+            raise GenError(
+                [
+                    Diagnostic(
+                        "G526",
+                        f"no column of {file} holds texts, or names image files that "
+                        "are there",
+                        help="add a column of texts, or one of paths that start from "
+                        "the folder of the file",
+                    )
+                ]
+            )
+        most = max(rest, key=lambda c: len({*map(label_name, table.cells(c.name))}))
+        return (most.name,), "it has the most values of those that hold text"
+    if pair := _pair(found):
+        return pair, "by their names they belong together"
+    best = min(found, key=lambda t: (_named(t, TEXTS), -_words(t, table)))
+    why = f"it has {_words(best, table):.0f} words in a row on average"
+    others = [t for t in found if t != best]
+    if others:
+        why += (
+            f". Text too: {', '.join(map(quote, others[:8]))}; a pair is a list of two"
+        )
+    return (best,), why
+
+
+def _pair(texts: Sequence[str]) -> tuple[str, str] | None:
+    names = {"_".join(words_of(t)): t for t in texts}
+    for a, b in PAIRS:
+        if a in names and b in names:
+            return names[a], names[b]
+    for name, text in names.items():
+        for first, second in (("1", "2"), ("a", "b"), ("left", "right")):
+            other = re.sub(rf"(?<![^\W_]){first}(?![^\W_])", second, name, count=1)
+            if other != name and other in names:
+                return text, names[other]
+    return None
