@@ -237,8 +237,8 @@ def spread(values: Sequence[float]) -> dict[str, float]:
 
 
 def words(found: dict[str, float], form: str = ".2f") -> str:
-    middle, low, high = found.values()
-    return f"{middle:{form}} [{low:{form}}, {high:{form}}]"
+    parts = ("never" if math.isinf(v) else f"{v:{form}}" for v in found.values())
+    return "{} [{}, {}]".format(*parts)
 
 
 def main() -> None:
@@ -291,7 +291,8 @@ def main() -> None:
                 "prediction": spread(ratios),
             }
     if args.json:
-        args.json.write_text(json.dumps(result, indent=1) + "\n")
+        text = json.dumps(result, indent=1).replace("Infinity", "null")  # never
+        args.json.write_text(text + "\n")
     print(table(result))
 
 
