@@ -20,7 +20,7 @@ from generator.passes import EDITS
 from tests.edits.support import assert_equal_to_edited, edited, make, trains
 from tests.parity.test_generated_models import KINDS
 
-QUICK, ALL = 16, 200 if os.environ.get("GEN_ALL_EDITS") else 40
+QUICK, ALL = 8, 200 if os.environ.get("GEN_ALL_EDITS") else 24
 
 
 def keep_layers(job: Job, draw: random.Random) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from generator.ir.verify import verify
 from generator.passes import EDITS
 from tests.edits.test_together import ARGUMENTS
 
-QUICK, ALL = 8, 200 if os.environ.get("GEN_ALL_EDITS") else 40
+QUICK, ALL = 6, 200 if os.environ.get("GEN_ALL_EDITS") else 24
 KINDS = [case for case in CASES if "," not in case]
 
 
