@@ -99,7 +99,7 @@ def _units_to_keep(
     scores = _scores(
         f"{edit.DO} needs to know how important each part is", facts, spec_file
     )
-    numbers = job.reference.blocks or range(len(job.model.blocks))
+    numbers = job.block_numbers
     found = {}
     for instance in chosen(job.model, edit.blocks):
         block = job.model.blocks.index(instance)
@@ -169,7 +169,7 @@ def _layers_to_keep(
         "keep-layers needs to know how important each block is", facts, spec_file
     )
     values = scores.values.get(f"{method}/layers")
-    numbers = job.reference.blocks or range(len(job.model.blocks))
+    numbers = job.block_numbers
     if values is None:
         raise fail(
             "G234",
@@ -182,7 +182,10 @@ def _layers_to_keep(
             f"the model has {len(numbers)} layers, not {n}",
             help=f"n = {len(numbers)}",
         )
-    return _highest([values[number] for number in numbers], n)
+    # What a copy of a block adds is 0 until it has learned.
+    copies = [bool(block.zeros) for block in job.model.blocks]
+    scored = zip(numbers, copies, strict=True)
+    return _highest([0.0 if copy else values[number] for number, copy in scored], n)
 
 
 def _ranks(
@@ -191,7 +194,7 @@ def _ranks(
     """By the path of a linear the least rank that keeps the energy, rounded up."""
     assert edit.energy is not None
     scores = _scores("low-rank needs the singular values", facts, spec_file)
-    numbers = job.reference.blocks or range(len(job.model.blocks))
+    numbers = job.block_numbers
     found = {}
     for instance in chosen(job.model, edit.blocks):
         number = numbers[job.model.blocks.index(instance)]

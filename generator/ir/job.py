@@ -298,6 +298,12 @@ class Job:
     # One after the other; none is training in one go. `frozen` is what none of them trains.
     stages: tuple[StagePlan, ...] = ()
 
+    @property
+    def block_numbers(self) -> tuple[int, ...]:
+        """What number the checkpoint has each block under, from 0; a copy has its
+        original's."""
+        return self.reference.blocks or tuple(range(len(self.model.blocks)))
+
 
 @dataclass(frozen=True)
 class ParameterInfo:

@@ -46,7 +46,7 @@ def run(job: Job, *, after: Sequence[int]) -> tuple[Job, WeightMap]:
         job.reference,
         masked=tuple((k, numbers.first(n)) for k, n in job.reference.masked),
         masked_rows=tuple((k, numbers.first(n)) for k, n in job.reference.masked_rows),
-        blocks=tuple((job.reference.blocks or range(len(blocks)))[i] for i in order),
+        blocks=tuple(job.block_numbers[i] for i in order),
         total=job.reference.total or len(blocks),
     )
     edited = replace(job, model=model, reference=reference)

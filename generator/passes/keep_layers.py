@@ -52,7 +52,6 @@ def run(
     model = replace(
         model, unused=tuple(unused[t.key] for t in model.tensors if t.key in unused)
     )
-    ran = job.reference.blocks or range(len(blocks))
 
     def still(masked: Sequence[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
         return tuple((k, _moved(name, moved)) for k, name in masked if k in read)
@@ -61,7 +60,7 @@ def run(
         job.reference,
         masked=still(job.reference.masked),
         masked_rows=still(job.reference.masked_rows),
-        blocks=tuple(ran[old] for old in kept),
+        blocks=tuple(job.block_numbers[old] for old in kept),
         total=job.reference.total or len(blocks),
     )
     return (

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -11,10 +13,13 @@ from runtime_support import gen, last_json, tiny_bert, write_job
 from safetensors.torch import load_file
 from torch import nn
 
-from generator.facts import load_scores
+from generator.arguments import arguments
+from generator.facts import Scores, dump_scores, load_scores, weights_hash
 from generator.passes import EDITS
 from generator.runtime.gather import facts_folder, load_facts
 from generator.runtime.importance import score
+from generator.spec.edits import KeepLayers
+from tests.building.build_support import text_facts
 from tests.edits.support import as_cut, assert_equal_to_edited, edited, make, refused
 from tests.edits.test_prune import of_heads
 from tests.parity.test_generated_models import KINDS
@@ -189,3 +194,16 @@ def test_a_linear_without_a_rank_is_named():
     assert code == "G234" and "blocks.0.ff.up" in message
     assert refused("low-rank", made.job, on=("up",), rank={})[0] == "G241"
     assert EDITS["low-rank"].exact
+
+
+def test_a_copy_of_a_block_adds_nothing_yet():
+    """Otherwise a block and its copy would stay, and a block that does something go."""
+    facts = text_facts()
+    values = {"taylor/layers": (1.0, 3.0)}
+    scores = dump_scores(Scores(values, weights_hash(facts.card), ()))
+    job = edited(make("llama", num_hidden_layers=2).job, "add-layers", after=(1,))
+    assert job.block_numbers == (0, 1, 1)
+    edit = KeepLayers(n=2, choose="taylor")
+    spec_file: Any = SimpleNamespace(file="spec.toml")  # which errors alone name
+    given = arguments(edit, spec_file, replace(facts, scores=scores), job)
+    assert given == {"layers": (0, 1)}
