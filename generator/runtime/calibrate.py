@@ -35,6 +35,7 @@ from generator.spec import SpecFile
 from generator.spec.edits import KeepLayers, LowRank, PruneFfn, PruneHeads, PruneWidth
 
 METHODS = ("magnitude", "taylor")
+OF_BLOCKS = ("taylor", "influence")  # methods that score whole blocks
 LEFT_OUT = ("only-needed-positions",)  # of the passes
 LOSSES = {"multi-label": "binary", "regression": "squared"}
 # Of each kind of unit its dimension, and that of the axis which the units make.
@@ -66,12 +67,12 @@ def _one(args: argparse.Namespace, spec_file: SpecFile) -> dict[str, Any]:
     wanted = {
         e.score for e in edits if isinstance(e, (PruneFfn, PruneHeads, PruneWidth))
     }
-    wanted |= {e.choose for e in edits if isinstance(e, KeepLayers)} & {
-        "taylor",
-        "influence",
-    }
+    chosen = {e.choose for e in edits if isinstance(e, KeepLayers)}
+    wanted |= chosen & {*OF_BLOCKS}
     factored = [e for e in edits if isinstance(e, LowRank) and e.energy is not None]
-    methods = sorted(wanted) or [*METHODS][: 2 * (not factored)]
+    methods = sorted(wanted)
+    if not methods and not factored:  # the spec asks for nothing yet
+        methods = [*METHODS]
     values: dict[str, tuple[float, ...]] = {}
     files = ()
     if "magnitude" in methods:
@@ -79,7 +80,7 @@ def _one(args: argparse.Namespace, spec_file: SpecFile) -> dict[str, Any]:
     if factored:
         values |= _singular_values(job, weights, {n for e in factored for n in e.on})
         methods.append("singular")
-    if {"taylor", "influence"} & {*methods}:
+    if {*OF_BLOCKS} & {*methods}:
         root = (args.root or here).resolve()
         quiet = args.quiet or args.json
         found, files = _taylor(unedited, facts, job, weights, root, args.rows, quiet)
@@ -209,7 +210,7 @@ def _taylor(
                 place=spec_file.place("data.train"),
                 help="mend the data, or say where its paths start: --root FOLDER",
             )
-    names |= {method: f"{method}/layers" for method in ("taylor", "influence")}
+    names |= {method: f"{method}/layers" for method in OF_BLOCKS}
     found: dict[str, tuple[float, ...]] = {}
     for path, values in json.loads(ended.output.splitlines()[-1]).items():
         so_far = found.get(names[path], (0.0,) * len(values))
