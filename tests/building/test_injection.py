@@ -70,6 +70,10 @@ TEXT_FIELDS = {
     "data.text": "{}",
     "data.label": "2{}",
     "data.clean.missing.0": "{}",
+    "features.numeric.0": "3{}",
+    "features.categorical.0": "4{}",
+    "features.dates.0": "5{}",
+    "features.patterns.0": "6{}",
 }
 PAIR_FIELDS = {
     "labels.0": "{}",
