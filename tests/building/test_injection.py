@@ -70,10 +70,6 @@ TEXT_FIELDS = {
     "data.text": "{}",
     "data.label": "2{}",
     "data.clean.missing.0": "{}",
-    "features.numeric.0": "3{}",
-    "features.categorical.0": "4{}",
-    "features.dates.0": "5{}",
-    "features.patterns.0": "6{}",
 }
 PAIR_FIELDS = {
     "labels.0": "{}",
@@ -84,6 +80,10 @@ PAIR_FIELDS = {
     "data.text.0": "{}",
     "data.text.1": "2{}",
     "data.label": "3{}",
+    "features.numeric.0": "4{}",
+    "features.categorical.0": "5{}",
+    "features.dates.0": "6{}",
+    "features.patterns.0": "7{}",
 }
 SEPARATOR_FIELDS = {  # alone: no label may hold it
     "data.separator": "{}",
