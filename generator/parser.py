@@ -89,6 +89,7 @@ def parser(functions: Mapping[str, Run]) -> argparse.ArgumentParser:
     _long(run)
 
     for name, help in (
+        ("data", "prepare a job's rows, and report what became of them"),
         ("certify", "run a job's certificate and print it"),
         ("bench", "measure a job, side by side with transformers"),
     ):
