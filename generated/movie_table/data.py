@@ -263,6 +263,7 @@ class Split:
     tokens: Tokens
     targets: Tensor  # i64 (rows)
     columns: features.Columns
+    fitted: features.Fitted  # by which they were made
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -311,7 +312,7 @@ class Splits(NamedTuple):
 
 
 def load_splits(root: Path, work: Path) -> Splits:
-    """Everything that training reads. `work` gets quarantine.jsonl, features.json."""
+    """Everything that training reads. `work` receives quarantine.jsonl."""
     work.mkdir(parents=True, exist_ok=True)
     with open(work / "quarantine.jsonl", "w") as file:
         quarantine = Quarantine(file)
@@ -338,14 +339,10 @@ def load_splits(root: Path, work: Path) -> Splits:
             "add some, or take it out of the spec"
         )
     fitted = features.fit([row.raw for row in rows["train"]])
-    try:
-        features.write(fitted, work / features.FILE)
-    except ValueError as error:
-        raise DataError(str(error)) from None
     return Splits(*(split_of(rows[name], fitted) for name in Splits._fields))
 
 
 def split_of(rows: list[Row], fitted: features.Fitted) -> Split:
     targets = torch.tensor([row.target for row in rows])
     columns = features.columns_of([row.raw for row in rows], fitted)
-    return Split(encode([row.text for row in rows]), targets, columns)
+    return Split(encode([row.text for row in rows]), targets, columns, fitted)

@@ -183,7 +183,7 @@ def columns_of(rows: Sequence[Raw], fitted: Fitted) -> Columns:
 
 
 def write(fitted: Fitted, path: Path) -> None:
-    """As JSON. A ValueError where another run has left what its weights depend on."""
+    """As JSON; a file of this name is always whole."""
     about = {
         "numbers": [
             {"name": name, "mean": mean, "deviation": deviation}
@@ -194,15 +194,9 @@ def write(fitted: Fitted, path: Path) -> None:
             for column, known in zip(CATEGORICAL, fitted.categories)
         ],
     }
-    text = json.dumps(about, indent=1) + "\n"
-    if path.exists() and path.read_text() != text:
-        raise ValueError(
-            f"{path} is of other training rows, which the weights beside it learned "
-            "from: --fresh puts both aside"
-        )
     unfinished = path.with_name("unfinished")
-    unfinished.write_text(text)
-    unfinished.replace(path)  # so that it is always whole
+    unfinished.write_text(json.dumps(about, indent=1) + "\n")
+    unfinished.replace(path)
 
 
 def load(path: Path) -> Fitted:

@@ -44,7 +44,7 @@ from torch import Tensor, nn
 from torch.optim import AdamW
 from tqdm import tqdm
 
-from . import data
+from . import data, features
 from .model import LABELS, Config, Model, load_pretrained
 
 
@@ -249,8 +249,6 @@ def claim(work: Path, resume: bool, fresh: bool) -> None:
         checkpoints.mkdir()
     elif not resume and any([*work.glob("model*"), *checkpoints.glob("*.safetensors")]):
         sys.exit(f"{work} holds a run: --resume goes on, --fresh puts it aside")
-    elif not resume:  # of a run that came to nothing
-        (work / "features.json").unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)
@@ -445,6 +443,7 @@ def main(argv: list[str] | None = None) -> int:
     # A run goes on only with the very recipe that it began with.
     recipe = (
         f"movie_table SEED={data.SEED} rows={len(train)} {steps=}"
+        f" features={hashlib.sha256(repr(train.fitted).encode()).hexdigest()[:16]}"
         f" {WEIGHT_DECAY=} {CLIP=} {CACHE=} {NO_DECAY=} {STAGES=}"
     )
 
@@ -458,6 +457,7 @@ def main(argv: list[str] | None = None) -> int:
         if about["recipe"] != recipe:
             sys.exit(f"the checkpoint is of {about['recipe']}, and this is {recipe}")
         state = State(**about["state"])
+    features.write(train.fitted, work / features.FILE)
     splits = {"train": train, "valid": valid}
 
     path = work / "metrics.jsonl"

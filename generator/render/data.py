@@ -496,7 +496,6 @@ def beside(job: Job) -> tuple[str, ...]:
 
 def _receives(plan: DataPlan) -> str:
     more = ["cleaning.json"] * (plan.clean != CleanPlan())
-    more += ["features.json"] * (plan.features != FeaturePlan())
     return f"gets {', '.join(['quarantine.jsonl', *more])}" if more else _ALONE
 
 

@@ -277,7 +277,8 @@ def test_statistics_come_from_the_training_rows_alone(
         folder.mkdir()
         write(folder, splits)
         some = data.load_splits(folder, folder / "work")
-        return (folder / "work" / "features.json").read_text(), some
+        made.module("features").write(some.train.fitted, folder / "features.json")
+        return (folder / "features.json").read_text(), some
 
     splits = some_splits()
     before, first = found(splits, "first")
@@ -437,30 +438,21 @@ def test_weights_need_what_was_fitted_beside_them(
             predict.Predictor(weights)
 
 
-def test_a_run_goes_on_with_the_rows_it_learned_from(
-    made: Whole, trained: Path, tmp_path: Path
-) -> None:
-    features, data = made.module("features"), made.module("data")
-    work = tmp_path / "work"
+def test_a_run_goes_on_with_the_rows_it_learned_from(made: Whole, tmp_path: Path):
+    file, lock = tmp_path / "work" / "features.json", tmp_path / "work" / "lock"
     splits = some_splits()
     write(tmp_path, splits)
-    first = data.load_splits(tmp_path, work).train.columns.numbers
-    kept = (work / features.FILE).read_text()
-    assert torch.equal(data.load_splits(tmp_path, work).train.columns.numbers, first)
-    write(tmp_path, splits | {"train": splits["train"][:20]})
-    with pytest.raises(data.DataError, match="of other training rows"):
-        data.load_splits(tmp_path, work)
-    assert (work / features.FILE).read_text() == kept
-    # A run that came to nothing leaves nothing that another depends on.
     assert train(made, tmp_path) == 0
-    assert (work / features.FILE).read_text() != kept
-    write(tmp_path, splits)
-    (work / "lock").unlink()  # which this process holds
+    kept = file.read_text()
+    write(tmp_path, splits | {"train": [r | {"price": "7"} for r in splits["train"]]})
+    lock.unlink()  # which this process holds
+    with pytest.raises(SystemExit, match="features="):
+        train(made, tmp_path, "--resume")
+    assert file.read_text() == kept  # as the weights beside it learned from it
+    lock.unlink()
     assert train(made, tmp_path, "--fresh") == 0
-    (aside,) = work.glob("before-*")
-    assert (aside / features.FILE).is_file() and (
-        work / features.FILE
-    ).read_text() == kept
+    (aside,) = file.parent.glob("before-*")
+    assert (aside / "features.json").read_text() == kept != file.read_text()
 
 
 # ---------------------------------------------------------------------- the certificate
