@@ -1124,6 +1124,14 @@ frozen as all of its stages are, has no cut, and as many epochs as they have tog
         "and the table of categories a row for each of them and for the unknown one of "
         "each column.",
     ),
+    "G381": Code(
+        "No layer of the head could read more than the vector",
+        """
+What is known of a row beside its vector joins it ahead of the first layer that no weights of
+the checkpoint are read into. A head that is the checkpoint's own as a whole has none. With
+`head = "new"` in `[backbone]` the last layer starts afresh.
+""",
+    ),
 }
 
 # Build, check, seals and vendoring, G400-G499. ----------------------------------------

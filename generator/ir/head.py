@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from generator.errors import fail
 from generator.ir.cut import reaching
 from generator.ir.dims import Dim, Type, parse_type
 from generator.ir.emit import Emitter
@@ -90,8 +91,14 @@ def first_new(found: Classifier) -> Op:
     What it reads is what features join, and are chosen of.
     """
     sources = {p.name: p.source for p in found.module.parameters}
-    layers = (*found.dense, found.label)
-    return next(op for op in layers if isinstance(sources[f"{op.name}.weight"], Init))
+    for op in (*found.dense, found.label):
+        if isinstance(sources[f"{op.name}.weight"], Init):
+            return op
+    raise fail(
+        "G381",
+        "every layer of this head is the checkpoint's, and reads the vector alone",
+        help='head = "new" in [backbone] starts the last one afresh',
+    )
 
 
 def new_linear(
