@@ -1116,6 +1116,11 @@ frozen as all of its stages are, has no cut, and as many epochs as they have tog
         "gives\nthem, `sizes F=F2`, as dimensions that have a size. `reads` names "
         "parameters that are\nin the module, each once.",
     ),
+    "G375": _invalid(
+        "The guard does not fit the data",
+        "Images have no texts to look into, and triggers, spectral and label_noise are "
+        "of rows\nthat have one label each.",
+    ),
 }
 
 # Build, check, seals and vendoring, G400-G499. ----------------------------------------

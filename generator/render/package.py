@@ -13,6 +13,7 @@ from generator.render import (
     bench,
     certificate,
     data,
+    guard,
     init,
     kept,
     model,
@@ -57,7 +58,12 @@ def finished(one: Draft) -> bytes:
 
 def render_python(job: Job) -> tuple[Draft, ...]:
     """The source files, from the job alone."""
-    return tuple(Draft(path, render(job).encode(), True) for path, render in PYTHON)
+    files = dict(PYTHON)
+    if guard.wanted(job):
+        files[guard.FILE] = guard.render
+    return tuple(
+        Draft(path, render(job).encode(), True) for path, render in files.items()
+    )
 
 
 def render_package(

@@ -15,8 +15,10 @@ from typing import Literal
 from generator.ir.cut import Division, blocks_before, divisions
 from generator.ir.dims import dim
 from generator.ir.job import Job, ParameterInfo, Value, parameters
-from generator.ir.plans import CleanPlan, TextPlan
+from generator.ir.plans import TextPlan
 from generator.ir.stages import by_stage, covers
+from generator.render import guard
+from generator.render.data import clean_view
 from generator.render.sizes import Sizes
 from generator.render.text import fill, prose, py
 
@@ -90,6 +92,7 @@ class TrainView:
     constants: tuple[tuple[str, Literals, str], ...]  # name, value, why
     tables: tuple[tuple[str, tuple, str], ...]  # the same, of more than a line
     cleans: bool  # rows are cleaned, which is of the recipe too
+    inspecting: str  # code: what looks at rows before training; "" where nothing does
     # Names, by line, of the constants that a run shares with its resumption.
     recipe: tuple[tuple[str, ...], ...]
     loss: Literal["cross-entropy", "bce", "mse"]
@@ -225,7 +228,8 @@ def train_view(job: Job) -> TrainView:
         labels=loss != "mse",
         constants=constants,
         tables=tables,
-        cleans=job.data.clean != CleanPlan(),
+        cleans=len(clean_view(job.data).asked) > 0,
+        inspecting=guard.inspecting(job) if guard.wanted(job) else "",
         recipe=_lines(
             [
                 *(name for name, _, _ in (*constants, *tables) if name not in FREE),

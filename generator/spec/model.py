@@ -12,6 +12,7 @@ from typing import Literal
 
 from generator.ir.plans import Task
 from generator.spec.edits import Edit
+from generator.spec.guard import Guard
 from generator.spec.key import (
     LABEL_TASKS,
     LARGEST,
@@ -349,6 +350,7 @@ class Data:
         ),
     )
     clean: Clean = Clean()  # under a header of its own, [data.clean]
+    guard: Guard = Guard()  # the same, [data.guard]
 
 
 @dataclass(frozen=True, kw_only=True)
