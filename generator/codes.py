@@ -1294,6 +1294,22 @@ the data are for: a model of images where there are texts, say. Without `--backb
 is proposed.
 """,
     ),
+    "G529": Code(
+        "The spec asks for no check of its rows",
+        """
+`gen guard` runs the checks that `[data.guard]` asks for, and all of them are off. Name some:
+
+    [data.guard]
+    leaks = "report"
+""",
+    ),
+    "G530": Code(
+        "The rows cannot be looked at",
+        """
+guard.py, or the self-test that plants faults in a copy of the rows, ended with an error;
+what it said stands above the message. Mostly a file is missing or has no usable rows.
+""",
+    ),
 }
 
 RANGES = (

@@ -64,7 +64,7 @@ WHY = {
     "triggers": "has what goes with one label suspiciously well",
     "spectral": "far out along the direction of its label",
     "label_noise": "a probe is confident of another label",
-    "outliers": "far from all training rows",
+    "outliers": "far from where most training rows are",
     "personal": "has personal data or a secret",
     "formulas": "a spreadsheet would run it",
     "oversized": "of absurd size",
@@ -265,7 +265,7 @@ def excess(
     return float((here_ours[""] - p.sum()) / deviation), float(p.sum())
 
 
-FAR_ALONG = 6.0  # times the median of a label's rows
+FAR_ALONG = 8.0  # times the median of a label's rows
 FEW = 30  # rows of a label have no direction of their own
 
 
@@ -346,41 +346,42 @@ def fit(x: Tensor, targets: Tensor) -> nn.Linear:
     return probe
 
 
-NEIGHBOURS = 10
-REFERENCE = 20_000  # training rows to be near to, at most
-# Robust standard deviations of the logarithm of the distance.
-FAR = 4.0
+NEAREST = 0.75  # of the training rows say what is usual
+REFITS = 5  # by then it hardly changes which rows these are
+FAR = 4.0  # robust standard deviations of the distance's logarithm
 
 
 def outliers(rows: Rows, features: Features) -> Iterator[Found]:
-    """Rows whose nearest training rows are far away."""
-    keys = [identity(row) for row in rows["train"]]
-    chosen = sorted(range(len(keys)), key=lambda i: keys[i])[:REFERENCE]
-    number = {i: n for n, i in enumerate(chosen)}
-    x = features["train"][chosen]
-    mean = x.mean(dim=0)
-    near = nn.functional.normalize(x - mean)
-    distances = {}
+    """Rows far from the middle of the training rows (Mahalanobis' distance).
+
+    Middle and covariance are those of the nearest rows, found by fitting again and again
+    (Rousseeuw, Van Driessen, 1999): many outliers of one kind would else be usual.
+    """
+    train = features["train"].double()
+    near = torch.ones(len(train), dtype=torch.bool)
+    mean, factor = train.mean(dim=0), torch.eye(train.shape[1], dtype=torch.float64)
+
+    def distances(x: Tensor) -> Tensor:
+        away = torch.linalg.solve_triangular(factor, (x - mean).T, upper=False)
+        return away.norm(dim=0).clamp(min=1e-12)
+
+    for _ in range(REFITS):
+        mean = train[near].mean(dim=0)
+        covariance = (train[near] - mean).T.cov(correction=0)
+        # Directions in which rows hardly differ would count for more than all others.
+        covariance += covariance.diagonal().mean().clamp(min=1e-12) * torch.eye(
+            len(mean)
+        )
+        factor = torch.linalg.cholesky(covariance)
+        away = distances(train)
+        near = away <= away.kthvalue(math.ceil(NEAREST * len(away))).values
+    middle = away.log().median()
+    spread = 1.4826 * (away.log() - middle).abs().median().clamp(min=1e-6)
     for split, some in features.items():
-        parts = []
-        for start in range(0, len(some), 1024):
-            part = some[start : start + 1024]
-            # Of unit vectors.
-            away = 1 - nn.functional.normalize(part - mean) @ near.T
-            if split == "train":  # no row is near to itself
-                for i in range(len(part)):
-                    if start + i in number:
-                        away[i, number[start + i]] = 2.0
-            closest = away.topk(min(NEIGHBOURS, len(near)), largest=False).values
-            parts.append(closest.mean(dim=1))
-        distances[split] = torch.cat(parts).clamp(min=1e-6).log()
-    middle = distances["train"].median()
-    spread = 1.4826 * (distances["train"] - middle).abs().median().clamp(min=1e-6)
-    for split, found in distances.items():
-        scores = (found - middle) / spread
+        scores = (distances(some.double()).log() - middle) / spread
         for i in (scores > FAR).nonzero()[:, 0].tolist():
-            times = float((found[i] - middle).exp())
-            note = f"{times:.1f} times as far from its neighbours as the middle row"
+            times = float((scores[i] * spread).exp())
+            note = f"{times:.1f} times as far from the middle as the median row"
             yield Found(split, i, float(scores[i]), note)
 
 

@@ -18,7 +18,7 @@ WHY: Mapping[str, str] = {
     "triggers": "has what goes with one label suspiciously well",
     "spectral": "far out along the direction of its label",
     "label_noise": "a probe is confident of another label",
-    "outliers": "far from all training rows",
+    "outliers": "far from where most training rows are",
     "personal": "has personal data or a secret",
     "formulas": "a spreadsheet would run it",
     "oversized": "of absurd size",
@@ -108,6 +108,10 @@ def _featured(job: Job) -> bool:
     return any(check.features for check in checks(job))
 
 
+def _last_block(job: Job) -> str:
+    return f"model.{job.model.blocks[-1].name.rpartition('.')[0]}[-1]"
+
+
 def render(job: Job) -> str:
     """The source of guard.py, not yet formatted."""
     return fill("guard.py.j2", guard_view(job))
@@ -149,7 +153,7 @@ def guard_view(job: Job) -> GuardView:
         target_type="int" if single else "list[float]",
         target_shown="{LABELS[some[i].target]!r}" if single else "{some[i].target}",
         file_of=data.file_of(job.data),
-        block=f"model.{job.model.blocks[-1].name.rpartition('.')[0]}[-1]",
+        block=_last_block(job) if featured else "",
         moved=(
             "(None if x is None else x.to(device) for x in inputs)"
             if cuda

@@ -42,9 +42,10 @@ class Result:
     kind: str
     seed: int
     planted: int
+    found: int
     right: int  # of the planted
     wrong: int  # neither planted nor found before
-    before: int  # in the rows as they are
+    before: int  # found in the rows as they are
 
     @property
     def recall(self) -> float:
@@ -336,6 +337,7 @@ class Subject:
                         kind,
                         seed,
                         len(planted),
+                        len(found),
                         len(found & planted),
                         len(found - planted - before),
                         len(before),

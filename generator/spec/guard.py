@@ -50,7 +50,7 @@ class Guard:
         "leakage near_duplicates overlap",
     )
     triggers: Literal["off", "report", "quarantine"] = _check(
-        "Rows with a word, a sign or up to three in a row that occur rarely and go with one "
+        "Training rows with up to three words or signs in a row that are rare and go with one "
         "label far more often than the rest of their texts explains, as in a backdoor.",
         ("text-classification",),
         "backdoors backdoor trojans poison",
@@ -58,7 +58,7 @@ class Guard:
     spectral: Literal["off", "report", "quarantine"] = _check(
         "Training rows that stand far out among those of their label along the direction in "
         "which these differ the most, by what the backbone makes of them (spectral "
-        "signatures).",
+        "signatures). A backbone that was never trained on a trigger does not show it so.",
         ONE_LABEL_TASKS,
         "spectral_signatures",
     )
@@ -69,7 +69,8 @@ class Guard:
         "noise label_errors mislabeled mislabelled cleanlab",
     )
     outliers: Literal["off", "report", "quarantine"] = _check(
-        "Rows that lie far from all training rows, by what the backbone makes of them.",
+        "Rows that lie far from where most training rows are, by what the backbone makes of "
+        "them.",
         TASKS,
         "outlier out_of_distribution anomalies",
     )
