@@ -10,7 +10,7 @@ import ast
 import functools
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -19,6 +19,7 @@ from generator.ir.plans import (
     CleanPlan,
     DataPlan,
     Format,
+    GuardPlan,
     ImagePlan,
     TextPlan,
 )
@@ -55,6 +56,7 @@ IMPORTS: Mapping[str, tuple[int, str]] = {
     "Callable": (STDLIB, "from collections.abc"),
     "Iterable": (STDLIB, "from collections.abc"),
     "Iterator": (STDLIB, "from collections.abc"),
+    "Mapping": (STDLIB, "from collections.abc"),
     "Sequence": (STDLIB, "from collections.abc"),
     "Future": (STDLIB, "from concurrent.futures"),
     "ThreadPoolExecutor": (STDLIB, "from concurrent.futures"),
@@ -187,6 +189,8 @@ class DataView:
     features: bool  # the head reads more of a row
     raw_args: str  # code: what they are read from, in a `record` and its `text`
     raw_of: str  # code: a call that reads them
+    guarded: bool  # what is shown of rows has nothing personal in it
+    checked: bool  # rows may leave that guard.py finds
     # Batches
     batch: int
     batch_unit: str  # prose
@@ -289,14 +293,14 @@ def _view(job: Job) -> DataView:
         input_partial=f"partials/data_input_{_kind(images, pair)}.j2",
         read_partial=f"partials/data_read_{'image' if images else 'text'}.j2",
         text_type="tuple[str, str]" if pair else "str",
-        thing="image" if images else "pair" if pair else "text",
+        thing=data_thing(plan),
         fields={
             "text": "{TEXT: row.text}",
             "pair": "dict(zip(TEXTS, row.text))",
             "image": "{IMAGE: row.image}",
         }[_kind(images, pair)],
         apart=len(files) > 1,
-        file_of='FILES.get(split, FILES["train"])' if fractions else "FILES[split]",
+        file_of=file_of(plan),
         empty_help=(
             "it needs a larger fraction, or a file with rows that no other split has"
             if fractions
@@ -336,6 +340,8 @@ def _view(job: Job) -> DataView:
         features=len(more) > 0,
         raw_args=raw_args(plan),
         raw_of=raw_of(plan),
+        guarded=any(action != "off" for action in asdict(plan.guard).values()),
+        checked=_checked(plan.guard),
         batch=job.train.batch or job.train.batch_tokens,
         batch_unit="examples" if job.train.batch else "tokens, padding included",
         by_tokens=not job.train.batch,
@@ -373,6 +379,7 @@ STEPS = tuple(
         ("unicode", "normal_form", True),
         ("invisible", "without_invisible", True),
         ("html", "without_markup", True),
+        ("personal", "redacted", False),
         ("mask", "masked", True),
         ("case", "str.lower", False),
         ("whitespace", "without_runs", True),
@@ -384,8 +391,8 @@ def clean_view(plan: DataPlan) -> CleanView:
     """What a plan asks to be done to rows."""
     clean = plan.clean
     pair = isinstance(plan.inputs, TextPlan) and len(plan.inputs.columns) == 2
-    given = _given(clean)
-    steps = steps_of(clean)
+    given = _given(plan)
+    steps = steps_of(plan)
     return CleanView(
         asked=tuple(f"{name} = {json.dumps(value)}" for name, value in given.items()),
         steps=steps,
@@ -410,23 +417,43 @@ def clean_view(plan: DataPlan) -> CleanView:
     )
 
 
-def _given(clean: CleanPlan) -> dict[str, Any]:
-    """The settings of a cleaning that are not off."""
-    return {
-        field.name: getattr(clean, field.name)
+def _given(plan: DataPlan) -> dict[str, Any]:
+    """The settings of a cleaning that are not off; what is redacted is cleaned as well."""
+    found = {
+        field.name: getattr(plan.clean, field.name)
         for field in fields(CleanPlan)
-        if getattr(clean, field.name) != field.default
+        if getattr(plan.clean, field.name) != field.default
     }
+    if plan.guard.personal == "redact":
+        found["personal"] = plan.guard.personal
+    return found
 
 
-def steps_of(clean: CleanPlan) -> tuple[StepView, ...]:
-    """The steps that a cleaning rewrites texts by."""
-    return tuple(step for step in STEPS if step.name in _given(clean))
+def steps_of(plan: DataPlan) -> tuple[StepView, ...]:
+    """The steps that texts are rewritten by."""
+    return tuple(step for step in STEPS if step.name in _given(plan))
+
+
+def _checked(guard: GuardPlan) -> bool:
+    return any(a in ("report", "quarantine") for a in asdict(guard).values())
+
+
+def data_thing(plan: DataPlan) -> str:
+    """What a row gives the model."""
+    if isinstance(plan.inputs, ImagePlan):
+        return "image"
+    return "pair" if len(plan.inputs.columns) == 2 else "text"
+
+
+def file_of(plan: DataPlan) -> str:
+    """Code for the file that the rows of `split` come from."""
+    whole = plan.valid is not None and plan.test is not None
+    return "FILES[split]" if whole else 'FILES.get(split, FILES["train"])'
 
 
 def clean_text(plan: DataPlan) -> str:
     """Code for a row's `text` as it is used."""
-    if not steps_of(plan.clean):
+    if not steps_of(plan):
         return "text"
     if isinstance(plan.inputs, TextPlan) and len(plan.inputs.columns) == 2:
         return "(clean(text[0]), clean(text[1]))"

@@ -14,6 +14,7 @@ from generator.render import (
     certificate,
     data,
     features,
+    guard,
     init,
     kept,
     model,
@@ -58,9 +59,14 @@ def finished(one: Draft) -> bytes:
 
 def render_python(job: Job) -> tuple[Draft, ...]:
     """The source files, from the job alone."""
-    own = (("features.py", features.render),) if features.asked(job) else ()
-    files = (*PYTHON, *own)
-    return tuple(Draft(path, render(job).encode(), True) for path, render in files)
+    files = dict(PYTHON)
+    if guard.wanted(job):
+        files[guard.FILE] = guard.render
+    if features.asked(job):
+        files["features.py"] = features.render
+    return tuple(
+        Draft(path, render(job).encode(), True) for path, render in files.items()
+    )
 
 
 def render_package(

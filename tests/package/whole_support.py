@@ -31,6 +31,7 @@ from generator.render import (
     certificate,
     data,
     features,
+    guard,
     kept,
     model,
     predict,
@@ -162,6 +163,8 @@ def write(folder: Path, job: Job, tidy: Sequence[str] = ()) -> Path:
         )
     if features.asked(job):
         (package / "features.py").write_text(features.render(job))
+    if guard.wanted(job):
+        (package / guard.FILE).write_text(guard.render(job))
     if lists := kept.render(job):
         (package / kept.FILE).write_bytes(lists)
     if str(folder) not in sys.path:
