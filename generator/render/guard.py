@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from generator.ir.job import Job
-from generator.ir.plans import ImagePlan, TextPlan
+from generator.ir.plans import FeaturePlan, ImagePlan, TextPlan
 from generator.render import data
 from generator.render.text import fill, prose, py
 
@@ -63,6 +63,7 @@ class GuardView:
     images: bool
     pair: bool
     cuda: bool
+    beside: bool  # the head reads what features.py makes
     target_type: str  # code
     target_shown: str  # code, in an f-string
     file_of: str  # code
@@ -150,6 +151,7 @@ def guard_view(job: Job) -> GuardView:
         images=images,
         pair=pair,
         cuda=cuda,
+        beside=job.data.features != FeaturePlan(),
         target_type="int" if single else "list[float]",
         target_shown="{LABELS[some[i].target]!r}" if single else "{some[i].target}",
         file_of=data.file_of(job.data),
@@ -162,4 +164,6 @@ def guard_view(job: Job) -> GuardView:
     )
     body = fill("partials/guard_body.j2", view)
     beside = {name: (data.OWN, "from .data") for name in data.names(job)}
-    return replace(view, imports=data.imports(body, {**beside, **BESIDE}))
+    own = {name: (data.OWN, "from .features") for name in ("columns_of", "fit")}
+    known = {**beside, **BESIDE, **(own if view.beside else {})}
+    return replace(view, imports=data.imports(body, known))

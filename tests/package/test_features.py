@@ -29,7 +29,7 @@ from generated import generated
 from generator import passes
 from generator.errors import GenError
 from generator.ir.job import Job
-from generator.ir.plans import CleanPlan, FeaturePlan
+from generator.ir.plans import CleanPlan, FeaturePlan, GuardPlan
 from generator.passes import join_features
 from generator.runtime.interpret import run as interpret
 from tests.edits import support as edits_support
@@ -599,3 +599,23 @@ def test_a_frozen_prefix_is_kept_beside_what_the_head_reads(case: str, tmp_path:
             torch.testing.assert_close(
                 model.suffix(*part.inputs), model(*whole_batch.inputs)
             )
+
+
+@pytest.mark.parametrize("case", ["bert", "vit"])
+def test_the_guard_looks_at_rows_with_columns(case: str, tmp_path: Path) -> None:
+    def edit(job: Job) -> Job:
+        job = joined(FeaturePlan(numeric=("price",)))(job)
+        guard = GuardPlan(outliers="report")
+        return replace(job, data=replace(job.data, guard=guard))
+
+    config, sizes, options = CASES[case]
+    options = {**options, "labels": ("no", "yes"), "head": "new"}
+    made = whole(tmp_path, config(**sizes), **options, edit=edit)
+    fill(tmp_path, made, "images" if case == "vit" else "text")
+    for name in ("train", "valid", "test"):
+        with open(tmp_path / f"{name}.csv", newline="") as file:
+            header, *rest = csv.reader(file)
+        more = [[*row, str(i)] for i, row in enumerate(rest)]
+        write_csv(tmp_path / f"{name}.csv", [[*header, "price"], *more])
+    assert train(made, tmp_path) == 0
+    assert (tmp_path / "work" / "guard.json").is_file()
