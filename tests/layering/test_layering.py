@@ -22,7 +22,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 PACKAGE = REPOSITORY / "generator"
 ANYTHING = {
     "archs", "arguments", "cli", "codes", "compile", "cost", "errors", "facts", "ir", "listing",
-    "passes", "propose", "render", "runtime", "spec", "vocab",
+    "options", "passes", "propose", "render", "runtime", "spec", "vocab",
 }  # fmt: skip
 # By layer, the other parts of the compiler that it may import.
 MAY: dict[str, set[str]] = {
@@ -50,6 +50,7 @@ MAY: dict[str, set[str]] = {
         "errors",
     },
     "propose": {"spec", "ir", "errors"},
+    "options": set(),
     "listing": {"archs", "passes", "spec", "ir", "codes"},
     "runtime": ANYTHING - {"cli"},
     "cli": ANYTHING,
@@ -112,7 +113,7 @@ def imported(file: str) -> Iterator[str]:
 
 def pure() -> list[str]:
     """Modules below cli and runtime."""
-    above = ("cli", "runtime", "__main__")
+    above = ("cli", "options", "runtime", "__main__")
     return [f for f in sources() if layer_of(f) not in above and f not in COMMANDS]
 
 
@@ -272,7 +273,7 @@ def test_passes_and_rendering_do_not_ask_for_the_architecture():
 def test_the_command_line_is_thin(file: str):
     """Each command is a function of few lines, and nothing there is deeply nested."""
     for node in ast.walk(sources()[file]):
-        if isinstance(node, ast.FunctionDef) and node.name != "parser":
+        if isinstance(node, ast.FunctionDef):
             assert (node.end_lineno or 0) - node.lineno < 50, node.name
     assert len((PACKAGE / file).read_text().splitlines()) < 520
 
