@@ -1289,6 +1289,15 @@ the data are for: a model of images where there are texts, say. Without `--backb
 is proposed.
 """,
     ),
+    "G535": Code(
+        "The frozen model cannot be run over the rows",
+        """
+A linear probe, `gen suggest` and the choice of features need the vectors that the model
+gives before any training. The package was built in a folder of its own and its rows read,
+and that ended with an error, which stands above the message: a data file that is not
+there, a full disk, or too little memory. `gen run --probe off` does without the probe.
+""",
+    ),
 }
 
 RANGES = (

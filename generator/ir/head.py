@@ -81,6 +81,45 @@ def classifier(model: Model) -> Classifier:
     return Classifier(call, module, pool, label)
 
 
+def reader(found: Classifier) -> Op:
+    """What reads the vector of a row that training starts from: of the operations behind
+    the pooling the first with new weights, or the one that gives the labels.
+
+    What lies between it and the pooling, such as a dense layer, came with the checkpoint.
+    """
+    new = {
+        p.name.rpartition(".")[0]
+        for p in found.module.parameters
+        if isinstance(p.source, Init)
+    }
+    behind = {r.name for r in found.pool.results}
+    for op in found.head:
+        if behind.isdisjoint(op.args):
+            continue
+        if op.name in new or op == found.label:
+            return op
+        behind |= {r.name for r in op.results}
+    return found.label
+
+
+def states_paths(model: Model) -> tuple[str, ...]:
+    """The path of the module that gives positions (B, T, C), and those of what makes the
+    backbone's last states of them, one after the other; none where one has no name."""
+    found, main = classifier(model), model.main
+    value = found.backbone[0].args[0] if found.backbone else found.states
+    at = [v.name for v in found.module.inputs].index(value)
+    value = found.call.args[at]
+    picked = picks(main, value)
+    value = picked.args[0] if picked else value
+    made = {r.name: op for op in main.ops for r in op.results}
+    last = [made[value].name] if value in made else [""]
+    names = [
+        *last,
+        *(op.name and f"{found.call.name}.{op.name}" for op in found.backbone),
+    ]
+    return tuple(names) if all(names) else ()
+
+
 def picks(main: Module, value: str) -> Op | None:
     """The operation that picks one position of each row for a value, if it is one."""
     return next(
