@@ -1116,6 +1116,22 @@ frozen as all of its stages are, has no cut, and as many epochs as they have tog
         "gives\nthem, `sizes F=F2`, as dimensions that have a size. `reads` names "
         "parameters that are\nin the module, each once.",
     ),
+    "G390": Code(
+        "Features cannot be chosen yet",
+        """
+`[features.select]` keeps the numbers of a row's vector that have the best scores on the
+training rows, and the facts have no such scores, or those of other vectors: of other
+edits, another cleaning, other columns. `gen calibrate SPEC` works them out, from the
+frozen model and the training rows, and the next build reads them.
+""",
+    ),
+    "G391": Code(
+        "There are not so many features to choose from",
+        """
+`keep` of `[features.select]` says how many of the numbers that feed the head stay: one at
+least, and fewer than there are. The message has how many those are.
+""",
+    ),
 }
 
 # Build, check, seals and vendoring, G400-G499. ----------------------------------------

@@ -19,7 +19,7 @@ from typing import Any, get_args
 
 from generator import archs, vocab
 from generator.archs.build import Imported, Request
-from generator.arguments import arguments
+from generator.arguments import arguments, features_to_keep
 from generator.cost import Cost, Stage, describe
 from generator.errors import Diagnostic, GenError, fail
 from generator.facts import Facts, dump_card
@@ -40,13 +40,14 @@ from generator.ir.stages import always_frozen, covers, cuts
 from generator.ir.text import parse_job, print_job
 from generator.ir.verify import verify
 from generator.ir.weightmap import WeightMap
-from generator.passes import EDITS, NAMED, NAMING, Step, steps
+from generator.passes import EDITS, NAMED, NAMING, Step, select_features, steps
 from generator.passes.prune_width import of_rms
 from generator.passes.trim_vocab import kept_tokens
 from generator.render.package import Draft, finished, render_package
 from generator.spec import SpecFile
 from generator.spec.edits import ExtendPositions, ResizeImage
 from generator.spec.model import Clean, Spec
+from generator.spec.select import Select
 
 LOCK = "gen.lock"
 LOCK_VERSION = 1
@@ -78,6 +79,7 @@ EDIT_PLACES = {
     "G265": ("size",),
     "G266": ("do",),
 }
+SELECT = "select-features"  # the step behind the edits
 ADAPTING = ("lora", "dora", "ia3", "adapter")
 FORMATS: dict[str, Format] = {".csv": "csv", ".jsonl": "jsonl", ".parquet": "parquet"}
 
@@ -173,10 +175,22 @@ def _edits(spec_file: SpecFile, facts: Facts, job: Job) -> Iterator[Step]:
                 help=f"write {edit.DO} above {above[-1]}",
             ) from None
         yield Step(edit.DO, job, weights)
+    if spec_file.spec.features.select.by:
+        kept = features_to_keep(spec_file, facts, job)
+        job, weights = select_features.run(job, kept=kept)
+        verify(job, after=SELECT)
+        yield Step(SELECT, job, weights)
+
+
+def unselected(spec_file: SpecFile) -> SpecFile:
+    """The spec with all features: what they are chosen from."""
+    features = replace(spec_file.spec.features, select=Select())
+    return replace(spec_file, spec=replace(spec_file.spec, features=features))
 
 
 def as_read(spec_file: SpecFile) -> SpecFile:
     """The spec with those edits alone that its rows need: of longer ones, larger images."""
+    spec_file = unselected(spec_file)
     reading = tuple(
         edit
         for edit in spec_file.spec.edit

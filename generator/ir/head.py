@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from generator.ir.cut import reaching
+from generator.ir.dims import dim
 from generator.ir.job import (
     Const,
     Job,
@@ -20,10 +21,11 @@ from generator.ir.job import (
     Unused,
     parameters,
 )
-from generator.ir.sources import Init, Source, keys
+from generator.ir.sources import Init, Source, Take, keys
 from generator.ir.weightmap import WeightMap
 
 POOLS = frozenset({"first", "mean", "largest", "weighted_mean"})
+SELECTED = "W"  # the dimension of the numbers that the head reads, where it is not all
 STD = 0.02  # of new weights, where the model has none that say it
 
 
@@ -100,6 +102,44 @@ def reader(found: Classifier) -> Op:
             return op
         behind |= {r.name for r in op.results}
     return found.label
+
+
+def vector(found: Classifier) -> str:
+    """The value that feeds the head: what `reader` reads, ahead of a dropout."""
+    made = {r.name: op for op in found.module.ops for r in op.results}
+    value = reader(found).args[0]
+    while made[value].kind == "dropout":
+        value = made[value].args[0]
+    return value
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which numbers of a vector the head reads."""
+
+    name: str  # of their list
+    total: int  # how many the vector has, with all of them
+    matrix: str  # the path of the weight that reads them
+    channels: bool = False  # they are the channels of the model's width themselves
+
+
+def selection(model: Model) -> Selection | None:
+    """What select-features has left of the vector; None where all of it is read."""
+    found, main = classifier(model), model.main
+    matrix = f"{found.call.name}.{reader(found).name}.weight"
+    for op in found.module.ops:
+        if op.kind == "select":
+            last = found.module.types[op.args[0]].shape[-1]
+            total, name = last.value(model.sizes), str(op.attrs_dict["by"])
+            return Selection(name, total, matrix, channels=last == dim("C"))
+    shapes = {t.key: t.shape for t in model.tensors}
+    for p in found.module.parameters:  # the rows of a dense layer were left out
+        match p.source:
+            case Take(axis=0, name=name) if p.type.shape == (dim(SELECTED),):
+                (key,) = keys(p.source)
+                whole = main.instance(found.call.name).keys + key
+                return Selection(name, shapes[whole][0], matrix)
+    return None
 
 
 def states_paths(model: Model) -> tuple[str, ...]:

@@ -297,6 +297,12 @@ def _rest(args: Types, params: Params, attrs: Attrs) -> Types:
     return (Type("f32", (B, T + number(-1), C)),)
 
 
+def _select(args: Types, params: Params, attrs: Attrs) -> Types:
+    x = _one(args, "f32", 2)
+    _need(isinstance(attrs["by"], str), "by is the name of a list")
+    return (Type("f32", (x.shape[0], _dim(attrs, "width"))),)
+
+
 def _narrow(args: Types, params: Params, attrs: Attrs) -> Types:
     B, _, C = _one(args, "f32", 3).shape
     return (Type("f32", (B, number(1), C)),)
@@ -449,6 +455,7 @@ OPS: dict[str, OpDef] = {
         OpDef("largest", _pooled),
         OpDef("weighted_mean", _weighted_mean),
         OpDef("rest", _rest),
+        OpDef("select", _select, attrs=("by", "width")),
         OpDef("narrow", _narrow),
         OpDef("last_index", _last_index, optional_attrs=("padding",)),
         OpDef("keys_until", _keys_until),

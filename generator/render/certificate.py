@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from generator.ir.cut import reaching
-from generator.ir.head import classifier
+from generator.ir.head import SELECTED, Selection, classifier, selection
 from generator.ir.job import Job, Model, Op, added, parameters
 from generator.ir.plans import ImagePlan, TextPlan
 from generator.ir.sources import (
@@ -142,6 +142,11 @@ class CertificateView:
     channels: int  # as many as it has
     gains: bool  # its norms are RMS norms, and ours rescaled for the masked channels
     narrowed: tuple[str, ...]  # new matrices that read the channels that are kept
+    # Code: what of a vector the head reads; "" for all. And the new matrix that reads it,
+    # where the head is transformers': elsewhere that one has zeros there.
+    selected: str
+    reading: str
+    columns: str  # code: which of its columns those are there
     kept: tuple[int, ...]  # of transformers' blocks; none stands for all
     total: int  # of them; 0 where they are as many as ours
     copies: tuple[str, ...]  # blocks that transformers does not have, with a dot
@@ -223,6 +228,8 @@ def certificate_view(job: Job) -> CertificateView:
         and not p.path.startswith(copies)
     ]
     new, whole = tuple(p.path for p in fresh), _at_full_width(job)
+    of = selection(job.model)
+    reading = next((p for p in fresh if of and p.path == of.matrix), None)
     new_shapes = {whole[path] for path in new}
     lengths = any(isinstance(p.source, Norms) for p in infos)
     shapes = {t.key: t.shape for t in job.model.tensors}
@@ -268,7 +275,16 @@ def certificate_view(job: Job) -> CertificateView:
         width=_list(job, "width") if job.reference.width else "",
         channels=job.reference.width,
         gains=Gain in made,
-        narrowed=tuple(p.path for p in fresh if whole[p.path] != p.shape),
+        narrowed=tuple(
+            p.path for p in fresh if whole[p.path] != p.shape and p != reading
+        ),
+        selected=_tensor(job, of.name) if of else "",
+        reading=reading.path if reading else "",
+        columns=(
+            "torch.as_tensor(WIDTH)[FEATURES]"
+            if of and of.channels and job.reference.width
+            else "FEATURES"
+        ),
         kept=_kept(job),
         total=job.reference.total,
         masked=tuple(_masked(job, job.reference.masked)),
@@ -351,9 +367,12 @@ def certificate_view(job: Job) -> CertificateView:
 
 
 def _at_full_width(job: Job) -> dict[str, tuple[int, ...]]:
-    """The shapes of the parameters before channels of the width were left out."""
-    width = job.reference.width or job.model.sizes["C"]
-    dims = (replace(d, size=width) if d.symbol == "C" else d for d in job.model.dims)
+    """The shapes of the parameters before channels of the width, or of the vector that the
+    head reads, were left out."""
+    wide = {"C": job.reference.width or job.model.sizes["C"]}
+    if of := selection(job.model):
+        wide[SELECTED] = wide["C"] if of.channels else of.total
+    dims = (replace(d, size=wide.get(d.symbol, d.size)) for d in job.model.dims)
     model = replace(job.model, dims=tuple(dims))
     return {p.path: p.shape for p in parameters(replace(job, model=model))}
 
@@ -470,9 +489,14 @@ def _processor_sizes(job: Job) -> str:
 def _trimmed(job: Job) -> str:
     for name in job.model.kept:
         if name.rpartition(".")[2] == "vocab":
-            found = _list(job, name)
-            return f"torch.tensor({found})" if found.startswith("[") else found
+            return _tensor(job, name)
     return ""
+
+
+def _tensor(job: Job, name: str) -> str:
+    """Code of a list as a tensor."""
+    found = _list(job, name)
+    return f"torch.tensor({found})" if found.startswith("[") else found
 
 
 def _list(job: Job, name: str) -> str:
@@ -515,7 +539,10 @@ def hand_view(job: Job) -> HandView:
     masked = not isinstance(job.data.inputs, ImagePlan)
     ours = reaching(found.module, found.module.outputs, found.states)
     path = found.call.name
-    lines = [line for op in ours for line in _by_hand(job, op, path, picked, masked)]
+    of = selection(job.model)
+    lines = [
+        line for op in ours for line in _by_hand(job, op, path, picked, masked, of)
+    ]
     lines[-1] = lines[-1].replace("x = ", "return ", 1)
     names = tuple(
         f"{path}.{p.name}"
@@ -535,8 +562,13 @@ def hand_view(job: Job) -> HandView:
     )
 
 
-def _by_hand(job: Job, op: Op, path: str, picked: bool, masked: bool) -> Iterator[str]:
-    """The lines of an operation, of which the last gives x anew."""
+def _by_hand(
+    job: Job, op: Op, path: str, picked: bool, masked: bool, of: Selection | None
+) -> Iterator[str]:
+    """The lines of an operation, of which the last gives x anew.
+
+    What reads some numbers of a vector has weights for all, zeros for the others.
+    """
     match op.kind:
         case "rest":
             yield "x = x[:, 1:]"
@@ -558,6 +590,12 @@ def _by_hand(job: Job, op: Op, path: str, picked: bool, masked: bool) -> Iterato
             yield f"weights = {weights}{' * mask[:, :, None]' if masked else ''}"
         case "weighted_mean":
             yield "x = (weights * x).sum(1) / weights.sum(1)"
+        case "linear" if of and f"{path}.{op.name}.weight" == of.matrix:
+            names = [f"{path}.{op.name}.{end}" for end in ("weight", "bias")]
+            yield f"some = p[{py(names[0])}]"
+            yield f"wide = some.new_zeros(len(some), {of.total}).index_copy(1, FEATURES, some)"
+            bias = f" + p[{py(names[1])}]" if _biased(job, names[1]) else ""
+            yield f"x = x @ wide.T{bias}"
         case "linear":
             names = [f"{path}.{op.name}.{end}" for end in ("weight", "bias")]
             bias = f" + p[{py(names[1])}]"

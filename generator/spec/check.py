@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from generator.errors import quote
-from generator.spec import cleaned
+from generator.spec import cleaned, selected
 from generator.spec.edited import EDIT, read_edits
 from generator.spec.entries import SECTIONS, Entry, entries, section_entries
 from generator.spec.key import TASKS
@@ -19,7 +19,12 @@ from generator.spec.value import read_given
 from generator.spec.words import is_table, kind, toml
 
 # Tables in tables, and lists of them: what is wrong there is told where they are read.
-OWN_TABLES = (("", EDIT), (SECTION, STAGE), (cleaned.SECTION, cleaned.CLEAN))
+OWN_TABLES = (
+    ("", EDIT),
+    (SECTION, STAGE),
+    (cleaned.SECTION, cleaned.CLEAN),
+    (selected.SECTION, selected.SELECT),
+)
 
 
 def check(values: Mapping[str, Any]) -> tuple[Spec | None, list[Problem]]:
@@ -42,6 +47,8 @@ def check(values: Mapping[str, Any]) -> tuple[Spec | None, list[Problem]]:
     stages = read_stages(state, tables.get(SECTION, {}).get(STAGE, []))
     data = tables.get(cleaned.SECTION, {})
     clean = cleaned.read_clean(state, data.get(cleaned.CLEAN, {}))
+    features = tables.get(selected.SECTION, {})
+    select = selected.read_select(state, features.get(selected.SELECT, {}))
     check_together(state)
     if state.problems:
         return None, state.problems
@@ -50,6 +57,7 @@ def check(values: Mapping[str, Any]) -> tuple[Spec | None, list[Problem]]:
         replace(
             spec,
             data=replace(spec.data, clean=clean),
+            features=replace(spec.features, select=select),
             train=replace(spec.train, stage=stages),
         ),
         [],
@@ -69,10 +77,12 @@ def given_paths(values: Mapping[str, Any]) -> frozenset[str]:
         for number, table in enumerate(tables if isinstance(tables, list) else []):
             if isinstance(table, dict):
                 found |= {f"{path}[{number}].{name}" for name in table}
-    data = values.get(cleaned.SECTION)
-    clean = data.get(cleaned.CLEAN) if isinstance(data, dict) else None
-    if isinstance(clean, dict):
-        found |= {f"{cleaned.SECTION}.{cleaned.CLEAN}.{name}" for name in clean}
+    for part in (cleaned.SECTION, cleaned.CLEAN), (selected.SECTION, selected.SELECT):
+        section, name = part
+        outer = values.get(section)
+        inner = outer.get(name) if isinstance(outer, dict) else None
+        if isinstance(inner, dict):
+            found |= {f"{section}.{name}.{key}" for key in inner}
     return frozenset(found)
 
 

@@ -14,8 +14,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from generator.spec.edits import EDITS
+from generator.spec.features import Features
 from generator.spec.key import Key
 from generator.spec.model import Backbone, Clean, Data, Spec, Stage, Target, Train
+from generator.spec.select import Select
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,7 @@ SECTIONS: Mapping[str, type] = {
     "": Spec,
     "backbone": Backbone,
     "data": Data,
+    "features": Features,
     "train": Train,
     "target": Target,
 }
@@ -94,7 +97,6 @@ SECTION_ALIASES = {
     "model": "backbone",
     "base": "backbone",
     "dataset": "data",
-    "features": "data",
     "training": "train",
     "trainer": "train",
     "optimizer": "train",
@@ -138,6 +140,17 @@ def clean_entries() -> Mapping[str, Entry]:
 def clean_doc() -> str:
     """What the cleaning is: some sentences."""
     return " ".join((Clean.__doc__ or "").split())
+
+
+@functools.cache
+def select_entries() -> Mapping[str, Entry]:
+    """The keys of the selection of features by their names in the file."""
+    return {e.name: e for e in _of("features.select", Select)}
+
+
+def select_doc() -> str:
+    """What the selection is: a sentence or two."""
+    return " ".join((Select.__doc__ or "").split())
 
 
 def edit_doc(do: str) -> str:

@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Iterator
 from typing import Any
 
-from generator.spec import cleaned
+from generator.spec import cleaned, selected
 from generator.spec.entries import (
     SECTIONS,
     Entry,
@@ -17,6 +17,8 @@ from generator.spec.entries import (
     edit_entries,
     section_doc,
     section_entries,
+    select_doc,
+    select_entries,
     stage_doc,
     stage_entries,
 )
@@ -47,6 +49,8 @@ def explain_defaults(spec_file: SpecFile) -> str:
         blocks.append("\n".join(lines).strip("\n"))
         if section == cleaned.SECTION:
             blocks.append(_clean(spec_file))
+        if section == selected.SECTION and spec.features.select.by:
+            blocks.append(_select(spec_file))
         if section == SECTION:
             blocks += _stages(spec_file)
     for number, edit in enumerate(spec.edit):
@@ -67,6 +71,14 @@ def _clean(spec_file: SpecFile) -> str:
         if spec_file.spec.task in entry.key.tasks:
             value = getattr(spec_file.spec.data.clean, entry.attribute)
             lines += ["", *_key(entry, value, entry.path in spec_file.given)]
+    return "\n".join(lines)
+
+
+def _select(spec_file: SpecFile) -> str:
+    lines = [*_comment(select_doc()), f"[{selected.SECTION}.{selected.SELECT}]"]
+    for entry in select_entries().values():
+        value = getattr(spec_file.spec.features.select, entry.attribute)
+        lines += ["", *_key(entry, value, entry.path in spec_file.given)]
     return "\n".join(lines)
 
 

@@ -12,6 +12,7 @@ from typing import Literal
 
 from generator.ir.plans import Task
 from generator.spec.edits import Edit
+from generator.spec.features import Features
 from generator.spec.key import (
     LABEL_TASKS,
     LARGEST,
@@ -742,6 +743,10 @@ class Spec:
             "the spec, by the generated package from where it is started; --root names "
             "another place."
         )
+    )
+    features: Features = field(
+        default_factory=Features,
+        metadata=section("What of a row feeds the head."),
     )
     train: Train = field(
         default_factory=Train,

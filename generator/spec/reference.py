@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import textwrap
 
-from generator.spec import cleaned
+from generator.spec import cleaned, selected
 from generator.spec.edits import EDITS
 from generator.spec.entries import (
     SECTIONS,
@@ -22,6 +22,8 @@ from generator.spec.entries import (
     edit_entries,
     section_doc,
     section_entries,
+    select_doc,
+    select_entries,
     stage_doc,
     stage_entries,
 )
@@ -66,6 +68,9 @@ def reference_markdown() -> str:
         if section == cleaned.SECTION:
             parts.append(f"## [data.clean]\n\n{_fill(clean_doc())}\n")
             parts += [_key(entry) for entry in clean_entries().values()]
+        if section == selected.SECTION:
+            parts.append(f"## [features.select]\n\n{_fill(select_doc())}\n")
+            parts += [_key(entry) for entry in select_entries().values()]
         if section == SECTION:
             parts.append(f"## [[train.stage]]\n\n{_fill(_stages())}\n")
             parts += [_key(entry) for entry in stage_entries().values()]
