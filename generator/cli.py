@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from generator.errors import Diagnostic, GenError, fail, render_diagnostics
+from generator.parser import parser
 
 OK, DIFFERS, WRONG = 0, 1, 2
 LARGEST_SHOWN = 1 << 24  # bytes of a file of which a line is shown below a message
@@ -21,9 +22,7 @@ LARGEST_SHOWN = 1 << 24  # bytes of a file of which a line is shown below a mess
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit code: 0 done, 1 it differs or fails, 2 bad input."""
-    from generator.options import parser
-
-    args = parser(RUNS).parse_args(argv)
+    args = parser(FUNCTIONS).parse_args(argv)
     try:
         return args.run(args)
     except GenError as error:
@@ -236,6 +235,12 @@ def run_calibrate(args: argparse.Namespace) -> int:
     return calibrate(args)
 
 
+def run_data(args: argparse.Namespace) -> int:
+    from generator.runtime.data_report import data
+
+    return data(args)
+
+
 def run_bench(args: argparse.Namespace) -> int:
     from generator.runtime.measure import bench
 
@@ -350,14 +355,15 @@ def run_schema(args: argparse.Namespace) -> int:
     return OK
 
 
-RUNS = {
+FUNCTIONS = {
     "build": run_build,
     "init": run_init,
     "check": run_check,
     "facts": run_facts,
+    "calibrate": run_calibrate,
+    "data": run_data,
     "run": run_run,
     "certify": run_certify,
-    "calibrate": run_calibrate,
     "bench": run_bench,
     "vendor": run_vendor,
     "diff": run_diff,

@@ -24,6 +24,7 @@ from generator.cost import Cost, Stage, describe
 from generator.errors import Diagnostic, GenError, fail
 from generator.facts import Facts, dump_card
 from generator.ir.dims import dim
+from generator.ir.head import selection
 from generator.ir.job import Backbone, Job, Tensor, added, parameters
 from generator.ir.plans import (
     CleanPlan,
@@ -519,6 +520,11 @@ def _notes(job: Job, facts: Facts) -> list[str]:
                 "it is the backbone at that width, its weights cut likewise, and not the "
                 "backbone with the others masked"
             )
+        )
+    if of := selection(job.model):
+        notes.append(
+            f"of the {of.total} numbers of a row's vector the head reads "
+            f"{len(job.model.kept[of.name])}, those that score highest on training rows"
         )
     for number, stage in enumerate(job.stages, 1):
         notes.append(

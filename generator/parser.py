@@ -1,4 +1,4 @@
-"""What the command line takes: the commands, their arguments, and what these may be."""
+"""The arguments of every command: what `gen --help` shows, and nothing that runs."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ WHAT = ("archs", "edits", "passes", "tasks", "codes", "ops")  # of `gen list`
 Run = Callable[[argparse.Namespace], int]
 
 
-def parser(runs: Mapping[str, Run]) -> argparse.ArgumentParser:
-    """The parser of all commands; `runs` has the function of each by its name."""
+def parser(functions: Mapping[str, Run]) -> argparse.ArgumentParser:
+    """The parser; `run` of what it parses is the function of the command's name."""
     top = argparse.ArgumentParser(
         prog="gen", description="Compiles a fine-tuning job to plain PyTorch source."
     )
@@ -19,7 +19,7 @@ def parser(runs: Mapping[str, Run]) -> argparse.ArgumentParser:
 
     def command(name: str, help: str) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=help, description=help)
-        sub.set_defaults(run=runs[name])
+        sub.set_defaults(run=functions[name])
         return sub
 
     build = command("build", "write the packages of specs")
@@ -95,6 +95,7 @@ def parser(runs: Mapping[str, Run]) -> argparse.ArgumentParser:
     _long(run)
 
     for name, help in (
+        ("data", "prepare a job's rows, and report what became of them"),
         ("certify", "run a job's certificate and print it"),
         ("bench", "measure a job, side by side with transformers"),
     ):
