@@ -106,7 +106,7 @@ def test_json_has_what_the_stages_wrote(finished):
     assert figures["certificate"] == json.loads((work / "certificate.json").read_text())
     assert figures["bench"] == json.loads((work / "bench.json").read_text())
     assert json.loads((work / "run.json").read_text()) == figures
-    assert {"build", "count", "train", "probe", "certificate", "bench"} == set(
+    assert {"build", "count", "train", "data", "probe", "certificate", "bench"} == set(
         figures["seconds"]
     )
     probe = figures["probe"]
