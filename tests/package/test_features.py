@@ -30,7 +30,7 @@ from generator import passes
 from generator.errors import GenError
 from generator.ir.job import Job
 from generator.ir.plans import CleanPlan, FeaturePlan, GuardPlan
-from generator.passes import join_features
+from generator.passes import join_features, select_features
 from generator.runtime.interpret import run as interpret
 from tests.edits import support as edits_support
 
@@ -619,3 +619,40 @@ def test_the_guard_looks_at_rows_with_columns(case: str, tmp_path: Path) -> None
         write_csv(tmp_path / f"{name}.csv", [[*header, "price"], *more])
     assert train(made, tmp_path) == 0
     assert (tmp_path / "work" / "guard.json").is_file()
+
+
+@pytest.mark.parametrize("case", ["bert, pairs", "electra", "vit"])
+def test_features_join_what_is_chosen_of_the_vector(case: str, tmp_path: Path) -> None:
+    """Two texts, a number, a category, and half of the backbone's numbers."""
+    plan = FeaturePlan(numeric=("price",), categorical=("shop",))
+
+    def edit(job: Job) -> Job:
+        kept = tuple(range(0, job.model.sizes["C"], 2))
+        job, _ = select_features.run(job, kept=kept)
+        return joined(plan, width=3)(job)
+
+    config, sizes, options = CASES[case]
+    options = {**options, "labels": ("no", "yes"), "head": "new"}
+    made = whole(tmp_path, config(**sizes), **options, edit=edit)
+    label = made.job.model.by_name["Classifier"].parameters
+    wide = next(p for p in label if p.source.__class__.__name__ == "Init")
+    sizes = made.job.model.sizes
+    assert wide.type.shape[1].value(sizes) == sizes["C"] // 2 + 1 + 1 + 3
+    found = certified(made)
+    assert [r for r in found if not r.holds or r.measured is None] == []
+    fill(tmp_path, made, "images" if case == "vit" else case.split(", ")[-1])
+    for name in ("train", "valid", "test"):
+        with open(tmp_path / f"{name}.csv", newline="") as file:
+            header, *rest = csv.reader(file)
+        more = [[*row, str(i), "ab"[i % 2]] for i, row in enumerate(rest)]
+        write_csv(tmp_path / f"{name}.csv", [[*header, "price", "shop"], *more])
+    assert train(made, tmp_path) == 0
+    predictor = made.module("predict").Predictor(
+        tmp_path / "work" / "model.safetensors"
+    )
+    row = dict(zip([*header, "price", "shop"], more[0], strict=True))
+    if case == "vit":
+        row["file"] = str(tmp_path / row[header[0]])
+        row[header[0]] = row["file"]
+    (answer,) = predictor.predict([row])
+    assert sum(answer.probabilities.values()) == pytest.approx(1)
