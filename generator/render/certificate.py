@@ -55,13 +55,12 @@ BESIDE: Mapping[str, tuple[int, str]] = {
         for name in (
             "MAX_TOKENS",
             "PAD",
-            "Row",
+            "Split",
             "clean",
             "collate",
             "encode",
             "evaluation_batches",
             "pixels",
-            "split_of",
         )
     },
 }

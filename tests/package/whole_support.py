@@ -26,12 +26,13 @@ from generator import passes
 from generator.ir.job import Job
 from generator.ir.plans import StagePlan, TargetPlan, TextPlan
 from generator.ir.stages import always_frozen
-from generator.render import bench, certificate, data, kept, model, predict, train
+from generator.render import bench, certificate, data, kept, model, predict, rows, train
 from tests.oracle import job_of, saved, tiny, without_prefix
 
 RENDERERS = {
     "model": model,
     "data": data,
+    "rows": rows,
     "train": train,
     "predict": predict,
     "bench": bench,
