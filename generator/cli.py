@@ -235,6 +235,18 @@ def run_calibrate(args: argparse.Namespace) -> int:
     return calibrate(args)
 
 
+def run_data(args: argparse.Namespace) -> int:
+    from generator.runtime.data_report import data
+
+    return data(args)
+
+
+def run_guard(args: argparse.Namespace) -> int:
+    from generator.runtime.guard import guard
+
+    return guard(args)
+
+
 def run_bench(args: argparse.Namespace) -> int:
     from generator.runtime.measure import bench
 
@@ -355,6 +367,8 @@ FUNCTIONS = {
     "check": run_check,
     "facts": run_facts,
     "calibrate": run_calibrate,
+    "data": run_data,
+    "guard": run_guard,
     "run": run_run,
     "certify": run_certify,
     "bench": run_bench,

@@ -252,7 +252,7 @@ def usable(records: Iterable[Record], name: str, quarantine: Quarantine) -> list
     return rows
 
 
-def columns_of(name: str, records: list[Record]) -> tuple[dict[str, bytes], dict]:
+def part_of(name: str, records: list[Record]) -> tuple[dict[str, bytes], dict]:
     """What is kept of some rows of a file, by column, and what was counted."""
     aside = StringIO()
     quarantine = Quarantine(aside)
@@ -315,7 +315,7 @@ def prepare(path: Path, split: str, folder: Path) -> dict[str, Any]:
         return save()
     tokenizer()  # is read before there are processes, which then have it
     rest = parts_of(islice(csv_records(path, (TEXT, LABEL)), records, None))
-    work = functools.partial(columns_of, FILES[split])
+    work = functools.partial(part_of, FILES[split])
     processes = min(CORES, path.stat().st_size // FORK_BYTES)
     parts = in_order(work, rest, processes) if processes > 1 else map(work, rest)
     for found, counted in parts:
@@ -333,7 +333,8 @@ def prepare(path: Path, split: str, folder: Path) -> dict[str, Any]:
 def content_key(path: Path) -> str:
     """A hash of all that what is made of a file follows from."""
     about = [sys.version, tokenizers.__version__, repr(LABELS)]
-    for file in (path, Path(__file__), Path(__file__).with_name("tokenizer.json")):
+    names = ("data.py", "tokenizer.json")
+    for file in (path, *map(Path(__file__).with_name, names)):
         with open(file, "rb") as stream:
             about.append(hashlib.file_digest(stream, "blake2b").hexdigest())
     return hashlib.blake2b(" ".join(about).encode(), digest_size=8).hexdigest()

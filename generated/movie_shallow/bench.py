@@ -204,7 +204,8 @@ def training_rows(args: Namespace) -> tuple[Sequence[Row], Split]:
     rows = [rows[i]._replace(text=" ".join(some)) for i, some in texts.items()]
     rows = rows[:-1] or rows  # the last may be short
     targets = torch.tensor([row.target for row in rows])
-    return rows, Split(encode([row.text for row in rows]), targets)
+    tokens = encode([row.text for row in rows])
+    return rows, Split(tokens, targets)
 
 
 def timed(work: Work, *items: list[Tensor]) -> float:

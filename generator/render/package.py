@@ -13,6 +13,8 @@ from generator.render import (
     bench,
     certificate,
     data,
+    features,
+    guard,
     init,
     kept,
     model,
@@ -59,7 +61,14 @@ def finished(one: Draft) -> bytes:
 
 def render_python(job: Job) -> tuple[Draft, ...]:
     """The source files, from the job alone."""
-    return tuple(Draft(path, render(job).encode(), True) for path, render in PYTHON)
+    files = dict(PYTHON)
+    if guard.wanted(job):
+        files[guard.FILE] = guard.render
+    if features.asked(job):
+        files["features.py"] = features.render
+    return tuple(
+        Draft(path, render(job).encode(), True) for path, render in files.items()
+    )
 
 
 def render_package(

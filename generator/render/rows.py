@@ -12,5 +12,6 @@ from generator.render.text import fill
 def render(job: Job) -> str:
     """The source of rows.py, not yet formatted."""
     view = data.data_view(job)
-    imports = data.imports(fill("partials/rows_body.j2", view))
+    beside = data.FEATURES if view.features else {}
+    imports = data.imports(fill("partials/rows_body.j2", view), beside)
     return fill("rows.py.j2", replace(view, imports=imports))

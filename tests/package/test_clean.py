@@ -106,7 +106,9 @@ def test_a_step_alone(tmp_path: Path, step: str):
     found = module(tmp_path, ALONE[step])
     with open(tmp_path / "quarantine.jsonl", "w") as file:
         quarantine = found.Quarantine(file)
-        texts = [row.text for row in found.read(tmp_path, "train", quarantine, tmp_path)]
+        texts = [
+            row.text for row in found.read(tmp_path, "train", quarantine, tmp_path)
+        ]
     assert texts == [before if after is None else after for before, after in rows]
     changed = [before for before, after in rows if after is not None]
     assert quarantine.rewrites.read == {"train.csv": len(rows)}

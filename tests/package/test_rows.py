@@ -89,7 +89,7 @@ def test_parts_and_processes_change_nothing(
     monkeypatch.setattr(rows, "STEP", 7)
     monkeypatch.setattr(rows, "SORTED", 40)
     assert result(module, tmp_path, tmp_path / "parts") == whole
-    monkeypatch.setattr(module, "columns_of", None)  # all is there
+    monkeypatch.setattr(module, "part_of", None)  # all is there
     assert result(module, tmp_path, tmp_path / "parts") == whole
 
 
@@ -102,15 +102,15 @@ def test_what_was_stopped_goes_on(
     whole = result(module, tmp_path, tmp_path / "whole")
     monkeypatch.setattr(module, "PART", 50)
     done: list[int] = []
-    columns_of = module.columns_of
+    part_of = module.part_of
 
     def stopping(name: str, records: list[Any]) -> Any:
         done.append(len(records))
         if len(done) == 4:
             raise KeyboardInterrupt
-        return columns_of(name, records)
+        return part_of(name, records)
 
-    monkeypatch.setattr(module, "columns_of", stopping)
+    monkeypatch.setattr(module, "part_of", stopping)
     work = tmp_path / "work"
     with pytest.raises(KeyboardInterrupt):
         module.load_splits(tmp_path, work)
