@@ -44,6 +44,7 @@ from generator.ir.job import (
 from generator.ir.plans import (
     CleanPlan,
     DataPlan,
+    FeaturePlan,
     ImagePlan,
     ReferencePlan,
     StagePlan,
@@ -101,9 +102,11 @@ def _job_lines(job: Job) -> Iterator[str]:
         yield f"frozen {json.dumps(list(job.frozen))}"
     yield ""
     yield from _plan_lines("backbone", job.backbone)
-    yield from _plan_lines("data", job.data, skip=("inputs", "clean"))
+    yield from _plan_lines("data", job.data, skip=("inputs", "clean", "features"))
     if job.data.clean != CleanPlan():
         yield from _plan_lines("clean", job.data.clean)
+    if job.data.features != FeaturePlan():
+        yield from _plan_lines("features", job.data.features)
     kind = "text" if isinstance(job.data.inputs, TextPlan) else "image"
     yield from _plan_lines(kind, job.data.inputs)
     yield from _plan_lines("train", job.train)
@@ -379,13 +382,14 @@ _PLANS: dict[str, type] = {
     "backbone": Backbone,
     "data": DataPlan,
     "clean": CleanPlan,
+    "features": FeaturePlan,
     "text": TextPlan,
     "image": ImagePlan,
     "train": TrainPlan,
     "target": TargetPlan,
     "reference": ReferencePlan,
 }
-_OPTIONAL = {"clean", "text", "image", "reference"}
+_OPTIONAL = {"clean", "features", "text", "image", "reference"}
 
 
 def parse_job(text: str, file: str = "job.gir") -> Job:
@@ -441,14 +445,17 @@ def parse_job(text: str, file: str = "job.gir") -> Job:
     kinds = [k for k in ("text", "image") if k in plans]
     if len(kinds) != 1:
         raise end.error("the job needs one plan of text or image")
-    for own, word in (("inputs", "text or image"), ("clean", "clean")):
+    words = {"inputs": "text or image", "clean": "clean", "features": "features"}
+    for own, word in words.items():
         if own in plans["data"]:
             raise end.error(f'"{own}" is a plan of its own, {word}')
     kind = kinds[0]
     inputs = _construct(_PLANS[kind], plans.pop(kind), end)
     plans["data"]["inputs"] = (inputs, end)
-    if "clean" in plans:
-        plans["data"]["clean"] = (_construct(CleanPlan, plans.pop("clean"), end), end)
+    for own in ("clean", "features"):
+        if own in plans:
+            made = _construct(_PLANS[own], plans.pop(own), end)
+            plans["data"][own] = (made, end)
     return Job(
         name=head["job"],
         task=head["task"],

@@ -13,6 +13,7 @@ from generator.render import (
     bench,
     certificate,
     data,
+    features,
     init,
     kept,
     model,
@@ -57,7 +58,9 @@ def finished(one: Draft) -> bytes:
 
 def render_python(job: Job) -> tuple[Draft, ...]:
     """The source files, from the job alone."""
-    return tuple(Draft(path, render(job).encode(), True) for path, render in PYTHON)
+    own = (("features.py", features.render),) if features.asked(job) else ()
+    files = (*PYTHON, *own)
+    return tuple(Draft(path, render(job).encode(), True) for path, render in files)
 
 
 def render_package(

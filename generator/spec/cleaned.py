@@ -38,6 +38,7 @@ def read_clean(state: State, value: Any) -> Clean:
         inner, state.values.get("labels", ()), state.values.get("data.separator", ";")
     )
     _lengths(inner, state.values.get("data.max_tokens", 128))
+    state.values.update(inner.values)
     for problem in inner.problems:
         path = (SECTION, CLEAN, *problem.path[1:])
         state.problems.append(replace(problem, path=path))

@@ -14,6 +14,7 @@ from generator.ir.job import Backbone, Job, Model, Op, Value
 from generator.ir.plans import (
     CleanPlan,
     DataPlan,
+    FeaturePlan,
     ImagePlan,
     StagePlan,
     TargetPlan,
@@ -67,6 +68,15 @@ jobs = st.builds(
             missing=strings,
             labels=st.lists(st.tuples(texts, strings), max_size=2).map(tuple),
             min_chars=st.integers(0, 99),
+        ),
+        st.just(FeaturePlan())
+        | st.builds(
+            FeaturePlan,
+            numeric=strings,
+            dates=strings,
+            text=st.sampled_from([(), ("length", "digits")]),
+            patterns=strings,
+            categories=st.integers(1, 99),
         ),
     ),
     st.builds(
