@@ -18,7 +18,6 @@ from generator.ir.job import Job
 from generator.ir.plans import (
     CleanPlan,
     DataPlan,
-    FeaturePlan,
     Format,
     ImagePlan,
     TextPlan,

@@ -125,7 +125,7 @@ def test_more_blocks_than_there_are(tmp_path, capsys):
     assert gen("calibrate", spec, "--rows", "16", "--quiet") == 0
     assert gen("build", spec, "--out", tmp_path / "out") == 2
     said = capsys.readouterr().err
-    assert "G230" in said and "n = 4" in said
+    assert "G240" in said and "n = 4" in said
 
 
 def test_energy_decides_on_the_rank_of_each_linear(tmp_path, capsys):
