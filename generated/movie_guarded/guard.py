@@ -34,16 +34,15 @@ from .data import (
     FILES,
     MAX_TOKENS,
     DataError,
-    Row,
     collate,
     cut,
     encode,
     load_splits,
     redacted,
-    same,
     shown,
 )
 from .model import LABELS, Model, load_pretrained
+from .rows import Row, places, same
 
 # What becomes of the rows that a check finds. What compares rows takes none out of the
 # validation or the test.
