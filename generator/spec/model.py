@@ -350,7 +350,7 @@ class Data:
         ),
     )
     clean: Clean = Clean()  # under a header of its own, [data.clean]
-    guard: Guard = Guard()  # the same, [data.guard]
+    guard: Guard = field(default_factory=Guard)  # the same, [data.guard]
 
 
 @dataclass(frozen=True, kw_only=True)

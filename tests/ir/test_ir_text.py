@@ -14,6 +14,7 @@ from generator.ir.job import Backbone, Job, Model, Op, Value
 from generator.ir.plans import (
     CleanPlan,
     DataPlan,
+    GuardPlan,
     ImagePlan,
     StagePlan,
     TargetPlan,
@@ -67,6 +68,12 @@ jobs = st.builds(
             missing=strings,
             labels=st.lists(st.tuples(texts, strings), max_size=2).map(tuple),
             min_chars=st.integers(0, 99),
+        ),
+        st.just(GuardPlan())
+        | st.builds(
+            GuardPlan,
+            leaks=st.sampled_from(["off", "report", "quarantine"]),
+            personal=st.sampled_from(["off", "redact"]),
         ),
     ),
     st.builds(

@@ -495,12 +495,13 @@ def test_the_probe_has_the_least_loss(guarded: Whole):
 def test_outliers_are_found_though_they_are_many_of_a_kind(guarded: Whole):
     guard = guarded.module("guard")
     x, targets = clouds(1000, 5)
+    x += 7.0  # their middle is not at 0
     few = x.clone()
-    few[[3, 500]] *= 20
+    few[[3, 500]] *= 5
     many = x.clone()
-    many[:100] = 12.0 + 0.1 * x[:100]
+    many[:100] = 18.0 + 0.1 * x[:100]
     rows = rows_for(guarded, targets)
-    valid = torch.full((1, 8), 30.0)
+    valid = torch.full((1, 8), 40.0)
     for features, planted in ((x, []), (few, [3, 500]), (many, range(100))):
         given = {"train": features, "valid": valid}
         found = places(guard.outliers(rows, given))
