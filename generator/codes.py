@@ -177,7 +177,9 @@ Weights in pickle files (`.bin`, `.pt`) are never read.
 It is empty or blank, too long, or has a character that a spec cannot hold: a control
 character or a line break anywhere, and in names and paths also characters that are
 invisible or turn the direction of text. Labels and columns may hold any other
-character.
+character. Patterns of `[features]` are regular expressions as RE2 has them, whose time
+grows with the text alone, so that none can look ahead or back or refer to a group; and
+none may match an empty text, which is at every place.
 """,
     ),
     "G017": Code(
@@ -1120,6 +1122,12 @@ frozen as all of its stages are, has no cut, and as many epochs as they have tog
         "The guard does not fit the data",
         "Images have no texts to look into, and triggers, spectral and label_noise are "
         "of rows\nthat have one label each.",
+    ),
+    "G380": _invalid(
+        "The features do not fit the model",
+        "`numbers` and `categories` have as many columns as the plan of the features gives, "
+        "and the table of categories a row for each of them and for the unknown one of "
+        "each column.",
     ),
 }
 

@@ -28,6 +28,7 @@ from generator.ir.job import Backbone, Job, Tensor, added, parameters
 from generator.ir.plans import (
     CleanPlan,
     DataPlan,
+    FeaturePlan,
     Format,
     GuardPlan,
     Mask,
@@ -35,18 +36,20 @@ from generator.ir.plans import (
     TargetPlan,
     TextPlan,
     TrainPlan,
+    Trait,
 )
 from generator.ir.sources import Init
 from generator.ir.stages import always_frozen, covers, cuts
 from generator.ir.text import parse_job, print_job
 from generator.ir.verify import verify
 from generator.ir.weightmap import WeightMap
-from generator.passes import EDITS, NAMED, NAMING, Step, steps
+from generator.passes import EDITS, NAMED, NAMING, Step, join_features, steps
 from generator.passes.prune_width import of_rms
 from generator.passes.trim_vocab import kept_tokens
 from generator.render.package import Draft, finished, render_package
 from generator.spec import SpecFile
 from generator.spec.edits import ExtendPositions, ResizeImage
+from generator.spec.features import Features
 from generator.spec.model import Clean, Spec
 
 LOCK = "gen.lock"
@@ -89,7 +92,7 @@ class Compiled:
 
     job: Job
     imported: Job
-    steps: tuple[Step, ...]  # the edits, then the passes
+    steps: tuple[Step, ...]  # the edits, with the features behind them, then the passes
     stages: tuple[Stage, ...]  # as imported and after each edit; none without edits
     drafts: tuple[Draft, ...]
     notes: tuple[str, ...]
@@ -124,6 +127,7 @@ def draft(
     naming = [name for name in NAMING if name not in left_out]
     imported = import_job(spec_file, facts)
     edits = tuple(_edits(spec_file, facts, imported))
+    edits += tuple(_joined(spec_file.spec, edits[-1].job if edits else imported))
     named = tuple(steps(edits[-1].job if edits else imported, naming))
     ready = _with_frozen(spec_file, named[-1].job)
     done = (*edits, *named, *steps(ready, NAMED))
@@ -174,6 +178,17 @@ def _edits(spec_file: SpecFile, facts: Facts, job: Job) -> Iterator[Step]:
                 help=f"write {edit.DO} above {above[-1]}",
             ) from None
         yield Step(edit.DO, job, weights)
+
+
+def _joined(spec: Spec, job: Job) -> Iterator[Step]:
+    """The job whose head reads what [features] says, where it says any."""
+    plan, own = _features(spec.features), spec.features
+    if plan != FeaturePlan():
+        job, weights = join_features.run(
+            job, plan, width=own.width, hidden=own.hidden, dropout=own.dropout
+        )
+        verify(job, after="features")
+        yield Step("features", job, weights)
 
 
 def as_read(spec_file: SpecFile) -> SpecFile:
@@ -301,7 +316,8 @@ def _request(spec_file: SpecFile, facts: Facts) -> Request:
         tensors=tuple(Tensor(t.key, t.dtype, t.shape) for t in card.tensors),
         task=spec.task,
         labels=spec.labels,
-        head=spec.backbone.head,
+        # With features the last layer reads another vector than the checkpoint's did.
+        head="new" if _features(spec.features) != FeaturePlan() else spec.backbone.head,
         dropout=spec.backbone.dropout,
         attention_dropout=spec.train.attention_dropout,
         pair=len(spec.data.text) == 2,
@@ -348,6 +364,21 @@ def _data(spec_file: SpecFile, imported: Imported, untokenized: bool) -> DataPla
         separator=data.separator,
         clean=_clean(data.clean),
         guard=GuardPlan(**asdict(data.guard)),
+    )
+
+
+def _features(features: Features) -> FeaturePlan:
+    order = [trait for trait in get_args(Trait) if trait in features.text]
+    return FeaturePlan(
+        numeric=features.numeric,
+        categorical=features.categorical,
+        dates=features.dates,
+        text=tuple(order),
+        patterns=features.patterns,
+        # Without a column of them it is about nothing, and as good as not said.
+        categories=(
+            features.categories if features.categorical else FeaturePlan.categories
+        ),
     )
 
 

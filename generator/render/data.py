@@ -85,6 +85,10 @@ IMPORTS: Mapping[str, tuple[int, str]] = {
 }
 
 
+# The module that reads what else the head is told of a row.
+FEATURES: Mapping[str, tuple[int, str]] = {"features": (OWN, "from .")}
+
+
 @dataclass(frozen=True)
 class DataFile:
     split: str
@@ -181,8 +185,13 @@ class DataView:
     targets_note: str
     all_targets_note: str
     clean: CleanView
+    receives: str  # prose: what becomes of the work folder
+    features: bool  # the head reads more of a row
+    raw_args: str  # code: what they are read from, in a `record` and its `text`
+    raw_of: str  # code: a call that reads them
     guarded: bool  # what is shown of rows has nothing personal in it
     checked: bool  # rows may leave that guard.py finds
+    private: bool  # nor has what is put aside
     # Batches
     batch: int
     batch_unit: str  # prose
@@ -219,7 +228,8 @@ def render(job: Job) -> str:
 def data_view(job: Job) -> DataView:
     """The view of a job. ValueError where its data plan contradicts itself."""
     view = _view(job)
-    return replace(view, imports=imports(fill("partials/data_body.j2", view)))
+    body = fill("partials/data_body.j2", view)
+    return replace(view, imports=imports(body, FEATURES if view.features else {}))
 
 
 def names(job: Job) -> frozenset[str]:
@@ -253,6 +263,9 @@ def _view(job: Job) -> DataView:
     regression, multi = job.task == "regression", job.task == "multi-label"
     single = not (regression or multi)
     cuda = job.target.device == "cuda"
+    more = beside(job)
+    named = ["x"] if images else ["ids", *["types"] * text.token_types]
+    named += more
     return DataView(
         name=job.name,
         steps=(
@@ -273,7 +286,7 @@ def _view(job: Job) -> DataView:
         parquet="parquet" in plan.formats,
         readers=len(formats) > 1,
         reader="READERS[split]" if len(formats) > 1 else files[0].reader,
-        wanted=_wanted(images, pair, regression),
+        wanted=_wanted(images, pair, regression, bool(plan.features.columns)),
         line_note=_line_note(plan.formats),
         images=images,
         pair=pair,
@@ -324,26 +337,27 @@ def _view(job: Job) -> DataView:
         targets_note="i64 (B)" if single else "f32 (B, K)",
         all_targets_note="i64 (rows)" if single else "f32 (rows, K)",
         clean=clean_view(plan),
+        receives=_receives(plan),
+        features=len(more) > 0,
+        raw_args=raw_args(plan),
+        raw_of=raw_of(plan),
         guarded=any(action != "off" for action in asdict(plan.guard).values()),
         checked=_checked(plan.guard),
+        private=plan.guard.personal != "off",
         batch=job.train.batch or job.train.batch_tokens,
         batch_unit="examples" if job.train.batch else "tokens, padding included",
         by_tokens=not job.train.batch,
         prefetch=images or cuda,
         workers=4 if images else 1,
         cuda=cuda,
-        inputs_type=_inputs_type(images, text.token_types),
+        inputs_type=_inputs_type(images, text.token_types, len(more)),
         inputs_note=(
             "ids, types and mask, each (B, T)"
             if text.token_types
             else "ids and mask, each (B, T)"
         ),
-        inputs_names="ids, types" if text.token_types else "ids",
-        inputs_pinned=(
-            "ids.pin_memory(), types.pin_memory()"
-            if text.token_types
-            else "ids.pin_memory()"
-        ),
+        inputs_names=", ".join(named),
+        inputs_pinned=", ".join(f"{name}.pin_memory()" for name in named),
         max_tokens=text.max_tokens,
         pad=text.pad_id,
         types=text.token_types,
@@ -448,6 +462,7 @@ def clean_text(plan: DataPlan) -> str:
     return "clean(text)"
 
 
+_ALONE = "receives quarantine.jsonl"
 _NO_IMAGE = ImagePlan("", None, "exact", "bilinear", None, 1.0, (0, 0, 0), (1, 1, 1))
 
 
@@ -477,9 +492,12 @@ def _kind(images: bool, pair: bool) -> str:
     return "image" if images else "pair" if pair else "text"
 
 
-def _wanted(images: bool, pair: bool, regression: bool) -> str:
-    inputs = "IMAGE" if images else "*TEXTS" if pair else "TEXT"
-    return f"({inputs}, {'*TARGETS' if regression else 'LABEL'})"
+def _wanted(images: bool, pair: bool, regression: bool, beside: bool) -> str:
+    """The columns of the data files; `beside` are those of features.py."""
+    parts = ["IMAGE" if images else "*TEXTS" if pair else "TEXT"]
+    parts += ["*TARGETS" if regression else "LABEL"]
+    parts += ["*features.COLUMNS"] * beside
+    return f"({', '.join(parts)})"
 
 
 def _line_note(formats: tuple[Format, ...]) -> str:
@@ -491,10 +509,35 @@ def _line_note(formats: tuple[Format, ...]) -> str:
     return "where it begins, from 1"
 
 
-def _inputs_type(images: bool, types: bool) -> str:
+def _inputs_type(images: bool, types: bool, more: int) -> str:
+    """`more` are those that features.py makes."""
     if images:
-        return "tuple[Tensor]"
-    return f"tuple[{'Tensor, ' * types}Tensor, Tensor | None]"
+        return f"tuple[Tensor{', Tensor' * more}]"
+    return f"tuple[{'Tensor, ' * (types + more)}Tensor, Tensor | None]"
+
+
+def beside(job: Job) -> tuple[str, ...]:
+    """What of a row `forward` takes beside its text or image, in order."""
+    numbers = ("numbers",) * (job.data.numbers > 0)
+    return (*numbers, *("categories",) * bool(job.data.features.categorical))
+
+
+def _receives(plan: DataPlan) -> str:
+    more = ["cleaning.json"] * (plan.clean != CleanPlan())
+    return f"gets {', '.join(['quarantine.jsonl', *more])}" if more else _ALONE
+
+
+def raw_of(plan: DataPlan) -> str:
+    """Code: the call that reads what else there is of a `record` with its `text`."""
+    return f"raw_of(record{', text' * ('text' in raw_args(plan))})"
+
+
+def raw_args(plan: DataPlan) -> str:
+    """Code: what features.py reads of a `record` and its `text`."""
+    found = ["record.fields"] * bool(plan.features.columns)
+    if plan.features.text or plan.features.patterns:
+        found.append("*text" if len(plan.texts) == 2 else "text")
+    return ", ".join(found)
 
 
 def imports(

@@ -13,6 +13,7 @@ from generator.render import (
     bench,
     certificate,
     data,
+    features,
     guard,
     init,
     kept,
@@ -61,6 +62,8 @@ def render_python(job: Job) -> tuple[Draft, ...]:
     files = dict(PYTHON)
     if guard.wanted(job):
         files[guard.FILE] = guard.render
+    if features.asked(job):
+        files["features.py"] = features.render
     return tuple(
         Draft(path, render(job).encode(), True) for path, render in files.items()
     )

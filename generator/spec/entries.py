@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from generator.spec.edits import EDITS
+from generator.spec.features import Features
 from generator.spec.guard import Guard
 from generator.spec.key import Key
 from generator.spec.model import Backbone, Clean, Data, Spec, Stage, Target, Train
@@ -86,6 +87,7 @@ SECTIONS: Mapping[str, type] = {
     "": Spec,
     "backbone": Backbone,
     "data": Data,
+    "features": Features,
     "train": Train,
     "target": Target,
 }
@@ -95,7 +97,8 @@ SECTION_ALIASES = {
     "model": "backbone",
     "base": "backbone",
     "dataset": "data",
-    "features": "data",
+    "columns": "features",
+    "tabular": "features",
     "training": "train",
     "trainer": "train",
     "optimizer": "train",

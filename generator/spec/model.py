@@ -12,6 +12,7 @@ from typing import Literal
 
 from generator.ir.plans import Task
 from generator.spec.edits import Edit
+from generator.spec.features import Features
 from generator.spec.guard import Guard
 from generator.spec.key import (
     LABEL_TASKS,
@@ -744,6 +745,15 @@ class Spec:
             "the spec, by the generated package from where it is started; --root names "
             "another place."
         )
+    )
+    features: Features = field(
+        default_factory=Features,
+        metadata=section(
+            "What of a row goes into the head beside the vector that the backbone makes of "
+            "it: further columns, and numbers of its text. Nothing by default. What is "
+            "fitted comes from the training rows alone, and is in features.json beside the "
+            "weights."
+        ),
     )
     train: Train = field(
         default_factory=Train,

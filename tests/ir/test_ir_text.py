@@ -14,6 +14,7 @@ from generator.ir.job import Backbone, Job, Model, Op, Value
 from generator.ir.plans import (
     CleanPlan,
     DataPlan,
+    FeaturePlan,
     GuardPlan,
     ImagePlan,
     StagePlan,
@@ -74,6 +75,15 @@ jobs = st.builds(
             GuardPlan,
             leaks=st.sampled_from(["off", "report", "quarantine"]),
             personal=st.sampled_from(["off", "redact"]),
+        ),
+        st.just(FeaturePlan())
+        | st.builds(
+            FeaturePlan,
+            numeric=strings,
+            dates=strings,
+            text=st.sampled_from([(), ("length", "digits")]),
+            patterns=strings,
+            categories=st.integers(1, 99),
         ),
     ),
     st.builds(

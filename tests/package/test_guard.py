@@ -294,7 +294,7 @@ def test_personal_data_leave_any_split_and_are_shown_nowhere(
         "personal: has personal data or a secret"
     ] * 2
     shown = capfd.readouterr()
-    for text in (shown.out, shown.err, *map(read, tmp_path.glob("*.json"))):
+    for text in (shown.out, shown.err, *map(read, tmp_path.glob("*.json*"))):
         assert "example.org" not in text
     assert "ask email" in read(tmp_path / "guard.json")
     assert "ask email" in read(tmp_path / "cleaning.json").lower()
@@ -424,7 +424,7 @@ def test_features_are_the_mean_over_the_tokens_of_what_the_last_block_gets(
     data, guard = guarded.module("data"), guarded.module("guard")
     model = guarded.module("model").load_pretrained(guarded.weights).eval()
     texts = ["a fine film", "dull", "the best plot of the year", "a film"]
-    found = guard.features(model, rows_of(data, texts))
+    found = guard.vectors_of(model, rows_of(data, texts))
     assert found.shape == (4, BERT.hidden_size)
     for text, row in zip(texts, found):
         ids, _ = data.collate(data.encode([text]), torch.tensor([0]))

@@ -30,6 +30,7 @@ from generator.render import (
     bench,
     certificate,
     data,
+    features,
     guard,
     kept,
     model,
@@ -160,6 +161,8 @@ def write(folder: Path, job: Job, tidy: Sequence[str] = ()) -> Path:
         (package / f"{name}.py").write_text(
             formatted(source) if name in tidy else source
         )
+    if features.asked(job):
+        (package / "features.py").write_text(features.render(job))
     if guard.wanted(job):
         (package / guard.FILE).write_text(guard.render(job))
     if lists := kept.render(job):
