@@ -341,7 +341,7 @@ def _view(job: Job) -> DataView:
         features=len(more) > 0,
         raw_args=raw_args(plan),
         raw_of=raw_of(plan),
-        guarded=any(action != "off" for action in asdict(plan.guard).values()),
+        guarded=not images and plan.guard != GuardPlan(),
         checked=_checked(plan.guard),
         private=plan.guard.personal != "off",
         batch=job.train.batch or job.train.batch_tokens,
