@@ -495,14 +495,14 @@ def test_certificate_holds(kind: str, case: str, tmp_path: Path) -> None:
     ("case", "old", "new", "check"),
     [
         ("lora", "torch.zeros(Config", "torch.ones(Config", "logits without"),
-        ("lora", "+= self.scale * ", "+= ", "adapters merged"),
+        ("lora", "+= part.scale * ", "+= ", "adapters merged"),
         (
             "dora",
-            "self.weight *= (self.magnitude / self.weight.norm(dim=1))[:, None]",
+            "part.weight *= (part.magnitude / part.weight.norm(dim=1))[:, None]",
             "pass",
             "adapters merged",
         ),
-        ("ia3", "self.bias *= self.gain", "pass", "adapters merged"),
+        ("ia3", "part.bias *= part.gain", "pass", "adapters merged"),
         ("ia3", "(Config.hidden,), 1.0", "(Config.hidden,), 2.0", "logits without"),
         ("adapter", "return x + self.up(", "return self.up(", "logits without"),
     ],
