@@ -1104,6 +1104,11 @@ frozen as all of its stages are, has no cut, and as many epochs as they have tog
         "gives\nthem, `sizes F=F2`, as dimensions that have a size. `reads` names "
         "parameters that are\nin the module, each once.",
     ),
+    "G375": _invalid(
+        "The guard does not fit the data",
+        "Images have no texts to look into, and triggers, spectral and label_noise are "
+        "of rows\nthat have one label each.",
+    ),
     "G380": _invalid(
         "The features do not fit the model",
         "`numbers` and `categories` have as many columns as the plan of the features gives, "
@@ -1281,6 +1286,22 @@ paths of image files that are there. Paths start from the folder of the data fil
 What `--backbone` names is no source of a checkpoint, or one of another kind of task than
 the data are for: a model of images where there are texts, say. Without `--backbone` one
 is proposed.
+""",
+    ),
+    "G529": Code(
+        "The spec asks for no check of its rows",
+        """
+`gen guard` runs the checks that `[data.guard]` asks for, and all of them are off. Name some:
+
+    [data.guard]
+    leaks = "report"
+""",
+    ),
+    "G530": Code(
+        "The rows cannot be looked at",
+        """
+guard.py, or the self-test that plants faults in a copy of the rows, ended with an error;
+what it said stands above the message. Mostly a file is missing or has no usable rows.
 """,
     ),
 }

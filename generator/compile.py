@@ -13,7 +13,7 @@ import difflib
 import hashlib
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from math import prod
 from typing import Any, get_args
 
@@ -30,6 +30,7 @@ from generator.ir.plans import (
     DataPlan,
     FeaturePlan,
     Format,
+    GuardPlan,
     Mask,
     StagePlan,
     TargetPlan,
@@ -360,6 +361,7 @@ def _data(spec_file: SpecFile, imported: Imported, untokenized: bool) -> DataPla
         label=data.label,
         separator=data.separator,
         clean=_clean(data.clean),
+        guard=GuardPlan(**asdict(data.guard)),
     )
 
 

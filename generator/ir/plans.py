@@ -16,6 +16,7 @@ Task = Literal[
 Format = Literal["csv", "jsonl", "parquet"]
 Mask = Literal["url", "email", "number"]  # in the order in which they are replaced
 Trait = Literal["length", "capitals", "digits", "punctuation"]  # a number of a text
+Action = Literal["off", "report", "quarantine"]  # on rows that a check finds
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,21 @@ class FeaturePlan:
 
 
 @dataclass(frozen=True)
+class GuardPlan:
+    """What is looked for in the rows that are left, and what becomes of those found."""
+
+    contradictions: Action = "off"
+    leaks: Action = "off"
+    triggers: Action = "off"
+    spectral: Action = "off"
+    label_noise: Action = "off"
+    outliers: Action = "off"
+    personal: Literal["off", "report", "redact", "quarantine"] = "off"
+    formulas: Action = "off"
+    oversized: Action = "off"
+
+
+@dataclass(frozen=True)
 class DataPlan:
     """Where rows come from and which columns count. Paths are the spec's own strings."""
 
@@ -127,6 +143,7 @@ class DataPlan:
     label: tuple[str, ...]
     separator: str  # multi-label in CSV: what stands between two labels of a row
     clean: CleanPlan = CleanPlan()
+    guard: GuardPlan = GuardPlan()
     features: FeaturePlan = FeaturePlan()
 
     @property

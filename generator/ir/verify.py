@@ -26,7 +26,7 @@ from generator.ir.job import (
     walk_parameters,
 )
 from generator.ir.ops import OpError, infer
-from generator.ir.plans import CleanPlan, ImagePlan, TextPlan
+from generator.ir.plans import CleanPlan, GuardPlan, ImagePlan, TextPlan
 from generator.ir.sources import (
     Checkpoint,
     Init,
@@ -78,6 +78,7 @@ def problems(job: Job) -> Iterator[Diagnostic]:
     """Everything that is wrong with a job, in the order of its text."""
     yield from _head(job)
     yield from _cleaning(job)
+    yield from _guard(job)
     yield from _dims(job.model)
     structure = list(_structure(job.model))
     yield from structure
@@ -116,6 +117,27 @@ def _cleaning(job: Job) -> Iterator[Diagnostic]:
     of_any = replace(clean, labels=(), duplicates="off")
     if isinstance(job.data.inputs, ImagePlan) and of_any != CleanPlan():
         yield Diagnostic("G342", "images have no texts to clean")
+
+
+def _guard(job: Job) -> Iterator[Diagnostic]:
+    """Texts are looked at where there are texts, and labels where a row has one."""
+    guard = job.data.guard
+    of_any = GuardPlan(
+        contradictions=guard.contradictions,
+        spectral=guard.spectral,
+        label_noise=guard.label_noise,
+        outliers=guard.outliers,
+        oversized=guard.oversized,
+    )
+    if isinstance(job.data.inputs, ImagePlan) and guard != of_any:
+        yield Diagnostic("G375", "images have no texts to guard")
+    asked = [
+        name
+        for name in ("triggers", "spectral", "label_noise")
+        if getattr(guard, name) != "off"
+    ]
+    if asked and job.task in ("multi-label", "regression"):
+        yield Diagnostic("G375", f"{asked[0]} is of rows that have one label each")
 
 
 def _dims(model: Model) -> Iterator[Diagnostic]:

@@ -14,11 +14,13 @@ from generator.render import (
     certificate,
     data,
     features,
+    guard,
     init,
     kept,
     model,
     predict,
     readme,
+    rows,
     train,
 )
 
@@ -26,6 +28,7 @@ PYTHON: tuple[tuple[str, Callable[[Job], str]], ...] = (
     ("__init__.py", init.render),
     ("model.py", model.render),
     ("data.py", data.render),
+    ("rows.py", rows.render),
     ("train.py", train.render),
     ("predict.py", predict.render),
     ("bench.py", bench.render),
@@ -58,9 +61,14 @@ def finished(one: Draft) -> bytes:
 
 def render_python(job: Job) -> tuple[Draft, ...]:
     """The source files, from the job alone."""
-    own = (("features.py", features.render),) if features.asked(job) else ()
-    files = (*PYTHON, *own)
-    return tuple(Draft(path, render(job).encode(), True) for path, render in files)
+    files = dict(PYTHON)
+    if guard.wanted(job):
+        files[guard.FILE] = guard.render
+    if features.asked(job):
+        files["features.py"] = features.render
+    return tuple(
+        Draft(path, render(job).encode(), True) for path, render in files.items()
+    )
 
 
 def render_package(

@@ -15,8 +15,10 @@ from typing import Literal
 from generator.ir.cut import Division, blocks_before, divisions
 from generator.ir.dims import dim
 from generator.ir.job import Job, ParameterInfo, Value, parameters
-from generator.ir.plans import CleanPlan, FeaturePlan, ImagePlan, TextPlan
+from generator.ir.plans import FeaturePlan, ImagePlan, TextPlan
 from generator.ir.stages import by_stage, covers
+from generator.render import guard
+from generator.render.data import clean_view
 from generator.render.sizes import Sizes
 from generator.render.text import fill, prose, py
 
@@ -91,6 +93,7 @@ class TrainView:
     tables: tuple[tuple[str, tuple, str], ...]  # the same, of more than a line
     features: bool  # the head reads what features.py makes
     cleans: bool  # rows are cleaned, which is of the recipe too
+    inspecting: str  # code: what looks at rows before training; "" where nothing does
     # Names, by line, of the constants that a run shares with its resumption.
     recipe: tuple[tuple[str, ...], ...]
     loss: Literal["cross-entropy", "bce", "mse"]
@@ -227,7 +230,8 @@ def train_view(job: Job) -> TrainView:
         constants=constants,
         tables=tables,
         features=job.data.features != FeaturePlan(),
-        cleans=job.data.clean != CleanPlan(),
+        cleans=len(clean_view(job.data).asked) > 0,
+        inspecting=guard.inspecting(job) if guard.wanted(job) else "",
         recipe=_lines(
             [
                 *(name for name, _, _ in (*constants, *tables) if name not in FREE),

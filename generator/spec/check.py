@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from generator.errors import quote
-from generator.spec import cleaned
+from generator.spec import cleaned, guarded
 from generator.spec.edited import EDIT, read_edits
 from generator.spec.entries import SECTIONS, Entry, entries, section_entries
 from generator.spec.key import TASKS
@@ -19,7 +19,12 @@ from generator.spec.value import read_given
 from generator.spec.words import is_table, kind, toml
 
 # Tables in tables, and lists of them: what is wrong there is told where they are read.
-OWN_TABLES = (("", EDIT), (SECTION, STAGE), (cleaned.SECTION, cleaned.CLEAN))
+OWN_TABLES = (
+    ("", EDIT),
+    (SECTION, STAGE),
+    (cleaned.SECTION, cleaned.CLEAN),
+    (guarded.SECTION, guarded.GUARD),
+)
 
 
 def check(values: Mapping[str, Any]) -> tuple[Spec | None, list[Problem]]:
@@ -42,6 +47,7 @@ def check(values: Mapping[str, Any]) -> tuple[Spec | None, list[Problem]]:
     stages = read_stages(state, tables.get(SECTION, {}).get(STAGE, []))
     data = tables.get(cleaned.SECTION, {})
     clean = cleaned.read_clean(state, data.get(cleaned.CLEAN, {}))
+    guard = guarded.read_guard(state, data.get(guarded.GUARD, {}))
     check_together(state)
     if state.problems:
         return None, state.problems
@@ -49,7 +55,7 @@ def check(values: Mapping[str, Any]) -> tuple[Spec | None, list[Problem]]:
     return (
         replace(
             spec,
-            data=replace(spec.data, clean=clean),
+            data=replace(spec.data, clean=clean, guard=guard),
             train=replace(spec.train, stage=stages),
         ),
         [],
@@ -70,9 +76,10 @@ def given_paths(values: Mapping[str, Any]) -> frozenset[str]:
             if isinstance(table, dict):
                 found |= {f"{path}[{number}].{name}" for name in table}
     data = values.get(cleaned.SECTION)
-    clean = data.get(cleaned.CLEAN) if isinstance(data, dict) else None
-    if isinstance(clean, dict):
-        found |= {f"{cleaned.SECTION}.{cleaned.CLEAN}.{name}" for name in clean}
+    for inner in (cleaned.CLEAN, guarded.GUARD):
+        table = data.get(inner) if isinstance(data, dict) else None
+        if isinstance(table, dict):
+            found |= {f"{cleaned.SECTION}.{inner}.{name}" for name in table}
     return frozenset(found)
 
 

@@ -13,6 +13,7 @@ from typing import Literal
 from generator.ir.plans import Task
 from generator.spec.edits import Edit
 from generator.spec.features import Features
+from generator.spec.guard import Guard
 from generator.spec.key import (
     LABEL_TASKS,
     LARGEST,
@@ -350,6 +351,7 @@ class Data:
         ),
     )
     clean: Clean = Clean()  # under a header of its own, [data.clean]
+    guard: Guard = field(default_factory=Guard)  # the same, [data.guard]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,6 +15,7 @@ from generator.ir.plans import (
     CleanPlan,
     DataPlan,
     FeaturePlan,
+    GuardPlan,
     ImagePlan,
     StagePlan,
     TargetPlan,
@@ -68,6 +69,12 @@ jobs = st.builds(
             missing=strings,
             labels=st.lists(st.tuples(texts, strings), max_size=2).map(tuple),
             min_chars=st.integers(0, 99),
+        ),
+        st.just(GuardPlan())
+        | st.builds(
+            GuardPlan,
+            leaks=st.sampled_from(["off", "report", "quarantine"]),
+            personal=st.sampled_from(["off", "redact"]),
         ),
         st.just(FeaturePlan())
         | st.builds(

@@ -31,9 +31,11 @@ from generator.render import (
     certificate,
     data,
     features,
+    guard,
     kept,
     model,
     predict,
+    rows,
     train,
 )
 from tests.oracle import job_of, saved, tiny, without_prefix
@@ -41,6 +43,7 @@ from tests.oracle import job_of, saved, tiny, without_prefix
 RENDERERS = {
     "model": model,
     "data": data,
+    "rows": rows,
     "train": train,
     "predict": predict,
     "bench": bench,
@@ -162,6 +165,8 @@ def write(folder: Path, job: Job, tidy: Sequence[str] = ()) -> Path:
         )
     if features.asked(job):
         (package / "features.py").write_text(features.render(job))
+    if guard.wanted(job):
+        (package / guard.FILE).write_text(guard.render(job))
     if lists := kept.render(job):
         (package / kept.FILE).write_bytes(lists)
     if str(folder) not in sys.path:
