@@ -30,7 +30,7 @@ from generated import generated
 from generator import passes
 from generator.errors import GenError
 from generator.ir.job import Job
-from generator.ir.plans import CleanPlan, FeaturePlan, GuardPlan
+from generator.ir.plans import CleanPlan, FeaturePlan, GuardPlan, ImagePlan
 from generator.passes import join_features, select_features
 from generator.runtime.interpret import run as interpret
 from tests.edits import support as edits_support
@@ -651,6 +651,7 @@ def test_features_join_what_is_chosen_of_the_vector(case: str, tmp_path: Path) -
     )
     row = rows_of_test[-1]
     if case == "vit":
+        assert isinstance(made.job.data.inputs, ImagePlan)
         column = made.job.data.inputs.column
         row[column] = str(tmp_path / row[column])
     (answer,) = predictor.predict([row])
