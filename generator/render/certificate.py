@@ -125,6 +125,7 @@ class FeaturesView:
     categorical: tuple[str, ...]
     dates: tuple[str, ...]
     columns: bool  # there are any of these
+    of_text: bool  # its numbers are among them
     raw_of: str  # code: what reads it of a record
 
 
@@ -707,6 +708,7 @@ def features_view(job: Job) -> FeaturesView:
         categorical=plan.categorical,
         dates=plan.dates,
         columns=len(plan.columns) > 0,
+        of_text=bool(plan.text or plan.patterns),
         raw_of=data.raw_of(job.data),
     )
 

@@ -7,6 +7,7 @@ import json
 import math
 import random
 import time
+from argparse import Namespace
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, date, datetime
@@ -544,6 +545,19 @@ def test_a_head_of_the_checkpoint_is_not_kept() -> None:
 
 # --------------------------------------------------------- every architecture, and parts
 
+
+def with_columns(folder: Path, made: Whole, case: str) -> list[dict[str, Any]]:
+    """The files of rows with a price and a shop; the rows of the test."""
+    fill(folder, made, "images" if case == "vit" else case.split(", ")[-1])
+    header, more = [], []
+    for name in ("train", "valid", "test"):
+        with open(folder / f"{name}.csv", newline="") as file:
+            header, *rest = csv.reader(file)
+        more = [[*row, str(i), "ab"[i % 2]] for i, row in enumerate(rest)]
+        write_csv(folder / f"{name}.csv", [[*header, "price", "shop"], *more])
+    return [dict(zip([*header, "price", "shop"], row, strict=True)) for row in more]
+
+
 KINDS = ("bert", "distilbert", "electra", "roberta", "llama", "vit")
 
 
@@ -579,12 +593,7 @@ def test_a_frozen_prefix_is_kept_beside_what_the_head_reads(case: str, tmp_path:
         recipe={"epochs": 1},
     )  # fmt: skip
     assert made.job.model.cut
-    fill(tmp_path, made, "images" if case == "vit" else "text")
-    for name in ("train", "valid", "test"):
-        with open(tmp_path / f"{name}.csv", newline="") as file:
-            header, *rest = csv.reader(file)
-        more = [[*row, str(i), "ab"[i % 2]] for i, row in enumerate(rest)]
-        write_csv(tmp_path / f"{name}.csv", [[*header, "price", "shop"], *more])
+    with_columns(tmp_path, made, case)
     assert train(made, tmp_path) == 0
     data, module = made.module("data"), made.module("train")
     split = data.load_splits(tmp_path, tmp_path / "again").valid
@@ -611,12 +620,7 @@ def test_the_guard_looks_at_rows_with_columns(case: str, tmp_path: Path) -> None
     config, sizes, options = CASES[case]
     options = {**options, "labels": ("no", "yes"), "head": "new"}
     made = whole(tmp_path, config(**sizes), **options, edit=edit)
-    fill(tmp_path, made, "images" if case == "vit" else "text")
-    for name in ("train", "valid", "test"):
-        with open(tmp_path / f"{name}.csv", newline="") as file:
-            header, *rest = csv.reader(file)
-        more = [[*row, str(i)] for i, row in enumerate(rest)]
-        write_csv(tmp_path / f"{name}.csv", [[*header, "price"], *more])
+    with_columns(tmp_path, made, case)
     assert train(made, tmp_path) == 0
     assert (tmp_path / "work" / "guard.json").is_file()
 
@@ -640,19 +644,38 @@ def test_features_join_what_is_chosen_of_the_vector(case: str, tmp_path: Path) -
     assert wide.type.shape[1].value(sizes) == sizes["C"] // 2 + 1 + 1 + 3
     found = certified(made)
     assert [r for r in found if not r.holds or r.measured is None] == []
-    fill(tmp_path, made, "images" if case == "vit" else case.split(", ")[-1])
-    for name in ("train", "valid", "test"):
-        with open(tmp_path / f"{name}.csv", newline="") as file:
-            header, *rest = csv.reader(file)
-        more = [[*row, str(i), "ab"[i % 2]] for i, row in enumerate(rest)]
-        write_csv(tmp_path / f"{name}.csv", [[*header, "price", "shop"], *more])
+    rows_of_test = with_columns(tmp_path, made, case)
     assert train(made, tmp_path) == 0
     predictor = made.module("predict").Predictor(
         tmp_path / "work" / "model.safetensors"
     )
-    row = dict(zip([*header, "price", "shop"], more[0], strict=True))
+    row = rows_of_test[-1]
     if case == "vit":
-        row["file"] = str(tmp_path / row[header[0]])
-        row[header[0]] = row["file"]
+        column = made.job.data.inputs.column
+        row[column] = str(tmp_path / row[column])
     (answer,) = predictor.predict([row])
     assert sum(answer.probabilities.values()) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("case", ["bert", "vit"])
+def test_the_bench_takes_rows_with_columns(case: str, tmp_path: Path) -> None:
+    plan = FeaturePlan(numeric=("price",), categorical=("shop",))
+    made = make(case, tmp_path, plan, {"hidden": 5})
+    with_columns(tmp_path, made, case)
+    bench, folder = made.module("bench"), tmp_path / "bench"
+    folder.mkdir()
+    args = Namespace(
+        root=tmp_path, weights=made.weights, reference=made.weights, folder=folder,
+        against=None, tokens_per_row="real", longest=32,
+    )  # fmt: skip
+    bench.prepare(args)
+    rows, split = bench.training_rows(args)
+    taken = bench.batches_by_length(split)[:2]
+    bench.enter(bench.OURS, "train", args, rows, split)(taken)
+    answers = bench.enter(bench.OURS, "predict", args, rows, split)(taken)
+    assert len(answers) == sum(map(len, taken))
+    if case == "bert":
+        args.tokens_per_row = "16"
+        args.longest = 16
+        rows, split = bench.training_rows(args)
+        assert set(split.tokens.lengths.tolist()) == {16} and len(split) == len(rows)
