@@ -26,6 +26,7 @@ import json
 import os
 import shutil
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -143,6 +144,7 @@ class Runner:
         beside = path.with_suffix(".safetensors")
         self.current |= {path.name, beside.name}
         rows = torch.cat(batches)
+        seconds, begun = 0.0, time.perf_counter()
         if not beside.exists():
             widths = self.run(split, batches, path.with_suffix(".part"), give)
             path.with_suffix(".part").replace(path)
@@ -151,7 +153,8 @@ class Runner:
             part = beside.with_suffix(".new")
             save_file(about | {"widths": torch.tensor(widths)}, part)
             part.replace(beside)
-        return {"vectors": str(path), "about": str(beside)}
+            seconds = time.perf_counter() - begun
+        return {"vectors": str(path), "about": str(beside), "seconds": seconds}
 
     def batches(self, split: Any, rows: Tensor) -> list[Tensor]:
         """The numbers of the rows in batches, of like lengths where rows have one."""

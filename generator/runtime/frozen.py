@@ -35,6 +35,7 @@ class Vectors:
     targets: Any  # (N), or (N, K)
     of: Mapping[str, Any]  # (N, C), f32: HEAD, and MEAN where that is another
     logits: Any = None  # (N, K) of the trained model, where it was run
+    per_s: float = 0.0  # rows a second; 0 where they were there already
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,7 @@ def places(job: Job, means: bool) -> dict[str, Any]:
     }
 
 
-def _read(files: Mapping[str, str]) -> Vectors:
+def _read(files: Mapping[str, Any]) -> Vectors:
     import numpy as np
     from safetensors.numpy import load_file
 
@@ -135,7 +136,8 @@ def _read(files: Mapping[str, str]) -> Vectors:
     parts = [x[:, a:b] for a, b in pairwise(edges)]
     logits = _mapped(files["logits"], len(rows)) if "logits" in files else None
     of: dict[str, Any] = dict(zip((HEAD, MEAN), parts, strict=False))
-    return Vectors(rows, about["targets"], of, logits)
+    per_s = len(rows) / files["seconds"] if files["seconds"] else 0.0
+    return Vectors(rows, about["targets"], of, logits, per_s)
 
 
 def _mapped(path: str, rows: int) -> Any:

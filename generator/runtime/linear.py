@@ -191,6 +191,14 @@ def compared(task: str, first: Any, second: Any, targets: Any) -> Difference:
     return Difference(one, two, float(low), float(high), p)
 
 
+def interval(task: str, logits: Any, targets: Any) -> tuple[float, float]:
+    """Of the score of one model, by a bootstrap over the rows."""
+    draws = _draws(np.random.default_rng(0), len(targets))
+    found = np.concatenate([_scores(task, logits, targets, some) for some in draws])
+    low, high = np.quantile(found, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(low), float(high)
+
+
 def _draws(random: Any, rows: int) -> Iterator[Any]:
     """RESAMPLES draws of as many rows, some at a time: memory stays small."""
     each = max(1, min(RESAMPLES, 10_000_000 // max(rows, 1)))
