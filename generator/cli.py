@@ -247,6 +247,12 @@ def run_data(args: argparse.Namespace) -> int:
     return data(args)
 
 
+def run_guard(args: argparse.Namespace) -> int:
+    from generator.runtime.guard import guard
+
+    return guard(args)
+
+
 def run_bench(args: argparse.Namespace) -> int:
     from generator.runtime.measure import bench
 
@@ -369,6 +375,7 @@ FUNCTIONS = {
     "facts": run_facts,
     "calibrate": run_calibrate,
     "data": run_data,
+    "guard": run_guard,
     "run": run_run,
     "certify": run_certify,
     "bench": run_bench,

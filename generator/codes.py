@@ -177,7 +177,9 @@ Weights in pickle files (`.bin`, `.pt`) are never read.
 It is empty or blank, too long, or has a character that a spec cannot hold: a control
 character or a line break anywhere, and in names and paths also characters that are
 invisible or turn the direction of text. Labels and columns may hold any other
-character.
+character. Patterns of `[features]` are regular expressions as RE2 has them, whose time
+grows with the text alone, so that none can look ahead or back or refer to a group; and
+none may match an empty text, which is at every place.
 """,
     ),
     "G017": Code(
@@ -619,14 +621,6 @@ embedding. The message says how many the model has. With all of them frozen, the
 classifier alone is trained.
 """,
     ),
-    "G230": Code(
-        "Blocks to keep that the model has not",
-        """
-`layers` of a keep-layers names blocks by their numbers, from 0 and in order, and `n` is at
-most their number. An edit sees the model as the edits above it left it: after one that
-keeps four blocks they are 0 to 3.
-""",
-    ),
     "G231": Code(
         "A vocabulary that cannot be trimmed",
         """
@@ -681,10 +675,12 @@ is but a part, or that is the same tensor as another, cannot be cut so.
 """,
     ),
     "G240": Code(
-        "Blocks to change that the model has not",
+        "Blocks that the model has not",
         """
-`blocks` of an edit names blocks by their numbers, from 0 and in order. An edit sees the
-model as the edits above it left it: after a keep-layers with `n = 4` they are 0 to 3.
+An edit names blocks by their numbers, from 0: `blocks` and `layers` in order, `after` of an
+add-layers, and a number in `on` of an adapter, `blocks.3.ff.up`. `n` of a keep-layers is at most
+how many there are. An edit sees the model as the edits above it left it: after a keep-layers
+with `n = 4` they are 0 to 3.
 """,
     ),
     "G241": Code(
@@ -719,13 +715,6 @@ and only whole groups are duplicated: their number stays a multiple of the group
 `attention.q` or `ff.up`, or of one block alone, such as `blocks.3.ff.up`; that of an
 adapter names parts of a block, such as `attention` or `ff`. The message lists them. An edit
 sees the model as the edits above it left it.
-""",
-    ),
-    "G251": Code(
-        "Blocks to adapt that the model has not",
-        """
-`blocks` of a lora, dora, ia3 or adapter, and a number in its `on`, name blocks from 0. After
-a keep-layers above it they are numbered anew.
 """,
     ),
     "G252": Code(
@@ -776,11 +765,10 @@ of a dropout, so that there has to be one: `dropout` of the edit, or that of the
     "G262": Code(
         "A layer that cannot be added",
         """
-`after` of an add-layers names blocks by their numbers, from 0. A copy changes nothing at
-first where a block adds to what it is given: the last layers of its halves start at 0. A
-block that normalises its sums (BERT and the encoders after it) cannot be one that changes
-nothing, and there is no such edit for it. Neither can one whose halves end in an adapter:
-write add-layers above the edit that adds it.
+A copy of a block changes nothing at first where a block adds to what it is given: the last
+layers of its halves start at 0. A block that normalises its sums (BERT and the encoders after
+it) cannot be one that changes nothing, and there is no such edit for it. Neither can one whose
+halves end in an adapter: write add-layers above the edit that adds it.
 """,
     ),
     "G263": Code(
@@ -1116,6 +1104,25 @@ frozen as all of its stages are, has no cut, and as many epochs as they have tog
         "gives\nthem, `sizes F=F2`, as dimensions that have a size. `reads` names "
         "parameters that are\nin the module, each once.",
     ),
+    "G375": _invalid(
+        "The guard does not fit the data",
+        "Images have no texts to look into, and triggers, spectral and label_noise are "
+        "of rows\nthat have one label each.",
+    ),
+    "G380": _invalid(
+        "The features do not fit the model",
+        "`numbers` and `categories` have as many columns as the plan of the features gives, "
+        "and the table of categories a row for each of them and for the unknown one of "
+        "each column.",
+    ),
+    "G381": Code(
+        "No layer of the head could read more than the vector",
+        """
+What is known of a row beside its vector joins it ahead of the first layer that no weights of
+the checkpoint are read into. A head that is the checkpoint's own as a whole has none. With
+`head = "new"` in `[backbone]` the last layer starts afresh.
+""",
+    ),
     "G390": Code(
         "Features cannot be chosen yet",
         """
@@ -1303,6 +1310,22 @@ paths of image files that are there. Paths start from the folder of the data fil
 What `--backbone` names is no source of a checkpoint, or one of another kind of task than
 the data are for: a model of images where there are texts, say. Without `--backbone` one
 is proposed.
+""",
+    ),
+    "G529": Code(
+        "The spec asks for no check of its rows",
+        """
+`gen guard` runs the checks that `[data.guard]` asks for, and all of them are off. Name some:
+
+    [data.guard]
+    leaks = "report"
+""",
+    ),
+    "G530": Code(
+        "The rows cannot be looked at",
+        """
+guard.py, or the self-test that plants faults in a copy of the rows, ended with an error;
+what it said stands above the message. Mostly a file is missing or has no usable rows.
 """,
     ),
     "G535": Code(

@@ -13,7 +13,7 @@ import difflib
 import hashlib
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from math import prod
 from typing import Any, get_args
 
@@ -29,24 +29,36 @@ from generator.ir.job import Backbone, Job, Tensor, added, parameters
 from generator.ir.plans import (
     CleanPlan,
     DataPlan,
+    FeaturePlan,
     Format,
+    GuardPlan,
     Mask,
     StagePlan,
     TargetPlan,
     TextPlan,
     TrainPlan,
+    Trait,
 )
 from generator.ir.sources import Init
 from generator.ir.stages import always_frozen, covers, cuts
 from generator.ir.text import parse_job, print_job
 from generator.ir.verify import verify
 from generator.ir.weightmap import WeightMap
-from generator.passes import EDITS, NAMED, NAMING, Step, select_features, steps
+from generator.passes import (
+    EDITS,
+    NAMED,
+    NAMING,
+    Step,
+    join_features,
+    select_features,
+    steps,
+)
 from generator.passes.prune_width import of_rms
 from generator.passes.trim_vocab import kept_tokens
 from generator.render.package import Draft, finished, render_package
 from generator.spec import SpecFile
 from generator.spec.edits import ExtendPositions, ResizeImage
+from generator.spec.features import Features
 from generator.spec.model import Clean, Spec
 from generator.spec.select import Select
 
@@ -56,19 +68,17 @@ LOCK_VERSION = 1
 PLACES = {"G206": "labels", "G209": "backbone.dropout", "G210": "task"}
 # The keys of an edit that its errors are about: the first that is given.
 EDIT_PLACES = {
-    "G230": ("layers", "n", "blocks"),
     "G232": ("do",),
     "G233": ("to", "keep"),
     "G234": ("score", "choose", "energy"),
     "G235": ("to", "keep"),
     "G236": ("to", "keep"),
     "G237": ("do",),
-    "G240": ("blocks",),
+    "G240": ("blocks", "layers", "n", "after", "on"),
     "G241": ("on",),
     "G242": ("rank", "energy"),
     "G243": ("to", "by"),
     "G250": ("on",),
-    "G251": ("blocks", "on"),
     "G252": ("rank",),
     "G253": ("on",),
     "G254": ("on",),
@@ -91,7 +101,7 @@ class Compiled:
 
     job: Job
     imported: Job
-    steps: tuple[Step, ...]  # the edits, then the passes
+    steps: tuple[Step, ...]  # the edits, with the features behind them, then the passes
     stages: tuple[Stage, ...]  # as imported and after each edit; none without edits
     drafts: tuple[Draft, ...]
     notes: tuple[str, ...]
@@ -126,6 +136,8 @@ def draft(
     naming = [name for name in NAMING if name not in left_out]
     imported = import_job(spec_file, facts)
     edits = tuple(_edits(spec_file, facts, imported))
+    edits += tuple(_selected(spec_file, facts, edits[-1].job if edits else imported))
+    edits += tuple(_joined(spec_file.spec, edits[-1].job if edits else imported))
     named = tuple(steps(edits[-1].job if edits else imported, naming))
     ready = _with_frozen(spec_file, named[-1].job)
     done = (*edits, *named, *steps(ready, NAMED))
@@ -176,17 +188,47 @@ def _edits(spec_file: SpecFile, facts: Facts, job: Job) -> Iterator[Step]:
                 help=f"write {edit.DO} above {above[-1]}",
             ) from None
         yield Step(edit.DO, job, weights)
+
+
+def _selected(spec_file: SpecFile, facts: Facts, job: Job) -> Iterator[Step]:
+    """The job whose head reads the chosen numbers of its vector alone."""
     if spec_file.spec.features.select.by:
-        kept = features_to_keep(spec_file, facts, job)
+        kept = features_to_keep(spec_file, facts, _with_features(spec_file, job))
         job, weights = select_features.run(job, kept=kept)
         verify(job, after=SELECT)
         yield Step(SELECT, job, weights)
+
+
+def chosen_from(spec_file: SpecFile, facts: Facts) -> Job:
+    """The job whose vector features are chosen of: behind the edits, and ahead of what
+    joins it, whose weights have learned nothing that could be told of them."""
+    job = import_job(spec_file, facts)
+    for step in _edits(spec_file, facts, job):
+        job = step.job
+    return _with_features(spec_file, job)
+
+
+def _with_features(spec_file: SpecFile, job: Job) -> Job:
+    """The job with the columns that its rows are read with: some rows leave by them."""
+    plan = _features(spec_file.spec.features)
+    return replace(job, data=replace(job.data, features=plan))
 
 
 def unselected(spec_file: SpecFile) -> SpecFile:
     """The spec with all features: what they are chosen from."""
     features = replace(spec_file.spec.features, select=Select())
     return replace(spec_file, spec=replace(spec_file.spec, features=features))
+
+
+def _joined(spec: Spec, job: Job) -> Iterator[Step]:
+    """The job whose head reads what [features] says, where it says any."""
+    plan, own = _features(spec.features), spec.features
+    if plan != FeaturePlan():
+        job, weights = join_features.run(
+            job, plan, width=own.width, hidden=own.hidden, dropout=own.dropout
+        )
+        verify(job, after="features")
+        yield Step("features", job, weights)
 
 
 def as_read(spec_file: SpecFile) -> SpecFile:
@@ -315,7 +357,8 @@ def _request(spec_file: SpecFile, facts: Facts) -> Request:
         tensors=tuple(Tensor(t.key, t.dtype, t.shape) for t in card.tensors),
         task=spec.task,
         labels=spec.labels,
-        head=spec.backbone.head,
+        # With features the last layer reads another vector than the checkpoint's did.
+        head="new" if _features(spec.features) != FeaturePlan() else spec.backbone.head,
         dropout=spec.backbone.dropout,
         attention_dropout=spec.train.attention_dropout,
         pair=len(spec.data.text) == 2,
@@ -361,6 +404,22 @@ def _data(spec_file: SpecFile, imported: Imported, untokenized: bool) -> DataPla
         label=data.label,
         separator=data.separator,
         clean=_clean(data.clean),
+        guard=GuardPlan(**asdict(data.guard)),
+    )
+
+
+def _features(features: Features) -> FeaturePlan:
+    order = [trait for trait in get_args(Trait) if trait in features.text]
+    return FeaturePlan(
+        numeric=features.numeric,
+        categorical=features.categorical,
+        dates=features.dates,
+        text=tuple(order),
+        patterns=features.patterns,
+        # Without a column of them it is about nothing, and as good as not said.
+        categories=(
+            features.categories if features.categorical else FeaturePlan.categories
+        ),
     )
 
 

@@ -91,6 +91,20 @@ def parser(functions: Mapping[str, Run]) -> argparse.ArgumentParser:
     )
     _long(calibrate)
 
+    guard = command("guard", "look for what is suspicious in a job's rows")
+    guard.add_argument("spec", type=Path, metavar="SPEC")
+    _out(guard)
+    guard.add_argument("--work", type=Path, help="default: runs/<name>")
+    guard.add_argument(
+        "--root", type=Path, help="where data paths start; the spec's folder"
+    )
+    guard.add_argument(
+        "--self-test",
+        action="store_true",
+        help="plant faults in a copy of the rows, and measure what is found of them",
+    )
+    _long(guard)
+
     run = command("run", "build, train, test, certify, bench and report a job")
     run.add_argument("spec", type=Path, metavar="SPEC")
     _out(run)

@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from generator.errors import fail
 from generator.ir.cut import reaching
-from generator.ir.dims import dim
+from generator.ir.dims import Dim, Type, dim, parse_type
+from generator.ir.emit import Emitter
 from generator.ir.job import (
     Const,
     Job,
@@ -19,6 +21,7 @@ from generator.ir.job import (
     Op,
     ParameterDef,
     Unused,
+    Value,
     parameters,
 )
 from generator.ir.sources import Init, Source, Take, keys
@@ -158,6 +161,45 @@ def states_paths(model: Model) -> tuple[str, ...]:
         *(op.name and f"{found.call.name}.{op.name}" for op in found.backbone),
     ]
     return tuple(names) if all(names) else ()
+
+
+def first_new(found: Classifier) -> Op:
+    """What reads the vector, where no checkpoint's weights are read into it."""
+    sources = {p.name: p.source for p in found.module.parameters}
+    op = reader(found)
+    if isinstance(sources[f"{op.name}.weight"], Init):
+        return op
+    raise fail(
+        "G381",
+        "every layer of this head is the checkpoint's, and reads the vector alone",
+        help='head = "new" in [backbone] starts the last one afresh',
+    )
+
+
+def new_linear(
+    e: Emitter, name: str, x: str, width: Dim, start: Init, place: str
+) -> str:
+    """x times a new matrix, which starts so, and a new bias; the module gets both."""
+    inner = e.types[x].shape[-1]
+    new = (
+        ParameterDef(
+            f"{name}.weight",
+            parse_type(f"f32[{width},{inner}]"),
+            "matrix",
+            start,
+            place,
+        ),
+        ParameterDef(
+            f"{name}.bias",
+            parse_type(f"f32[{width}]"),
+            "bias",
+            Init("constant", 0.0),
+            place,
+        ),
+    )
+    e.module = replace(e.module, parameters=(*e.module.parameters, *new))
+    stub = Value("_", Type("f32", ()))
+    return e.put(Op("linear", (stub,), (), name, (), place), [x])[0]
 
 
 def picks(main: Module, value: str) -> Op | None:

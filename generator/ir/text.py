@@ -44,6 +44,8 @@ from generator.ir.job import (
 from generator.ir.plans import (
     CleanPlan,
     DataPlan,
+    FeaturePlan,
+    GuardPlan,
     ImagePlan,
     ReferencePlan,
     StagePlan,
@@ -101,9 +103,14 @@ def _job_lines(job: Job) -> Iterator[str]:
         yield f"frozen {json.dumps(list(job.frozen))}"
     yield ""
     yield from _plan_lines("backbone", job.backbone)
-    yield from _plan_lines("data", job.data, skip=("inputs", "clean"))
+    own = ("inputs", *_OF_DATA)
+    yield from _plan_lines("data", job.data, skip=own)
     if job.data.clean != CleanPlan():
         yield from _plan_lines("clean", job.data.clean)
+    if job.data.guard != GuardPlan():
+        yield from _plan_lines("guard", job.data.guard)
+    if job.data.features != FeaturePlan():
+        yield from _plan_lines("features", job.data.features)
     kind = "text" if isinstance(job.data.inputs, TextPlan) else "image"
     yield from _plan_lines(kind, job.data.inputs)
     yield from _plan_lines("train", job.train)
@@ -379,13 +386,16 @@ _PLANS: dict[str, type] = {
     "backbone": Backbone,
     "data": DataPlan,
     "clean": CleanPlan,
+    "guard": GuardPlan,
+    "features": FeaturePlan,
     "text": TextPlan,
     "image": ImagePlan,
     "train": TrainPlan,
     "target": TargetPlan,
     "reference": ReferencePlan,
 }
-_OPTIONAL = {"clean", "text", "image", "reference"}
+_OF_DATA = ("clean", "guard", "features")  # plans that the data's plan holds
+_OPTIONAL = {"clean", "guard", "features", "text", "image", "reference"}
 
 
 def parse_job(text: str, file: str = "job.gir") -> Job:
@@ -441,14 +451,17 @@ def parse_job(text: str, file: str = "job.gir") -> Job:
     kinds = [k for k in ("text", "image") if k in plans]
     if len(kinds) != 1:
         raise end.error("the job needs one plan of text or image")
-    for own, word in (("inputs", "text or image"), ("clean", "clean")):
+    words = {"inputs": "text or image", **{own: own for own in _OF_DATA}}
+    for own, word in words.items():
         if own in plans["data"]:
             raise end.error(f'"{own}" is a plan of its own, {word}')
     kind = kinds[0]
     inputs = _construct(_PLANS[kind], plans.pop(kind), end)
     plans["data"]["inputs"] = (inputs, end)
-    if "clean" in plans:
-        plans["data"]["clean"] = (_construct(CleanPlan, plans.pop("clean"), end), end)
+    for own in _OF_DATA:
+        if own in plans:
+            made = _construct(_PLANS[own], plans.pop(own), end)
+            plans["data"][own] = (made, end)
     return Job(
         name=head["job"],
         task=head["task"],

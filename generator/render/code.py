@@ -191,7 +191,7 @@ class Body:
         self.functions.add(op.kind)
         return self._held(op)
 
-    _lora_linear = _dora_linear = _ia3_linear = _adapted
+    _lora_linear = _dora_linear = _ia3_linear = _low_rank_linear = _adapted
 
     def _embedding(self, op: Op) -> Parts:
         return Parts(self._held(op).text, comment=True)
@@ -313,6 +313,13 @@ class Body:
 
     def _rest(self, op: Op) -> Parts:
         return Parts(f"{self._use(op.args[0], tight=True)}[:, 1:]", comment=True)
+
+    def _join(self, op: Op) -> Parts:
+        parts = ", ".join(self._use(a) for a in op.args)
+        return Parts(f"torch.cat([{parts}], dim=1)", comment=True)
+
+    def _flatten(self, op: Op) -> Parts:
+        return Parts(f"{self._use(op.args[0], tight=True)}.flatten(1)", comment=True)
 
     def _mean(self, op: Op) -> Parts:
         return self._pooled(op, "mean")

@@ -10,12 +10,19 @@ import ast
 import functools
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from types import MappingProxyType
 from typing import Any
 
 from generator.ir.job import Job
-from generator.ir.plans import CleanPlan, DataPlan, Format, ImagePlan, TextPlan
+from generator.ir.plans import (
+    CleanPlan,
+    DataPlan,
+    Format,
+    GuardPlan,
+    ImagePlan,
+    TextPlan,
+)
 from generator.render.text import fill
 
 # Endings of files by format; what has another ending has the job's only format.
@@ -33,14 +40,19 @@ STDLIB, INSTALLED, OWN = range(3)
 IMPORTS: Mapping[str, tuple[int, str]] = {
     "argparse": (STDLIB, "import argparse"),
     "csv": (STDLIB, "import csv"),
+    "ctypes": (STDLIB, "import ctypes"),
     "difflib": (STDLIB, "import difflib"),
     "functools": (STDLIB, "import functools"),
     "hashlib": (STDLIB, "import hashlib"),
     "html": (STDLIB, "import html"),
     "json": (STDLIB, "import json"),
+    "multiprocessing": (STDLIB, "import multiprocessing"),
     "math": (STDLIB, "import math"),
     "os": (STDLIB, "import os"),
     "re": (STDLIB, "import re"),
+    "shutil": (STDLIB, "import shutil"),
+    "signal": (STDLIB, "import signal"),
+    "struct": (STDLIB, "import struct"),
     "sys": (STDLIB, "import sys"),
     "unicodedata": (STDLIB, "import unicodedata"),
     "array": (STDLIB, "from array"),
@@ -49,12 +61,16 @@ IMPORTS: Mapping[str, tuple[int, str]] = {
     "Callable": (STDLIB, "from collections.abc"),
     "Iterable": (STDLIB, "from collections.abc"),
     "Iterator": (STDLIB, "from collections.abc"),
+    "Mapping": (STDLIB, "from collections.abc"),
     "Sequence": (STDLIB, "from collections.abc"),
     "Future": (STDLIB, "from concurrent.futures"),
+    "ProcessPoolExecutor": (STDLIB, "from concurrent.futures"),
     "ThreadPoolExecutor": (STDLIB, "from concurrent.futures"),
     "dataclass": (STDLIB, "from dataclasses"),
     "chain": (STDLIB, "from itertools"),
     "islice": (STDLIB, "from itertools"),
+    "StringIO": (STDLIB, "from io"),
+    "NamedTemporaryFile": (STDLIB, "from tempfile"),
     "Path": (STDLIB, "from pathlib"),
     "Any": (STDLIB, "from typing"),
     "NamedTuple": (STDLIB, "from typing"),
@@ -66,15 +82,32 @@ IMPORTS: Mapping[str, tuple[int, str]] = {
     "ImageOps": (INSTALLED, "from PIL"),
     "SafetensorError": (INSTALLED, "from safetensors"),
     "load_file": (INSTALLED, "from safetensors.torch"),
+    "tokenizers": (INSTALLED, "import tokenizers"),
     "Tokenizer": (INSTALLED, "from tokenizers"),
     "Tensor": (INSTALLED, "from torch"),
     "SDPBackend": (INSTALLED, "from torch.nn.attention"),
     "sdpa_kernel": (INSTALLED, "from torch.nn.attention"),
     "TorchFunctionMode": (INSTALLED, "from torch.overrides"),
     "tqdm": (INSTALLED, "from tqdm"),
+    "COLUMNS": (OWN, "from .rows"),
+    "STEP": (OWN, "from .rows"),
+    "Row": (OWN, "from .rows"),
+    "Rows": (OWN, "from .rows"),
+    "by_key": (OWN, "from .rows"),
+    "hashes": (OWN, "from .rows"),
+    "in_order": (OWN, "from .rows"),
+    "on_disk": (OWN, "from .rows"),
+    "open_rows": (OWN, "from .rows"),
+    "places": (OWN, "from .rows"),
+    "same": (OWN, "from .rows"),
+    "starts_of": (OWN, "from .rows"),
     "LABELS": (OWN, "from .model"),
     "Model": (OWN, "from .model"),
 }
+
+
+# The module that reads what else the head is told of a row.
+FEATURES: Mapping[str, tuple[int, str]] = {"features": (OWN, "from .")}
 
 
 @dataclass(frozen=True)
@@ -114,9 +147,9 @@ class CleanView:
     min_chars: int
     max_chars: int
     min_tokens: int
-    cut: bool  # whether longer rows are, rather than put aside
     lengths: bool  # there is a least or a greatest number of characters
     by_tokens: bool  # rows are chosen by their tokens
+    overlong: bool  # those that are too long are put aside
     distinct: bool
     rewrites: bool  # of texts or labels
     rewritten: tuple[str, ...]  # the steps that are counted
@@ -129,7 +162,7 @@ class CleanView:
 
 @dataclass(frozen=True)
 class DataView:
-    """All that data.py.j2 and its partials read. Strings of code are marked as such."""
+    """All that data.py.j2, rows.py.j2 and their partials read. Strings of code are marked as such."""
 
     name: str
     steps: str  # prose: what the file does to rows
@@ -165,14 +198,23 @@ class DataView:
     regression: bool
     multi_label: bool
     stratified: str  # prose
-    stratum: str  # code: the number of a row's; of labels only
+    stratified_by: str  # prose
     strata: str  # code: how many
     target_partial: str
     target_type: str  # code
     target_note: str
     targets_note: str
     all_targets_note: str
+    targets_kept: str  # code: the type and the shape of a row's target
+    strings: str  # code: the shape of what a row has of texts, and of what else is read
+    kept_in: str  # code: the argument that says where rows are kept
     clean: CleanView
+    receives: str  # prose: what becomes of the work folder
+    features: bool  # the head reads more of a row
+    raw_args: str  # code: what they are read from, in a `record` and its `text`
+    raw_of: str  # code: a call that reads them
+    guarded: bool  # what is shown of rows has nothing personal in it
+    checked: bool  # rows may leave that guard.py finds
     # Batches
     batch: int
     batch_unit: str  # prose
@@ -209,7 +251,8 @@ def render(job: Job) -> str:
 def data_view(job: Job) -> DataView:
     """The view of a job. ValueError where its data plan contradicts itself."""
     view = _view(job)
-    return replace(view, imports=imports(fill("partials/data_body.j2", view)))
+    body = fill("partials/data_body.j2", view)
+    return replace(view, imports=imports(body, FEATURES if view.features else {}))
 
 
 def names(job: Job) -> frozenset[str]:
@@ -243,6 +286,10 @@ def _view(job: Job) -> DataView:
     regression, multi = job.task == "regression", job.task == "multi-label"
     single = not (regression or multi)
     cuda = job.target.device == "cuda"
+    outputs = len(plan.label if regression else job.labels)
+    more = beside(job)
+    named = ["x"] if images else ["ids", *["types"] * text.token_types]
+    named += more
     return DataView(
         name=job.name,
         steps=(
@@ -263,7 +310,7 @@ def _view(job: Job) -> DataView:
         parquet="parquet" in plan.formats,
         readers=len(formats) > 1,
         reader="READERS[split]" if len(formats) > 1 else files[0].reader,
-        wanted=_wanted(images, pair, regression),
+        wanted=_wanted(images, pair, regression, bool(plan.features.columns)),
         line_note=_line_note(plan.formats),
         images=images,
         pair=pair,
@@ -271,14 +318,14 @@ def _view(job: Job) -> DataView:
         input_partial=f"partials/data_input_{_kind(images, pair)}.j2",
         read_partial=f"partials/data_read_{'image' if images else 'text'}.j2",
         text_type="tuple[str, str]" if pair else "str",
-        thing="image" if images else "pair" if pair else "text",
+        thing=data_thing(plan),
         fields={
             "text": "{TEXT: row.text}",
             "pair": "dict(zip(TEXTS, row.text))",
             "image": "{IMAGE: row.image}",
         }[_kind(images, pair)],
         apart=len(files) > 1,
-        file_of='FILES.get(split, FILES["train"])' if fractions else "FILES[split]",
+        file_of=file_of(plan),
         empty_help=(
             "it needs a larger fraction, or a file with rows that no other split has"
             if fractions
@@ -290,8 +337,10 @@ def _view(job: Job) -> DataView:
         regression=regression,
         multi_label=multi,
         stratified="" if regression else ", of each label alike",
-        stratum="rarest(row)" if multi else "row.target",
-        strata="len(LABELS) + 1" if multi else "len(LABELS)",
+        stratified_by=(
+            "all alike" if regression else "the rarest label" if multi else "the label"
+        ),
+        strata="1" if regression else "len(LABELS) + 1" if multi else "len(LABELS)",
         target_partial=(
             "partials/data_target_values.j2"
             if regression
@@ -313,25 +362,36 @@ def _view(job: Job) -> DataView:
         ),
         targets_note="i64 (B)" if single else "f32 (B, K)",
         all_targets_note="i64 (rows)" if single else "f32 (rows, K)",
+        targets_kept=(
+            "(torch.int64, ())" if single else f"(torch.float32, ({outputs},))"
+        ),
+        strings=(
+            f"({len(text.columns) + bool(more)},)"
+            if len(text.columns) + bool(more) > 1
+            else "()"
+        ),
+        kept_in="" if images else ", work",
         clean=clean_view(plan),
+        receives=_receives(plan),
+        features=len(more) > 0,
+        raw_args=raw_args(plan),
+        raw_of=raw_of(plan),
+        guarded=any(action != "off" for action in asdict(plan.guard).values()),
+        checked=_checked(plan.guard),
         batch=job.train.batch or job.train.batch_tokens,
         batch_unit="examples" if job.train.batch else "tokens, padding included",
         by_tokens=not job.train.batch,
         prefetch=images or cuda,
         workers=4 if images else 1,
         cuda=cuda,
-        inputs_type=_inputs_type(images, text.token_types),
+        inputs_type=_inputs_type(images, text.token_types, len(more)),
         inputs_note=(
             "ids, types and mask, each (B, T)"
             if text.token_types
             else "ids and mask, each (B, T)"
         ),
-        inputs_names="ids, types" if text.token_types else "ids",
-        inputs_pinned=(
-            "ids.pin_memory(), types.pin_memory()"
-            if text.token_types
-            else "ids.pin_memory()"
-        ),
+        inputs_names=", ".join(named),
+        inputs_pinned=", ".join(f"{name}.pin_memory()" for name in named),
         max_tokens=text.max_tokens,
         pad=text.pad_id,
         types=text.token_types,
@@ -355,6 +415,7 @@ STEPS = tuple(
         ("unicode", "normal_form", True),
         ("invisible", "without_invisible", True),
         ("html", "without_markup", True),
+        ("personal", "redacted", False),
         ("mask", "masked", True),
         ("case", "str.lower", False),
         ("whitespace", "without_runs", True),
@@ -366,8 +427,8 @@ def clean_view(plan: DataPlan) -> CleanView:
     """What a plan asks to be done to rows."""
     clean = plan.clean
     pair = isinstance(plan.inputs, TextPlan) and len(plan.inputs.columns) == 2
-    given = _given(clean)
-    steps = steps_of(clean)
+    given = _given(plan)
+    steps = steps_of(plan)
     return CleanView(
         asked=tuple(f"{name} = {json.dumps(value)}" for name, value in given.items()),
         steps=steps,
@@ -378,9 +439,9 @@ def clean_view(plan: DataPlan) -> CleanView:
         min_chars=clean.min_chars,
         max_chars=clean.max_chars,
         min_tokens=clean.min_tokens,
-        cut=clean.too_long == "cut",
         lengths=bool(clean.min_chars or clean.max_chars),
         by_tokens=bool(clean.min_tokens or clean.too_long == "quarantine"),
+        overlong=clean.too_long == "quarantine",
         distinct=clean.duplicates == "exact",
         rewrites=bool(steps or clean.labels),
         rewritten=(*(step.name for step in steps), *["labels"] * bool(clean.labels)),
@@ -392,29 +453,50 @@ def clean_view(plan: DataPlan) -> CleanView:
     )
 
 
-def _given(clean: CleanPlan) -> dict[str, Any]:
-    """The settings of a cleaning that are not off."""
-    return {
-        field.name: getattr(clean, field.name)
+def _given(plan: DataPlan) -> dict[str, Any]:
+    """The settings of a cleaning that are not off; what is redacted is cleaned as well."""
+    found = {
+        field.name: getattr(plan.clean, field.name)
         for field in fields(CleanPlan)
-        if getattr(clean, field.name) != field.default
+        if getattr(plan.clean, field.name) != field.default
     }
+    if plan.guard.personal == "redact":
+        found["personal"] = plan.guard.personal
+    return found
 
 
-def steps_of(clean: CleanPlan) -> tuple[StepView, ...]:
-    """The steps that a cleaning rewrites texts by."""
-    return tuple(step for step in STEPS if step.name in _given(clean))
+def steps_of(plan: DataPlan) -> tuple[StepView, ...]:
+    """The steps that texts are rewritten by."""
+    return tuple(step for step in STEPS if step.name in _given(plan))
+
+
+def _checked(guard: GuardPlan) -> bool:
+    return any(a in ("report", "quarantine") for a in asdict(guard).values())
+
+
+def data_thing(plan: DataPlan) -> str:
+    """What a row gives the model."""
+    if isinstance(plan.inputs, ImagePlan):
+        return "image"
+    return "pair" if len(plan.inputs.columns) == 2 else "text"
+
+
+def file_of(plan: DataPlan) -> str:
+    """Code for the file that the rows of `split` come from."""
+    whole = plan.valid is not None and plan.test is not None
+    return "FILES[split]" if whole else 'FILES.get(split, FILES["train"])'
 
 
 def clean_text(plan: DataPlan) -> str:
     """Code for a row's `text` as it is used."""
-    if not steps_of(plan.clean):
+    if not steps_of(plan):
         return "text"
     if isinstance(plan.inputs, TextPlan) and len(plan.inputs.columns) == 2:
         return "(clean(text[0]), clean(text[1]))"
     return "clean(text)"
 
 
+_ALONE = "receives quarantine.jsonl"
 _NO_IMAGE = ImagePlan("", None, "exact", "bilinear", None, 1.0, (0, 0, 0), (1, 1, 1))
 
 
@@ -444,9 +526,12 @@ def _kind(images: bool, pair: bool) -> str:
     return "image" if images else "pair" if pair else "text"
 
 
-def _wanted(images: bool, pair: bool, regression: bool) -> str:
-    inputs = "IMAGE" if images else "*TEXTS" if pair else "TEXT"
-    return f"({inputs}, {'*TARGETS' if regression else 'LABEL'})"
+def _wanted(images: bool, pair: bool, regression: bool, beside: bool) -> str:
+    """The columns of the data files; `beside` are those of features.py."""
+    parts = ["IMAGE" if images else "*TEXTS" if pair else "TEXT"]
+    parts += ["*TARGETS" if regression else "LABEL"]
+    parts += ["*features.COLUMNS"] * beside
+    return f"({', '.join(parts)})"
 
 
 def _line_note(formats: tuple[Format, ...]) -> str:
@@ -458,10 +543,35 @@ def _line_note(formats: tuple[Format, ...]) -> str:
     return "where it begins, from 1"
 
 
-def _inputs_type(images: bool, types: bool) -> str:
+def _inputs_type(images: bool, types: bool, more: int) -> str:
+    """`more` are those that features.py makes."""
     if images:
-        return "tuple[Tensor]"
-    return f"tuple[{'Tensor, ' * types}Tensor, Tensor | None]"
+        return f"tuple[Tensor{', Tensor' * more}]"
+    return f"tuple[{'Tensor, ' * (types + more)}Tensor, Tensor | None]"
+
+
+def beside(job: Job) -> tuple[str, ...]:
+    """What of a row `forward` takes beside its text or image, in order."""
+    numbers = ("numbers",) * (job.data.numbers > 0)
+    return (*numbers, *("categories",) * bool(job.data.features.categorical))
+
+
+def _receives(plan: DataPlan) -> str:
+    more = ["cleaning.json"] * (plan.clean != CleanPlan())
+    return f"gets {', '.join(['quarantine.jsonl', *more])}" if more else _ALONE
+
+
+def raw_of(plan: DataPlan) -> str:
+    """Code: the call that reads what else there is of a `record` with its `text`."""
+    return f"raw_of(record{', text' * ('text' in raw_args(plan))})"
+
+
+def raw_args(plan: DataPlan) -> str:
+    """Code: what features.py reads of a `record` and its `text`."""
+    found = ["record.fields"] * bool(plan.features.columns)
+    if plan.features.text or plan.features.patterns:
+        found.append("*text" if len(plan.texts) == 2 else "text")
+    return ", ".join(found)
 
 
 def imports(

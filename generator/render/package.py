@@ -13,11 +13,14 @@ from generator.render import (
     bench,
     certificate,
     data,
+    features,
+    guard,
     init,
     kept,
     model,
     predict,
     readme,
+    rows,
     train,
 )
 
@@ -25,6 +28,7 @@ PYTHON: tuple[tuple[str, Callable[[Job], str]], ...] = (
     ("__init__.py", init.render),
     ("model.py", model.render),
     ("data.py", data.render),
+    ("rows.py", rows.render),
     ("train.py", train.render),
     ("predict.py", predict.render),
     ("bench.py", bench.render),
@@ -57,7 +61,14 @@ def finished(one: Draft) -> bytes:
 
 def render_python(job: Job) -> tuple[Draft, ...]:
     """The source files, from the job alone."""
-    return tuple(Draft(path, render(job).encode(), True) for path, render in PYTHON)
+    files = dict(PYTHON)
+    if guard.wanted(job):
+        files[guard.FILE] = guard.render
+    if features.asked(job):
+        files["features.py"] = features.render
+    return tuple(
+        Draft(path, render(job).encode(), True) for path, render in files.items()
+    )
 
 
 def render_package(

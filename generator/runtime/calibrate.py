@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from generator.arguments import features_list
-from generator.compile import as_read, draft, import_job, unselected
+from generator.compile import as_read, chosen_from, import_job, unselected
 from generator.errors import fail
 from generator.facts import Facts, Scores, dump_scores, weights_hash
 from generator.ir.dims import Dim, dim
+from generator.ir.head import classifier, vector
 from generator.ir.job import Job, Module, parameters
 from generator.ir.sources import Init
 from generator.ir.weightmap import paths_of
@@ -117,15 +118,18 @@ def _features(
     from generator.runtime import frozen, selection
 
     whole = unselected(spec_file)
-    job = draft(whole, facts).edited
+    job = chosen_from(whole, facts)
+    found = classifier(job.model)
+    width = found.module.types[vector(found)].shape[-1].value(job.model.sizes)
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder, "work")
         work.mkdir()
         asked = frozen.Asked(splits=("train",), rows=args.rows, means=False)
         where = (root, weights, work, Path(folder, "features"))
-        found = frozen.vectors(whole, facts, *where, asked, args.quiet or args.json)
-        rows = found["train"]
-        scored = selection.scores(by, job.task, rows.of[frozen.HEAD], rows.targets)
+        made = frozen.vectors(whole, facts, *where, asked, args.quiet or args.json)
+        rows = made["train"]
+        x = rows.of[frozen.HEAD][:, :width]  # what joins it stands behind
+        scored = selection.scores(by, job.task, x, rows.targets)
     return {features_list(by, job): scored}
 
 

@@ -580,6 +580,17 @@ def _each_row(
     return torch.stack([pool(row) for row in rows])
 
 
+def _join(here: _Here, *parts: Tensor) -> Results:
+    """Vectors of each row, one behind the other."""
+    rows = [torch.cat(row) for row in zip(*parts, strict=True)]
+    return (torch.stack(rows),)
+
+
+def _flatten(here: _Here, x: Tensor) -> Results:
+    """The vectors (B, T, C) of each row, one behind the other: (B, T*C)."""
+    return (torch.stack([torch.cat(list(row)) for row in x]),)
+
+
 def _select(here: _Here, x: Tensor) -> Results:
     index = here.attrs["index"]
     assert isinstance(index, tuple)
@@ -676,6 +687,8 @@ OPERATIONS: dict[str, Callable[..., tuple[Tensor | None, ...]]] = {
     "mean": _mean,
     "largest": _largest,
     "weighted_mean": _weighted_mean,
+    "join": _join,
+    "flatten": _flatten,
     "rest": _rest,
     "select": _select,
     "narrow": _narrow,

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from generator.errors import quote
-from generator.spec import cleaned, selected
+from generator.spec import cleaned, guarded, selected
 from generator.spec.edited import EDIT, read_edits
 from generator.spec.entries import SECTIONS, Entry, entries, section_entries
 from generator.spec.key import TASKS
@@ -23,6 +23,7 @@ OWN_TABLES = (
     ("", EDIT),
     (SECTION, STAGE),
     (cleaned.SECTION, cleaned.CLEAN),
+    (guarded.SECTION, guarded.GUARD),
     (selected.SECTION, selected.SELECT),
 )
 
@@ -47,6 +48,7 @@ def check(values: Mapping[str, Any]) -> tuple[Spec | None, list[Problem]]:
     stages = read_stages(state, tables.get(SECTION, {}).get(STAGE, []))
     data = tables.get(cleaned.SECTION, {})
     clean = cleaned.read_clean(state, data.get(cleaned.CLEAN, {}))
+    guard = guarded.read_guard(state, data.get(guarded.GUARD, {}))
     features = tables.get(selected.SECTION, {})
     select = selected.read_select(state, features.get(selected.SELECT, {}))
     check_together(state)
@@ -56,7 +58,7 @@ def check(values: Mapping[str, Any]) -> tuple[Spec | None, list[Problem]]:
     return (
         replace(
             spec,
-            data=replace(spec.data, clean=clean),
+            data=replace(spec.data, clean=clean, guard=guard),
             features=replace(spec.features, select=select),
             train=replace(spec.train, stage=stages),
         ),
@@ -77,8 +79,11 @@ def given_paths(values: Mapping[str, Any]) -> frozenset[str]:
         for number, table in enumerate(tables if isinstance(tables, list) else []):
             if isinstance(table, dict):
                 found |= {f"{path}[{number}].{name}" for name in table}
-    for part in (cleaned.SECTION, cleaned.CLEAN), (selected.SECTION, selected.SELECT):
-        section, name = part
+    for section, name in (
+        (cleaned.SECTION, cleaned.CLEAN),
+        (guarded.SECTION, guarded.GUARD),
+        (selected.SECTION, selected.SELECT),
+    ):
         outer = values.get(section)
         inner = outer.get(name) if isinstance(outer, dict) else None
         if isinstance(inner, dict):

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from generator.spec.edits import EDITS
 from generator.spec.features import Features
+from generator.spec.guard import Guard
 from generator.spec.key import Key
 from generator.spec.model import Backbone, Clean, Data, Spec, Stage, Target, Train
 from generator.spec.select import Select
@@ -97,6 +98,8 @@ SECTION_ALIASES = {
     "model": "backbone",
     "base": "backbone",
     "dataset": "data",
+    "columns": "features",
+    "tabular": "features",
     "training": "train",
     "trainer": "train",
     "optimizer": "train",
@@ -140,6 +143,17 @@ def clean_entries() -> Mapping[str, Entry]:
 def clean_doc() -> str:
     """What the cleaning is: some sentences."""
     return " ".join((Clean.__doc__ or "").split())
+
+
+@functools.cache
+def guard_entries() -> Mapping[str, Entry]:
+    """The keys of the guard by their names in the file."""
+    return {e.name: e for e in _of("data.guard", Guard)}
+
+
+def guard_doc() -> str:
+    """What the guard is: some sentences."""
+    return " ".join((Guard.__doc__ or "").split())
 
 
 @functools.cache

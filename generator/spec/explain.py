@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from generator.spec import cleaned, selected
+from generator.spec import cleaned, guarded, selected
 from generator.spec.entries import (
     SECTIONS,
     Entry,
@@ -15,6 +15,8 @@ from generator.spec.entries import (
     clean_entries,
     edit_doc,
     edit_entries,
+    guard_doc,
+    guard_entries,
     section_doc,
     section_entries,
     select_doc,
@@ -48,7 +50,11 @@ def explain_defaults(spec_file: SpecFile) -> str:
                 lines += ["", *_key(entry, getattr(table, entry.attribute), given)]
         blocks.append("\n".join(lines).strip("\n"))
         if section == cleaned.SECTION:
-            blocks.append(_clean(spec_file))
+            for name, doc, known in (
+                (cleaned.CLEAN, clean_doc(), clean_entries()),
+                (guarded.GUARD, guard_doc(), guard_entries()),
+            ):
+                blocks.append(_inner(spec_file, name, doc, known))
         if section == selected.SECTION and spec.features.select.by:
             blocks.append(_select(spec_file))
         if section == SECTION:
@@ -65,11 +71,13 @@ def explain_defaults(spec_file: SpecFile) -> str:
     return "\n\n".join(blocks) + "\n"
 
 
-def _clean(spec_file: SpecFile) -> str:
-    lines = [*_comment(clean_doc()), f"[{cleaned.SECTION}.{cleaned.CLEAN}]"]
-    for entry in clean_entries().values():
+def _inner(spec_file: SpecFile, name: str, doc: str, known: Mapping[str, Entry]) -> str:
+    """A table of [data], which has its name as an attribute."""
+    table = getattr(spec_file.spec.data, name)
+    lines = [*_comment(doc), f"[{cleaned.SECTION}.{name}]"]
+    for entry in known.values():
         if spec_file.spec.task in entry.key.tasks:
-            value = getattr(spec_file.spec.data.clean, entry.attribute)
+            value = getattr(table, entry.attribute)
             lines += ["", *_key(entry, value, entry.path in spec_file.given)]
     return "\n".join(lines)
 

@@ -13,6 +13,7 @@ from typing import Literal
 from generator.ir.plans import Task
 from generator.spec.edits import Edit
 from generator.spec.features import Features
+from generator.spec.guard import Guard
 from generator.spec.key import (
     LABEL_TASKS,
     LARGEST,
@@ -350,6 +351,7 @@ class Data:
         ),
     )
     clean: Clean = Clean()  # under a header of its own, [data.clean]
+    guard: Guard = field(default_factory=Guard)  # the same, [data.guard]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -746,7 +748,12 @@ class Spec:
     )
     features: Features = field(
         default_factory=Features,
-        metadata=section("What of a row feeds the head."),
+        metadata=section(
+            "What of a row goes into the head beside the vector that the backbone makes of "
+            "it: further columns, and numbers of its text. Nothing by default. What is "
+            "fitted comes from the training rows alone, and is in features.json beside the "
+            "weights."
+        ),
     )
     train: Train = field(
         default_factory=Train,

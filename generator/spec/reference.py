@@ -20,6 +20,8 @@ from generator.spec.entries import (
     clean_entries,
     edit_doc,
     edit_entries,
+    guard_doc,
+    guard_entries,
     section_doc,
     section_entries,
     select_doc,
@@ -68,6 +70,8 @@ def reference_markdown() -> str:
         if section == cleaned.SECTION:
             parts.append(f"## [data.clean]\n\n{_fill(clean_doc())}\n")
             parts += [_key(entry) for entry in clean_entries().values()]
+            parts.append(f"## [data.guard]\n\n{_fill(guard_doc())}\n")
+            parts += [_key(entry) for entry in guard_entries().values()]
         if section == selected.SECTION:
             parts.append(f"## [features.select]\n\n{_fill(select_doc())}\n")
             parts += [_key(entry) for entry in select_entries().values()]

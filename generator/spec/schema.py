@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from generator.spec import cleaned, selected
+from generator.spec import cleaned, guarded, selected
 from generator.spec.edits import EDITS
 from generator.spec.entries import (
     SECTIONS,
@@ -27,6 +27,8 @@ from generator.spec.entries import (
     clean_entries,
     edit_doc,
     edit_entries,
+    guard_doc,
+    guard_entries,
     section_doc,
     section_entries,
     select_doc,
@@ -46,7 +48,12 @@ def json_schema() -> dict[str, Any]:
         if section:
             top["properties"][section] = _table(section)
     top["properties"]["edit"] = _edits()
-    top["properties"][cleaned.SECTION]["properties"][cleaned.CLEAN] = _clean()
+    top["properties"][cleaned.SECTION]["properties"][cleaned.CLEAN] = _closed(
+        clean_doc(), clean_entries()
+    )
+    top["properties"][guarded.SECTION]["properties"][guarded.GUARD] = _closed(
+        guard_doc(), guard_entries()
+    )
     top["properties"][selected.SECTION]["properties"][selected.SELECT] = _select()
     top["properties"][SECTION]["properties"][STAGE] = _stages()
     top["properties"][SECTION]["allOf"] += [
@@ -97,10 +104,10 @@ def _edits() -> dict[str, Any]:
     }
 
 
-def _clean() -> dict[str, Any]:
-    known = clean_entries()
+def _closed(doc: str, known: Mapping[str, Entry]) -> dict[str, Any]:
+    """A table of these keys, none of which is required."""
     return {
-        "description": clean_doc(),
+        "description": doc,
         "type": "object",
         "properties": {name: _property(entry) for name, entry in known.items()},
         "additionalProperties": False,
@@ -253,10 +260,15 @@ def _of_task(task: str) -> dict[str, Any]:
             if task in entry.key.required and entry.key.required != TASKS:
                 needed.append(entry.name)
         if section == cleaned.SECTION:
-            own = clean_entries().values()
-            closed = {e.name: False for e in own if task not in e.key.tasks}
-            if closed:
-                keys[cleaned.CLEAN] = {"properties": closed}
+            for name, own in (
+                (cleaned.CLEAN, clean_entries()),
+                (guarded.GUARD, guard_entries()),
+            ):
+                closed = {
+                    e.name: False for e in own.values() if task not in e.key.tasks
+                }
+                if closed:
+                    keys[name] = {"properties": closed}
         if not section:
             properties |= keys
             required += needed

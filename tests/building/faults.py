@@ -49,6 +49,10 @@ def _clean(test: str) -> tuple[str, ...]:
     return ("tests/package/test_clean.py", "-k", test)
 
 
+def _rows(test: str) -> tuple[str, ...]:
+    return ("tests/package/test_rows.py", "-k", test)
+
+
 def _images(test: str) -> tuple[str, ...]:
     return ("tests/package/test_data_images.py", "-k", test)
 
@@ -59,6 +63,10 @@ def _train(test: str) -> tuple[str, ...]:
 
 def _adapters(test: str) -> tuple[str, ...]:
     return ("tests/edits/test_adapters.py", "-k", test)
+
+
+def _features(test: str) -> tuple[str, ...]:
+    return ("tests/package/test_features.py", "-k", test)
 
 
 CERTIFICATE = ("tests/package/test_certificate.py", "-k")
@@ -74,13 +82,15 @@ FAULTS = (
           _parity("computes_what and electra")),
     Fault(P + "model_dropout.py.j2", ".mul_(2**16 / keep)", "",
           ("tests/parity/test_dropout.py", "-k", "what_is_kept")),
-    Fault(P + "model_lora_linear.py.j2", "self.lora_b @ self.lora_a", "0 * self.lora_b @ self.lora_a",
+    Fault(P + "model_lora_linear.py.j2", "(x @ self.lora_a.T @ self.lora_b.T)", "0",
           _adapters("lora-bert and interpreter")),
-    Fault(P + "model_dora_linear.py.j2", "self.weight *= (self.magnitude / self.weight.norm(dim=1))[:, None]", "pass",
+    Fault(P + "model_dora_linear.py.j2", ".norm(dim=1)).to(y.dtype)", ".norm(dim=0)).to(y.dtype)",
           _adapters("dora-bert and interpreter")),
-    Fault(P + "model_ia3_linear.py.j2", "self.bias *= self.gain", "pass",
+    Fault(P + "model_ia3_linear.py.j2", "x * self.gain", "x",
           _adapters("ia3-bert and interpreter")),
-    Fault(P + "model_merge.py.j2", "part.merge()", "pass",
+    Fault(P + "model_low_rank_linear.py.j2", "self.expand(self.reduce(x))", "self.expand(2 * self.reduce(x))",
+          _edits("low_rank", "equal_to_the_reference and bert")),
+    Fault(P + "model_merge.py.j2", "part.weight += part.scale * part.lora_b @ part.lora_a", "pass",
           _adapters("two_steps and lora")),
     Fault(P + "certificate_adapters.j2", "module.merged = True", "pass",
           _adapters("faults_show and logits")),
@@ -120,14 +130,14 @@ FAULTS = (
           _data("csv_by_the_book")),
     Fault(P + "data_body.j2", "if column in header:", "if column not in header:",
           _data("csv_by_the_book")),
-    Fault(P + "data_apart.j2", 'for split in ("test", "valid", "train"):',
-          'for split in ("train", "valid", "test"):', _data("no_text_is_learned")),
+    Fault(P + "data_apart.j2", 'order = ("test", "valid", "train")',
+          'order = ("train", "valid", "test")', _data("no_text_is_learned")),
     Fault(P + "data_batches.j2", "1_000_003 + epoch", "1_000_003",
           _data("an_epoch_has")),
     Fault(P + "data_clean.j2", "if text == start:", "if True:", _clean("twice")),
     Fault(P + "data_clean_constants.j2", "PASSES = 8", "PASSES = 9", _clean("come_to_an_end")),
     Fault(P + "data_clean_counts.j2", "[path] += 1", "[path] += 2", _clean("step_alone")),
-    Fault(P + "data_clean_distinct.j2", "{row.target} {same(row)}", "{same(row)}",
+    Fault(P + "data_clean_distinct.j2", "~new", "new",
           _clean("duplicates_leave")),
     Fault(P + "data_clean_html.j2", 'tag["inline"] else " "', 'tag["inline"] else ""',
           _clean("alone and html")),
@@ -135,6 +145,20 @@ FAULTS = (
           _clean("alone and invisible")),
     Fault(P + "data_clean_lengths.j2", "> MAX_CHARS", ">= MAX_CHARS + 2",
           _clean("too_long_in_characters")),
+    Fault(P + "data_raw.j2", "raise BadRow", "raise TypeError", _features("cannot_be_used")),
+    Fault("features.py.j2", "{{ line }}\n", "{{ line.replace('import re2', '') }}\n",
+          _features("numbers_of_a_text")),
+    Fault(P + "features_body.j2", "(scaled - mean) / deviation", "(scaled - mean)",
+          _features("standardised")),
+    Fault(P + "features_length.j2", "len(text)", "len(text.split())",
+          _features("numbers_of_a_text")),
+    Fault(P + "features_capitals.j2", "str.isupper", "str.islower",
+          _features("numbers_of_a_text")),
+    Fault(P + "features_digits.j2", "str.isdigit", "str.isalnum",
+          _features("numbers_of_a_text")),
+    Fault(P + "features_punctuation.j2", '"P"', '"L"', _features("numbers_of_a_text")),
+    Fault(P + "certificate_rows.j2", "row[{{ column | py }}]", "row['no']",
+          _features("certificate_holds and bert")),
     Fault(P + "data_clean_mask.j2", "<>\\\"]*[\\w/]", "<>\\\"]*", _clean("alone and mask")),
     Fault(P + "data_clean_tokens.j2", "< MIN_TOKENS", "<= MIN_TOKENS", _clean("missing")),
     Fault(P + "data_clean_unicode.j2", "normalize({{", "normalize('NFC' or {{",
@@ -159,7 +183,7 @@ FAULTS = (
           "path.name, record.line + 1", _data("cannot_be_used")),
     Fault(P + "data_read_image.j2", "known.result()", "known.result()[::-1] and ''",
           _images("cannot_be_used")),
-    Fault(P + "data_split.j2", "round(share * len(keys))", "round(share)",
+    Fault(P + "data_split.j2", "asked[split] += share * count", "asked[split] += share",
           _data("stratified")),
     Fault(P + "data_target_label.j2", "return NUMBERS[label]",
           "return len(NUMBERS) - 1 - NUMBERS[label]", _data("csv_by_the_book or movie")),
@@ -171,6 +195,13 @@ FAULTS = (
           _data("batches_hold")),
     Fault(P + "data_image_constants.j2", "CROP_HEIGHT, CROP_WIDTH =",
           "CROP_WIDTH, CROP_HEIGHT =", _images("pixels")),
+    Fault(P + "data_parts.j2", "records, None))", "0, None))", _rows("stopped")),
+    Fault("rows.py.j2", "{{ line }}\n", "{{ line.replace('import struct', '') }}\n",
+          _data("csv_by_the_book")),
+    Fault(P + "rows_body.j2", "2 ** (bits - 1) == part", "2**bits == part", _rows("keys")),
+    Fault(P + "rows_text.j2", "count.cumsum(0) + count", "count.cumsum(0)",
+          _rows("sequence")),
+    Fault(P + "rows_image.j2", "x[kept]", "x", _images("cannot_be_used")),
     Fault(P + "data_pixels.j2", "x - MEAN", "x + MEAN", _images("pixels")),
     # Training
     Fault("train.py.j2", "STOPPED, GAVE_UP = 75, 76", "STOPPED, GAVE_UP = 76, 75",

@@ -19,7 +19,7 @@ from generator.errors import GenError
 from generator.facts import Facts
 from generator.render.package import Draft, finished
 from generator.spec import read_spec
-from generator.spec.entries import clean_entries
+from generator.spec.entries import clean_entries, section_entries
 from generator.spec.words import toml
 from tests.building.build_support import image_facts, spec_text, text_facts
 
@@ -106,7 +106,29 @@ def random_spec(seed: int) -> tuple[str, Facts]:
         f"\n[[train.stage]]\nepochs = {r.choice([1, 3])}\nfreeze = {freeze}\n"
         for freeze in sorted(r.choices(range(2), k=stages), reverse=True)
     ]
-    return spec_text(spec) + _clean(r, task, labels) + "".join(tables), facts
+    beside = _features(r, task)
+    return spec_text(spec) + _clean(r, task, labels) + beside + "".join(tables), facts
+
+
+def _features(r: random.Random, task: str) -> str:
+    """A table of some of the features, or nothing."""
+    values: dict[str, list[str]] = {
+        "numeric": ['["price"]', '["a \\"b\\"", "{{ c }}"]'],
+        "categorical": ['["shop"]', '["kind", "{x}", "\\\\n"]'],
+        "dates": ['["written"]'],
+        "text": ['["length"]', '["digits", "punctuation", "capitals"]'],
+        "patterns": ['["[?]", "\\\\d+ \\"stars\\""]'],
+    }
+    lines = [
+        f"{name} = {r.choice(some)}"
+        for name, some in values.items()
+        if task in section_entries("features")[name].key.tasks and r.random() < 0.4
+    ]
+    if any(line.startswith("categorical") for line in lines):
+        lines += [f"width = {r.choice([3, 8])}", f"categories = {r.choice([7, 100])}"]
+    if lines and r.random() < 0.5:
+        lines += ["hidden = 16", f"dropout = {r.choice([0.0, 0.1])}"]
+    return "\n".join(["\n[features]", *lines, ""]) if r.random() < 0.4 else ""
 
 
 def _clean(r: random.Random, task: str, labels: list[str]) -> str:

@@ -14,6 +14,8 @@ from generator.ir.job import Backbone, Job, Model, Op, Value
 from generator.ir.plans import (
     CleanPlan,
     DataPlan,
+    FeaturePlan,
+    GuardPlan,
     ImagePlan,
     StagePlan,
     TargetPlan,
@@ -67,6 +69,20 @@ jobs = st.builds(
             missing=strings,
             labels=st.lists(st.tuples(texts, strings), max_size=2).map(tuple),
             min_chars=st.integers(0, 99),
+        ),
+        st.builds(
+            GuardPlan,
+            leaks=st.sampled_from(["off", "report", "quarantine"]),
+            personal=st.sampled_from(["off", "redact"]),
+        ),
+        st.just(FeaturePlan())
+        | st.builds(
+            FeaturePlan,
+            numeric=strings,
+            dates=strings,
+            text=st.sampled_from([(), ("length", "digits")]),
+            patterns=strings,
+            categories=st.integers(1, 99),
         ),
     ),
     st.builds(

@@ -26,12 +26,24 @@ from generator import passes
 from generator.ir.job import Job
 from generator.ir.plans import StagePlan, TargetPlan, TextPlan
 from generator.ir.stages import always_frozen
-from generator.render import bench, certificate, data, kept, model, predict, train
+from generator.render import (
+    bench,
+    certificate,
+    data,
+    features,
+    guard,
+    kept,
+    model,
+    predict,
+    rows,
+    train,
+)
 from tests.oracle import job_of, saved, tiny, without_prefix
 
 RENDERERS = {
     "model": model,
     "data": data,
+    "rows": rows,
     "train": train,
     "predict": predict,
     "bench": bench,
@@ -151,6 +163,10 @@ def write(folder: Path, job: Job, tidy: Sequence[str] = ()) -> Path:
         (package / f"{name}.py").write_text(
             formatted(source) if name in tidy else source
         )
+    if features.asked(job):
+        (package / "features.py").write_text(features.render(job))
+    if guard.wanted(job):
+        (package / guard.FILE).write_text(guard.render(job))
     if lists := kept.render(job):
         (package / kept.FILE).write_bytes(lists)
     if str(folder) not in sys.path:

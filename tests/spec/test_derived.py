@@ -114,6 +114,7 @@ OWN_TABLES = (
     (Spec, "edit"),
     (Train, "stage"),
     (Data, "clean"),
+    (Data, "guard"),
     (Features, "select"),
 )
 
