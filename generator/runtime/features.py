@@ -1,15 +1,22 @@
 """The vectors that a package's frozen model gives for rows, kept in memory-mapped files.
 
 Run as a program, `python features.py PACKAGE ROOT WEIGHTS WORK ASKED`, where PACKAGE can be
-imported; it imports nothing of this compiler. ASKED is JSON: `folder`, where the files are
-kept; `splits`, those that are run; `rows`, how many rows of each at most, null for all, or
-`passes`, to how many forward passes for each training row all of it may come; `head`, the path of the module whose input is a vector (B, C) of each row; `states`,
-that of the module which gives the positions (B, T, C), and those of what is done to them
-after, or none, and `skip`, how many positions stand for nothing; `trained`, the file of trained weights, or "", `of_trained`, the
-splits that they are run on, and `package`, the parent and the name of the package that
-they are of: PACKAGE may have other passes; `cache`, the folder where that package keeps what
-its frozen part gave for the rows of train and valid, or "": the suffix of PACKAGE, or with
-`own` of that package, then goes on from there; `cuda` and `bf16`, how to run.
+imported; it imports nothing of this compiler. ASKED is JSON:
+
+- `folder`, where the files are kept;
+- `splits`, those that are run, and `rows`, how many rows of each at most, null for all; or
+  `passes`, to how many forward passes for each training row all of it may come;
+- `head`, the path of the module whose input is a vector (B, C) of each row, and `joined`,
+  how many of its numbers, the last ones, are of something else than the backbone;
+- `states`, that of the module which gives the positions (B, T, C), and those of what is done
+  to them after, or none; `skip`, how many positions stand for nothing;
+- `trained`, the file of trained weights, or "", `of_trained`, the splits that they are run
+  on, and `package`, the parent and the name of the package that they are of: PACKAGE may
+  have other passes;
+- `cache`, the folder where that package keeps what its frozen part gave for the rows of
+  train and valid, or "": the suffix of PACKAGE, or with `own` of that package, goes on
+  from there;
+- `cuda` and `bf16`, how to run.
 
 On standard output is JSON: for each split the files of its vectors, of its rows and
 targets, and of the logits of the trained model, and the width of each vector. A file of
@@ -60,7 +67,7 @@ def main(package: str, root: Path, weights: Path, work: Path, request: Path) -> 
     sys.path.append(parent)
     name = real if asked["own"] else package
     model = importlib.import_module(f"{name}.model").load_pretrained(weights)
-    of = asked["head"], asked["states"], asked["skip"]
+    of = asked["head"], asked["states"], asked["skip"], asked["joined"]
     about = f"{code} {of} {device} {asked['bf16']}"
     runner = Runner(device, asked["bf16"], Path(asked["folder"]), about)
     sources = {name: Source(data, getattr(splits, name)) for name in asked["splits"]}
@@ -117,8 +124,11 @@ class Source:
         return list(rows.split(self.data.BATCH))
 
 
-def vectors_of(model: nn.Module, head: str, states: Sequence[str], skip: int) -> Give:
-    """The vector that the head reads, and the mean of the positions of `states`."""
+def vectors_of(
+    model: nn.Module, head: str, states: Sequence[str], skip: int, joined: int
+) -> Give:
+    """The vector that the head reads, and the mean of the positions of `states` with what
+    joins it there."""
     seen: dict[str, Tensor] = {}
 
     def before(_module: nn.Module, args: tuple[Tensor, ...]) -> None:
@@ -144,9 +154,12 @@ def vectors_of(model: nn.Module, head: str, states: Sequence[str], skip: int) ->
             x = module(x)
         x = x[:, skip:]
         if mask is None:
-            return [seen["head"], x.mean(1)]
-        real = mask[:, :, None]
-        return [seen["head"], (x * real).sum(1) / real.sum(1)]
+            mean = x.mean(1)
+        else:
+            real = mask[:, :, None]
+            mean = (x * real).sum(1) / real.sum(1)
+        beside = seen["head"][:, seen["head"].shape[1] - joined :]
+        return [seen["head"], torch.cat([mean, beside], 1)]
 
     return give
 

@@ -135,10 +135,16 @@ def places(job: Job, means: bool) -> dict[str, Any]:
     read = reader(found)
     vector = found.pool.results[0].name
     plain = found.pool.kind == "mean" and read.args == (vector,)
+    types = found.module.types
+    wide = types[read.args[0]].shape[-1].value(job.model.sizes)
+    made = {r.name: op for op in found.module.ops for r in op.results}
+    given = made[read.args[0]]
+    own = types[given.args[0]].shape[-1].value(job.model.sizes)
     ops = [op for module in job.model.modules for op in module.ops]
     return {
         "head": f"{found.call.name}.{read.name}",
         "states": [*states_paths(job.model)] if means and not plain else [],
+        "joined": wide - own if given.kind == "join" else 0,
         "skip": int(any(op.kind == "prepend" for op in ops)),  # a class token
     }
 
