@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from generator.ir.job import Job
-from generator.ir.plans import FeaturePlan, ImagePlan, TextPlan
+from generator.ir.plans import ImagePlan, TextPlan
 from generator.render import data
 from generator.render.text import fill, prose, py
 
@@ -63,12 +63,12 @@ class GuardView:
     images: bool
     pair: bool
     cuda: bool
-    beside: bool  # the head reads what features.py makes
     target_type: str  # code
     target_shown: str  # code, in an f-string
     file_of: str  # code
     block: str  # code: the last of the model
     moved: str  # code: inputs where the model is
+    more: bool  # the head reads more of a row
 
 
 def wanted(job: Job) -> bool:
@@ -151,19 +151,19 @@ def guard_view(job: Job) -> GuardView:
         images=images,
         pair=pair,
         cuda=cuda,
-        beside=job.data.features != FeaturePlan(),
         target_type="int" if single else "list[float]",
         target_shown="{LABELS[some[i].target]!r}" if single else "{some[i].target}",
         file_of=data.file_of(job.data),
+        more=len(data.beside(job)) > 0,
         block=_last_block(job) if featured else "",
         moved=(
-            "(None if x is None else x.to(device) for x in inputs)"
+            "(None if x is None else x.to(device) for x in batch.inputs)"
             if cuda
-            else "inputs"
+            else "batch.inputs"
         ),
     )
     body = fill("partials/guard_body.j2", view)
     beside = {name: (data.OWN, "from .data") for name in data.names(job)}
-    own = {name: (data.OWN, "from .features") for name in ("columns_of", "fit")}
-    known = {**beside, **BESIDE, **(own if view.beside else {})}
-    return replace(view, imports=data.imports(body, known))
+    return replace(
+        view, imports=data.imports(body, {**data.FEATURES, **beside, **BESIDE})
+    )

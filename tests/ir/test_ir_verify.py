@@ -23,6 +23,11 @@ IMAGE = (CASES / "image.gir").read_text()
 LLAMA3 = re.search("factor=8.0 .*(?=theta)", DECODER)[0]  # type: ignore[index]
 
 
+def guard(line: str) -> list[tuple[str, str]]:
+    """The change that gives a job a guard."""
+    return [("plan train", f"plan guard\n  {line}\n\nplan train")]
+
+
 def clean(line: str) -> list[tuple[str, str]]:
     """The change that gives a job a cleaning."""
     return [("plan train", f"plan clean\n  {line}\n\nplan train")]
@@ -74,6 +79,14 @@ IN_SMALL: list[tuple[str, str, list[tuple[str, str]]]] = [
         "G342",
         "the alias 'y' is a label itself, or stands twice",
         clean('labels = [["yes", ["y"]], ["no", ["y"]]]'),
+    ),
+    (
+        "G375",
+        "label_noise is of rows that have one label each",
+        [
+            ("task text-classification", "task multi-label"),
+            *guard('label_noise = "report"'),
+        ],
     ),
     (
         "G334",
@@ -578,6 +591,7 @@ ELSEWHERE: list[tuple[str, str, str, list[tuple[str, str]]]] = [
         [("position.weight: f32[R*S+1,C]", "position.weight: f32[R*S,C]")],
     ),
     (IMAGE, "G342", "images have no texts to clean", clean("html = true")),
+    (IMAGE, "G375", "images have no texts to guard", guard('leaks = "report"')),
     (
         IMAGE,
         "G340",
