@@ -1337,6 +1337,14 @@ and that ended with an error, which stands above the message: a data file that i
 there, a full disk, or too little memory. `gen run --probe off` does without the probe.
 """,
     ),
+    "G536": Code(
+        "None of the backbones can be tried",
+        """
+`gen suggest` runs each backbone over the rows, and none of those named could be: it is not
+there, is of another kind of task than the data are for, or is of an architecture that is
+not known. The messages say which; what can be tried is ranked without the others.
+""",
+    ),
 }
 
 RANGES = (

@@ -194,7 +194,8 @@ def _selected(spec_file: SpecFile, facts: Facts, job: Job) -> Iterator[Step]:
     """The job whose head reads the chosen numbers of its vector alone."""
     if spec_file.spec.features.select.by:
         kept = features_to_keep(spec_file, facts, _with_features(spec_file, job))
-        job, weights = select_features.run(job, kept=kept)
+        joined = _features(spec_file.spec.features) != FeaturePlan()
+        job, weights = select_features.run(job, kept=kept, cuts=not joined)
         verify(job, after=SELECT)
         yield Step(SELECT, job, weights)
 

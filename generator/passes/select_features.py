@@ -31,8 +31,12 @@ NAME = "features"  # of the list of those that stay
 PLACE = "features.select.by"
 
 
-def run(job: Job, *, kept: Sequence[int]) -> tuple[Job, WeightMap]:
-    """The job whose head reads the numbers `kept` of its vector, ascending."""
+def run(job: Job, *, kept: Sequence[int], cuts: bool = True) -> tuple[Job, WeightMap]:
+    """The job whose head reads the numbers `kept` of its vector, ascending.
+
+    With `cuts` a dense layer may lose rows. Where something will join the vector the head
+    is ours alone, and is compared with one that reads all of what that layer gives.
+    """
     index, model = tuple(kept), job.model
     found = classifier(model)
     value, read = vector(found), reader(found)
@@ -43,7 +47,7 @@ def run(job: Job, *, kept: Sequence[int]) -> tuple[Job, WeightMap]:
             f"the head reads {total} numbers, of which {len(index)} are to stay",
             help=f"keep = {max(1, total // 3)}, or any other below {total}",
         )
-    dense = None if job.reference.head else _dense(found, value)
+    dense = _dense(found, value) if cuts and not job.reference.head else None
     new = DimDef(SELECTED, len(index), "features", doc="selected features")
     model = replace(
         model,

@@ -32,6 +32,8 @@ def probe(
     start = time.perf_counter()
     job = ready.plan.compiled.job
     trained = ready.work / "model.safetensors", ready.plan.folder
+    # What the frozen part of a job gave is there already.
+    cache = ready.work / "cache" if job.model.cut else None
     few = passes(job) if asked == "short" else 0.0
     found = frozen.vectors(
         ready.spec_file,
@@ -40,7 +42,7 @@ def probe(
         ready.weights,
         ready.work,
         ready.work / FOLDER,
-        Asked(passes=few, trained=trained),
+        Asked(passes=few, trained=trained, cache=cache),
         quiet,
     )
     figures = compared(job.task, len(job.labels), found)
@@ -80,6 +82,7 @@ def compared(task: str, labels: int, found: Mapping[str, Vectors]) -> dict[str, 
         "valid_loss": far,
         "test_loss": linear.loss(task, logits, test.targets),
         "rows": {name: len(one.rows) for name, one in found.items()},
+        "of": {name: one.size for name, one in found.items()},
         **asdict(difference),
         "verdict": difference.verdict,
     }

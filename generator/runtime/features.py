@@ -1,13 +1,22 @@
 """The vectors that a package's frozen model gives for rows, kept in memory-mapped files.
 
 Run as a program, `python features.py PACKAGE ROOT WEIGHTS WORK ASKED`, where PACKAGE can be
-imported; it imports nothing of this compiler. ASKED is JSON: `folder`, where the files are
-kept; `splits`, those that are run; `rows`, how many rows of each at most, null for all, or
-`passes`, to how many forward passes for each training row all of it may come; `head`, the path of the module whose input is a vector (B, C) of each row; `states`,
-that of the module which gives the positions (B, T, C), and those of what is done to them
-after, or none, and `skip`, how many positions stand for nothing; `trained`, the file of trained weights, or "", `of_trained`, the
-splits that they are run on, and `package`, the parent and the name of the package that
-they are of: PACKAGE may have other passes; `cuda` and `bf16`, how to run.
+imported; it imports nothing of this compiler. ASKED is JSON:
+
+- `folder`, where the files are kept;
+- `splits`, those that are run, and `rows`, how many rows of each at most, null for all; or
+  `passes`, to how many forward passes for each training row all of it may come;
+- `head`, the path of the module whose input is a vector (B, C) of each row, and `joined`,
+  how many of its numbers, the last ones, are of something else than the backbone;
+- `states`, that of the module which gives the positions (B, T, C), and those of what is done
+  to them after, or none; `skip`, how many positions stand for nothing;
+- `trained`, the file of trained weights, or "", `of_trained`, the splits that they are run
+  on, and `package`, the parent and the name of the package that they are of: PACKAGE may
+  have other passes;
+- `cache`, the folder where that package keeps what its frozen part gave for the rows of
+  train and valid, or "": the suffix of PACKAGE, or with `own` of that package, goes on
+  from there;
+- `cuda` and `bf16`, how to run.
 
 On standard output is JSON: for each split the files of its vectors, of its rows and
 targets, and of the logits of the trained model, and the width of each vector. A file of
@@ -26,6 +35,7 @@ import json
 import os
 import shutil
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,39 +63,72 @@ def main(package: str, root: Path, weights: Path, work: Path, request: Path) -> 
         sys.exit(str(error))
     device = torch.device("cuda" if asked["cuda"] else "cpu")
     code = [source.with_name(name).read_text() for name in ("model.py", "data.py")]
-    model = importlib.import_module(f"{package}.model").load_pretrained(weights)
-    of = asked["head"], asked["states"], asked["skip"]
+    parent, real = asked["package"]
+    sys.path.append(parent)
+    name = real if asked["own"] else package
+    model = importlib.import_module(f"{name}.model").load_pretrained(weights)
+    of = asked["head"], asked["states"], asked["skip"], asked["joined"]
     about = f"{code} {of} {device} {asked['bf16']}"
-    runner = Runner(data, device, asked["bf16"], Path(asked["folder"]), about)
+    runner = Runner(device, asked["bf16"], Path(asked["folder"]), about)
+    sources = {name: Source(data, getattr(splits, name)) for name in asked["splits"]}
+    forward: dict[str, Any] = dict.fromkeys(sources, model)
+    if asked["cache"]:
+        whole = importlib.import_module(f"{real}.model").load_pretrained(weights)
+        keep = importlib.import_module(f"{real}.train").keep
+        both = {name: getattr(splits, name) for name in ("train", "valid")}
+        kept = keep(whole, both, Path(asked["cache"]), True)
+        for name, one in zip(both, kept, strict=True):
+            sources[name] = Source(data, both[name], one)
+            forward[name] = model.suffix
     counts = dict.fromkeys(asked["splits"], asked["rows"])
     if asked["passes"]:
         sizes = {name: len(getattr(splits, name)) for name in asked["splits"]}
-        counts = afforded(sizes, asked["passes"])
-    vectors = vectors_of(model, *of)
+        counts = afforded(sizes, asked["passes"], cached=bool(asked["cache"]))
+    give = vectors_of(model, *of)
     found = {
-        name: runner.kept(name, getattr(splits, name), count, model, vectors)
-        for name, count in counts.items()
+        name: runner.kept(name, source, counts[name], model, forward[name], give)
+        for name, source in sources.items()
     }
     if asked["trained"]:
-        parent, name = asked["package"]
-        sys.path.append(parent)
-        load = importlib.import_module(f"{name}.predict").load_trained
+        load = importlib.import_module(f"{real}.predict").load_trained
         model = load(asked["trained"])
         for name in asked["of_trained"]:
-            split, count = getattr(splits, name), counts[name]
-            kept = runner.kept(f"{name}-logits", split, count, model, logits_of(model))
-            found[name]["logits"] = kept["vectors"]
+            some = sources[name], counts[name], model, model, logits_of
+            found[name]["logits"] = runner.kept(f"{name}-logits", *some)["vectors"]
     runner.remove_old()
     print(json.dumps(found))
 
 
-# Of inputs as `forward` takes them and the mask of real positions, if there is one, what
-# is kept of each row: some tensors (B, C).
-Give = Callable[[Sequence[Any], Tensor | None], list[Tensor]]
+# Of a forward, of inputs as it takes them, and of the mask of real positions, if there is
+# one: what is kept of each row, some tensors (B, C).
+Give = Callable[[Callable, Sequence[Any], Tensor | None], list[Tensor]]
 
 
-def vectors_of(model: nn.Module, head: str, states: Sequence[str], skip: int) -> Give:
-    """The vector that the head reads, and the mean of the positions of `states`."""
+@dataclass(frozen=True)
+class Source:
+    """A split, and what gives its batches: the package, or what it keeps of a frozen part."""
+
+    data: Any  # the package's module
+    split: Any
+    frozen: Any = None
+
+    def batch(self, rows: Tensor) -> Any:
+        if self.frozen is not None:
+            return self.frozen.batch(rows)
+        return self.data.batch_of(self.split, rows)
+
+    def batches(self, rows: Tensor) -> list[Tensor]:
+        """The numbers of the rows in batches, of like lengths where rows have one."""
+        if hasattr(self.split, "tokens"):
+            return self.data.cut(self.split.tokens.lengths, rows)
+        return list(rows.split(self.data.BATCH))
+
+
+def vectors_of(
+    model: nn.Module, head: str, states: Sequence[str], skip: int, joined: int
+) -> Give:
+    """The vector that the head reads, and the mean of the positions of `states` with what
+    joins it there."""
     seen: dict[str, Tensor] = {}
 
     def before(_module: nn.Module, args: tuple[Tensor, ...]) -> None:
@@ -99,29 +142,36 @@ def vectors_of(model: nn.Module, head: str, states: Sequence[str], skip: int) ->
     if states:
         first.register_forward_hook(after)
 
-    def give(inputs: Sequence[Any], mask: Tensor | None) -> list[Tensor]:
-        model(*inputs)
+    def give(
+        forward: Callable, inputs: Sequence[Any], mask: Tensor | None
+    ) -> list[Tensor]:
+        forward(*inputs)
         if not states:
             return [seen["head"]]
-        x = seen["states"]
+        # Where the frozen part gave them, they are what is gone on from.
+        x = seen.pop("states", inputs[0])
         for module in later:
             x = module(x)
         x = x[:, skip:]
         if mask is None:
-            return [seen["head"], x.mean(1)]
-        real = mask[:, :, None]
-        return [seen["head"], (x * real).sum(1) / real.sum(1)]
+            mean = x.mean(1)
+        else:
+            real = mask[:, :, None]
+            mean = (x * real).sum(1) / real.sum(1)
+        beside = seen["head"][:, seen["head"].shape[1] - joined :]
+        return [seen["head"], torch.cat([mean, beside], 1)]
 
     return give
 
 
-def logits_of(model: nn.Module) -> Give:
-    return lambda inputs, mask: [model(*inputs)]
+def logits_of(
+    forward: Callable, inputs: Sequence[Any], mask: Tensor | None
+) -> list[Tensor]:
+    return [forward(*inputs)]
 
 
 @dataclass
 class Runner:
-    data: Any  # the package's module
     device: torch.device
     bf16: bool
     folder: Path
@@ -132,40 +182,45 @@ class Runner:
         self.current: set[str] = set()  # names of files that are of use
 
     def kept(
-        self, name: str, split: Any, count: int | None, model: nn.Module, give: Give
+        self,
+        name: str,
+        source: Source,
+        count: int | None,
+        model: nn.Module,
+        forward: Callable,
+        give: Give,
     ) -> dict[str, Any]:
         """What `give` gives for the rows of a split, from a file; run where it is not
-        there yet."""
+        there yet. `forward` is of the model."""
         model.eval().to(self.device)
-        batches = self.batches(split, drawn(len(split), count))
-        key = self.key(split, batches, model)
+        split = source.split
+        batches = source.batches(drawn(len(split), count))
+        key = self.key(source, batches, model)
         path = self.folder / f"{name}-{key}.f32"
         beside = path.with_suffix(".safetensors")
         self.current |= {path.name, beside.name}
         rows = torch.cat(batches)
+        seconds, begun = 0.0, time.perf_counter()
         if not beside.exists():
-            widths = self.run(split, batches, path.with_suffix(".part"), give)
+            part = path.with_suffix(".part")
+            widths = self.run(source, batches, part, forward, give)
             path.with_suffix(".part").replace(path)
             # Written last: it says that the other is whole.
             about = {"rows": rows, "targets": split.targets[rows].contiguous()}
             part = beside.with_suffix(".new")
             save_file(about | {"widths": torch.tensor(widths)}, part)
             part.replace(beside)
-        return {"vectors": str(path), "about": str(beside)}
+            seconds = time.perf_counter() - begun
+        found = {"vectors": str(path), "about": str(beside), "seconds": seconds}
+        return found | {"size": len(split)}
 
-    def batches(self, split: Any, rows: Tensor) -> list[Tensor]:
-        """The numbers of the rows in batches, of like lengths where rows have one."""
-        if hasattr(split, "tokens"):
-            return self.data.cut(split.tokens.lengths, rows)
-        return list(rows.split(self.data.BATCH))
-
-    def key(self, split: Any, batches: Sequence[Tensor], model: nn.Module) -> str:
+    def key(self, source: Source, batches: Sequence[Tensor], model: nn.Module) -> str:
         """A hash of the weights, the source that runs them, the rows and how they run."""
         digest = hashlib.sha256(self.about.encode())
         for tensor in model.state_dict().values():
             digest.update(as_bytes(tensor.detach().cpu()))
         for rows in batches:
-            batch = self.data.batch_of(split, rows)
+            batch = source.batch(rows)
             for tensor in (*batch.inputs, batch.targets, rows):
                 if tensor is not None:
                     digest.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
@@ -174,7 +229,12 @@ class Runner:
 
     @torch.inference_mode()
     def run(
-        self, split: Any, batches: Sequence[Tensor], part: Path, give: Give
+        self,
+        source: Source,
+        batches: Sequence[Tensor],
+        part: Path,
+        forward: Callable,
+        give: Give,
     ) -> list[int]:
         """Write what is given for each batch after the other; the widths side by side.
 
@@ -193,7 +253,7 @@ class Runner:
                 with torch.autocast(
                     self.device.type, torch.bfloat16, enabled=self.bf16
                 ):
-                    given = give(*self.inputs(split, rows))
+                    given = give(forward, *self.inputs(source, rows))
                 widths = [x.shape[1] for x in given]
                 x = torch.cat([x.float().cpu() for x in given], 1)
                 self.room(part, x.nbytes)
@@ -203,8 +263,8 @@ class Runner:
             os.fsync(file.fileno())
         return widths
 
-    def inputs(self, split: Any, rows: Tensor) -> tuple[list[Any], Tensor | None]:
-        batch = self.data.batch_of(split, rows)
+    def inputs(self, source: Source, rows: Tensor) -> tuple[list[Any], Tensor | None]:
+        split, batch = source.split, source.batch(rows)
         inputs = [None if x is None else x.to(self.device) for x in batch.inputs]
         mask = None
         if hasattr(split, "tokens"):
@@ -225,11 +285,13 @@ class Runner:
                 path.unlink()
 
 
-def afforded(sizes: dict[str, int], passes: float) -> dict[str, int]:
+def afforded(sizes: dict[str, int], passes: float, cached: bool) -> dict[str, int]:
     """How many rows of each split are run, so that all comes to `passes` forward passes for
     each training row. Those of the test are run twice, and the fewest are enough to tell
-    something."""
+    something. What is cached is there for nothing, but for the test."""
     total = int(passes * sizes["train"])
+    if cached:
+        return sizes | {"test": min(sizes["test"], max(FEWEST["test"], total // 2))}
     test = min(sizes["test"], max(FEWEST["test"], total // 5))
     valid = min(sizes["valid"], max(FEWEST["valid"], total // 10))
     train = max(FEWEST["train"], total - 2 * test - valid)

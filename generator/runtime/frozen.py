@@ -17,8 +17,9 @@ from typing import Any
 from generator.compile import Compiled, draft
 from generator.errors import Place, fail
 from generator.facts import Facts
+from generator.ir.cut import halves
 from generator.ir.head import classifier, reader, states_paths
-from generator.ir.job import Job
+from generator.ir.job import Job, Model
 from generator.runtime.programs import Programs
 from generator.spec import SpecFile
 
@@ -35,6 +36,8 @@ class Vectors:
     targets: Any  # (N), or (N, K)
     of: Mapping[str, Any]  # (N, C), f32: HEAD, and MEAN where that is another
     logits: Any = None  # (N, K) of the trained model, where it was run
+    per_s: float = 0.0  # rows a second; 0 where they were there already
+    size: int = 0  # rows of the whole split
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,8 @@ class Asked:
     means: bool = True  # the mean of the positions too
     # Weights whose logits on the test rows are wanted, and the folder of their package.
     trained: tuple[Path, Path] | None = None
+    # Where that package keeps what its frozen part gave, if it does.
+    cache: Path | None = None
 
 
 def vectors(
@@ -65,12 +70,18 @@ def vectors(
     job = compiled.edited
     trained, package = asked.trained or ("", Path())
     name = f"{job.name}_frozen"  # beside the package that was trained
+    # The cache of the package, of which the last block may give one position alone.
+    cut = draft(spec_file, facts).job.model if asked.cache else None
+    kept = cut is not None and bool(cut.cut) and asked.cache is not None
+    own = cut is not None and kept and not alike(cut, compiled.job.model)
     request = {
         "folder": str(folder.resolve()),
         "splits": [*asked.splits],
         "rows": asked.rows,
         "passes": asked.passes,
-        **places(job, asked.means),
+        **places(job, asked.means and not own),
+        "cache": str(asked.cache.resolve()) if kept and asked.cache else "",
+        "own": own,
         "trained": str(Path(trained).resolve()) if trained else "",
         "of_trained": ["test"],
         "package": [str(package.resolve().parent), package.name],
@@ -90,6 +101,14 @@ def vectors(
         raise failed(job.name, spec_file.place("data.train"))
     found = json.loads(ended.output.splitlines()[-1])
     return {name: _read(files) for name, files in found.items()}
+
+
+def alike(one: Model, other: Model) -> bool:
+    """Whether two models go on from the same value of their frozen part."""
+    if one.cut != other.cut:
+        return False
+    (a, _), (b, _) = (halves(model) for model in (one, other))
+    return a.output_types == b.output_types
 
 
 def failed(name: str, place: Place | None) -> Exception:
@@ -116,15 +135,21 @@ def places(job: Job, means: bool) -> dict[str, Any]:
     read = reader(found)
     vector = found.pool.results[0].name
     plain = found.pool.kind == "mean" and read.args == (vector,)
+    types = found.module.types
+    wide = types[read.args[0]].shape[-1].value(job.model.sizes)
+    made = {r.name: op for op in found.module.ops for r in op.results}
+    given = made[read.args[0]]
+    own = types[given.args[0]].shape[-1].value(job.model.sizes)
     ops = [op for module in job.model.modules for op in module.ops]
     return {
         "head": f"{found.call.name}.{read.name}",
         "states": [*states_paths(job.model)] if means and not plain else [],
+        "joined": wide - own if given.kind == "join" else 0,
         "skip": int(any(op.kind == "prepend" for op in ops)),  # a class token
     }
 
 
-def _read(files: Mapping[str, str]) -> Vectors:
+def _read(files: Mapping[str, Any]) -> Vectors:
     import numpy as np
     from safetensors.numpy import load_file
 
@@ -135,7 +160,8 @@ def _read(files: Mapping[str, str]) -> Vectors:
     parts = [x[:, a:b] for a, b in pairwise(edges)]
     logits = _mapped(files["logits"], len(rows)) if "logits" in files else None
     of: dict[str, Any] = dict(zip((HEAD, MEAN), parts, strict=False))
-    return Vectors(rows, about["targets"], of, logits)
+    per_s = len(rows) / files["seconds"] if files["seconds"] else 0.0
+    return Vectors(rows, about["targets"], of, logits, per_s, files["size"])
 
 
 def _mapped(path: str, rows: int) -> Any:

@@ -124,12 +124,18 @@ def chosen(
 ) -> tuple[Probe, float]:
     """The probe of training rows with the least loss on validation rows, and that loss.
 
-    Each of the two is vectors and targets. Of equal ones the one held to zero most.
+    Each of the two is vectors and targets. Of equal ones the one held to zero most. From
+    the strongest penalty on, the first after which the loss is no smaller.
     """
-    found = [fit(task, labels, *train, strength) for strength in strengths(task)]
-    far = [loss(task, probe.logits(valid[0]), valid[1]) for probe in found]
-    best = int(np.argmin(far))
-    return found[best], far[best]
+    best: tuple[Probe, float] | None = None
+    for strength in strengths(task):
+        probe = fit(task, labels, *train, strength)
+        far = loss(task, probe.logits(valid[0]), valid[1])
+        if best is not None and far >= best[1]:
+            break  # the weaker ones fit noise, and take the longest
+        best = probe, far
+    assert best is not None
+    return best
 
 
 # ----------------------------------------------------------------------------- comparing
@@ -189,6 +195,14 @@ def compared(task: str, first: Any, second: Any, targets: Any) -> Difference:
     one, two = (score(task, logits, targets) for logits in (first, second))
     p = _mcnemar(task, first, second, targets)
     return Difference(one, two, float(low), float(high), p)
+
+
+def interval(task: str, logits: Any, targets: Any) -> tuple[float, float]:
+    """Of the score of one model, by a bootstrap over the rows."""
+    draws = _draws(np.random.default_rng(0), len(targets))
+    found = np.concatenate([_scores(task, logits, targets, some) for some in draws])
+    low, high = np.quantile(found, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(low), float(high)
 
 
 def _draws(random: Any, rows: int) -> Iterator[Any]:

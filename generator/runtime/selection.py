@@ -5,6 +5,7 @@ All are by scikit-learn, of rows that nothing else is fitted on; higher is bette
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -71,6 +72,7 @@ def _l1(x: Any, columns: list[Any], numbers: bool) -> Any:
 
     Labels are told as numbers, one of 0 and 1 for each label.
     """
+    from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import lasso_path
 
     if not numbers and len(columns) == 1:
@@ -81,7 +83,10 @@ def _l1(x: Any, columns: list[Any], numbers: bool) -> Any:
     strongest = max(float(beside.max()), 1e-12)  # from which on none is taken up
     alphas: Any = np.geomspace(strongest, strongest * WEAKEST, ALPHAS)
     y = y[:, 0] if y.shape[1] == 1 else y
-    _, path, _ = lasso_path(x, y, alphas=alphas, max_iter=2000)
+    with warnings.catch_warnings():
+        # Weak penalties may take long; by then what tells something is taken up.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        _, path, _ = lasso_path(x, y, alphas=alphas, max_iter=2000)
     sizes = np.abs(path) if path.ndim == 2 else np.linalg.norm(path, axis=0)
     taken = sizes > 0  # (C, ALPHAS)
     first = np.where(taken.any(1), taken.argmax(1), ALPHAS)

@@ -26,6 +26,7 @@ from generator.passes import select_features
 from generator.render import kept as lists
 from generator.runtime.interpret import load
 from generator.runtime.interpret import run as interpret
+from generator.runtime.programs import Programs
 from tests.edits.support import as_mapped, edited, in_double, make
 from tests.edits.test_scores import scores_of
 from tests.parity.test_generated_models import KINDS
@@ -65,8 +66,16 @@ def made_with(kind: str, edits: str):
     return made, job
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("edits", ["as it is", "mean", "mlp"])
+SLOW = pytest.mark.slow
+QUICK = ("bert", "vit")  # of the kinds, for what is much the same in all
+EQUAL = [(kind, "as it is") for kind in KINDS] + [
+    pytest.param(kind, edits, marks=() if kind in QUICK else SLOW)
+    for kind in KINDS
+    for edits in ("mean", "mlp")
+]
+
+
+@pytest.mark.parametrize(("kind", "edits"), EQUAL)
 def test_equal_to_all_features_with_zeros_for_the_others(kind, edits, tmp_path) -> None:
     made, job = made_with(kind, edits)
     after = selected(job)
@@ -145,13 +154,13 @@ def test_as_many_as_there_are_cannot_be_chosen(count) -> None:
 
 CERTIFIED = [
     ("bert", "as it is"),
-    ("bert", "mean"),
-    ("roberta", "as it is"),
-    ("llama", "as it is"),
     ("llama", "narrower"),
     ("vit", "mlp"),
-    ("vit", "narrower"),
-    ("distilbert", "as it is"),
+    pytest.param("bert", "mean", marks=SLOW),
+    pytest.param("roberta", "as it is", marks=SLOW),
+    pytest.param("llama", "as it is", marks=SLOW),
+    pytest.param("vit", "narrower", marks=SLOW),
+    pytest.param("distilbert", "as it is", marks=SLOW),
 ]
 
 
@@ -175,6 +184,7 @@ def spec_with(folder: Path, by: str = "anova", keep: Any = 8, more: str = "") ->
     return spec
 
 
+@pytest.mark.slow
 def test_a_job_with_selection_whole(tmp_path, capsys) -> None:
     mean = '\n[[edit]]\ndo = "pool"\nkind = "mean"\n'
     spec, out = spec_with(tmp_path, keep=0.5, more=mean), tmp_path / "out"
@@ -199,6 +209,59 @@ def test_a_job_with_selection_whole(tmp_path, capsys) -> None:
     spec.write_text(spec.read_text().replace('"mean"', '"max"'))
     assert gen("build", spec, "--out", out) == 2
     assert "other vectors" in capsys.readouterr().err
+
+
+TABLE = """\
+[features]
+numeric = ["price"]
+categorical = ["shop"]
+"""
+
+
+def test_two_texts_a_number_and_a_category_with_selection(tmp_path, capsys) -> None:
+    """Trains, predicts and certifies; what is not selected is of no consequence."""
+    spec, out = spec_with(tmp_path, by="l1", keep=8), tmp_path / "out"
+    text = spec.read_text().replace('text = "text"', 'text = ["text", "again"]')
+    spec.write_text(text.replace("[features.select]", TABLE + "[features.select]"))
+    for path in (tmp_path / "rows").iterdir():
+        lines = path.read_text().splitlines()
+        more = [
+            f"{line},a {i % 3} film,{i % 7},{'ab'[i % 2]}"
+            for i, line in enumerate(lines)
+        ]
+        path.write_text("\n".join([f"{lines[0]},again,price,shop", *more[1:]]) + "\n")
+    assert gen("calibrate", spec, "--quiet") == 0
+    (values,) = scores_of(tmp_path).values()
+    assert len(values) == 24  # of the backbone's vector, and not of what joins it
+    run = (
+        "run",
+        spec,
+        "--out",
+        out,
+        "--work",
+        tmp_path / "work",
+        "--no-bench",
+        "--json",
+    )
+    assert gen(*run) == 0, capsys.readouterr().err
+    figures = last_json(capsys.readouterr().out)
+    assert all(c["holds"] for c in figures["certificate"])
+    assert sum(c["measured"] is not None for c in figures["certificate"]) >= 8
+    assert figures["probe"]["width"] > 24  # the probe has what joins too
+    trained = load_file(tmp_path / "work" / "model.safetensors")
+    kept = trained["classifier.features"].tolist()
+    assert kept == sorted(sorted(range(24), key=lambda i: (-values[i], i))[:8])
+    assert gen("certify", spec, "--out", out, "--work", tmp_path / "w", "--json") == 0
+    checks = last_json(capsys.readouterr().out)["checks"]
+    assert all(c["holds"] for c in checks)
+    assert "gradients, fp64" in {c["name"] for c in checks if c["measured"] is not None}
+    predict = Programs(out, "tiny_job").module(
+        "predict",
+        *("--weights", tmp_path / "work" / "model.safetensors"),
+        *("--input", tmp_path / "rows" / "test.csv"),
+        output="keep",
+    )
+    assert predict.code == 0 and len(predict.output.splitlines()) >= 32
 
 
 def test_scores_see_no_rows_but_those_of_training(tmp_path, capsys) -> None:

@@ -89,6 +89,14 @@ IN_SMALL: list[tuple[str, str, list[tuple[str, str]]]] = [
         clean('labels = [["yes", ["y"]], ["no", ["y"]]]'),
     ),
     (
+        "G375",
+        "label_noise is of rows that have one label each",
+        [
+            ("task text-classification", "task multi-label"),
+            *guard('label_noise = "report"'),
+        ],
+    ),
+    (
         "G334",
         "Half: the list kept is not 4 numbers of 4",
         [
@@ -98,14 +106,6 @@ IN_SMALL: list[tuple[str, str, list[tuple[str, str]]]] = [
                 "  %y: f32",
                 '  %_.3: f32[B,C] = select(%_.2) by="kept" width=#C\n  %y: f32',
             ),
-        ],
-    ),
-    (
-        "G375",
-        "label_noise is of rows that have one label each",
-        [
-            ("task text-classification", "task multi-label"),
-            *guard('label_noise = "report"'),
         ],
     ),
     (

@@ -89,10 +89,10 @@ def test_no_rows_of_other_splits_change_those_of_training(spec, tmp_path):
 
 def test_a_stopped_extraction_goes_on_at_its_last_whole_batch(spec, tmp_path):
     data = package(spec, tmp_path, "frozen_stopped")
-    split = data.load_splits(spec.parent, tmp_path / "rows").train
-    calls = 0
+    rows = data.load_splits(spec.parent, tmp_path / "rows").train
+    split, calls = features.Source(data, rows), 0
 
-    def give(inputs: Any, mask: Any) -> list[torch.Tensor]:
+    def give(forward: Any, inputs: Any, mask: Any) -> list[torch.Tensor]:
         nonlocal calls
         calls += 1
         if calls == stop:
@@ -102,28 +102,28 @@ def test_a_stopped_extraction_goes_on_at_its_last_whole_batch(spec, tmp_path):
 
     def runner(folder: str) -> features.Runner:
         where = tmp_path / folder
-        return features.Runner(data, torch.device("cpu"), False, where, "about")
+        return features.Runner(torch.device("cpu"), False, where, "about")
 
     model, stop = torch.nn.Linear(1, 1), -1
-    whole = runner("whole").kept("train", split, None, model, give)
+    whole = runner("whole").kept("train", split, None, model, model, give)
     total, calls, stop = calls, 0, 5
     with pytest.raises(KeyboardInterrupt):
-        runner("parts").kept("train", split, None, model, give)
+        runner("parts").kept("train", split, None, model, model, give)
     (part,) = (tmp_path / "parts").glob("*.part")
     with open(part, "ab") as file:  # as a process leaves it that is killed on its way
         file.write(b"torn")
     calls, stop = 0, -1
-    gone_on = runner("parts").kept("train", split, None, model, give)
+    gone_on = runner("parts").kept("train", split, None, model, model, give)
     assert calls == total - 3  # the first tells the widths
     for name in ("vectors", "about"):
         one, two = Path(whole[name]), Path(gone_on[name])
         assert one.name == two.name and one.read_bytes() == two.read_bytes()
     assert not list((tmp_path / "parts").glob("*.part"))
     calls = 0
-    runner("parts").kept("train", split, None, model, give)
+    runner("parts").kept("train", split, None, model, model, give)
     assert calls == 0
     other = torch.nn.Linear(1, 1)
-    changed = runner("parts").kept("train", split, None, other, give)
+    changed = runner("parts").kept("train", split, None, other, other, give)
     assert changed["vectors"] != gone_on["vectors"]
 
 
@@ -132,10 +132,11 @@ def test_which_rows_are_drawn_follows_from_how_many_there_are():
     assert len(few) == 20 and few < more
     assert features.drawn(10, 40).tolist() == list(range(10))
     sizes = {"train": 8058, "valid": 1007, "test": 1007}
-    rows = features.afforded(sizes, 0.3)
+    rows = features.afforded(sizes, 0.3, cached=False)
     assert rows["train"] + rows["valid"] + 2 * rows["test"] <= 0.3 * 8058
-    assert features.afforded(sizes, 30.0) == sizes
-    assert features.afforded(sizes, 1e-6) == {"train": 500, "valid": 100, "test": 300}
+    assert features.afforded(sizes, 30.0, cached=False) == sizes
+    assert features.afforded(sizes, 1e-6, cached=False) == features.FEWEST
+    assert features.afforded(sizes, 0.1, cached=True) == sizes | {"test": 402}
 
 
 @pytest.mark.parametrize("kind", ["llama", "photos"])
