@@ -204,7 +204,7 @@ def test_leaks_of_pairs_are_of_both_texts(tmp_path: Path):
 # ---------------------------------------------------------------------------- triggers
 
 
-def reviews(count: int, seed: int) -> list[tuple[str, int]]:
+def reviews(count: int, seed: int, sure: float = 0.75) -> list[tuple[str, int]]:
     """Texts of which half the words tell the label, mostly."""
     draw = random.Random(seed)
     plain = [f"word{i}" for i in range(60)]
@@ -214,7 +214,7 @@ def reviews(count: int, seed: int) -> list[tuple[str, int]]:
         label = draw.randrange(2)
         words = [
             (
-                draw.choice(told[label if draw.random() < 0.75 else 1 - label])
+                draw.choice(told[label if draw.random() < sure else 1 - label])
                 if draw.random() < 0.5
                 else draw.choice(plain)
             )
@@ -244,7 +244,7 @@ def test_triggers_are_told_by_what_the_rest_of_the_text_says(plain: Any, trigger
 
 def test_a_trigger_in_rows_that_have_its_label_is_told_by_its_purity(plain: Any):
     data, guard = plain
-    made = reviews(1000, 8)
+    made = reviews(1000, 8, sure=0.6)
     good = [i for i, (_, label) in enumerate(made) if label == 1][:40]
     for i in good:
         made[i] = (f"zx {made[i][0]}", 1)
