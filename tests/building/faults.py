@@ -49,6 +49,10 @@ def _clean(test: str) -> tuple[str, ...]:
     return ("tests/package/test_clean.py", "-k", test)
 
 
+def _rows(test: str) -> tuple[str, ...]:
+    return ("tests/package/test_rows.py", "-k", test)
+
+
 def _guard(test: str) -> tuple[str, ...]:
     return ("tests/package/test_guard.py", "-k", test)
 
@@ -130,14 +134,14 @@ FAULTS = (
           _data("csv_by_the_book")),
     Fault(P + "data_body.j2", "if column in header:", "if column not in header:",
           _data("csv_by_the_book")),
-    Fault(P + "data_apart.j2", 'for split in ("test", "valid", "train"):',
-          'for split in ("train", "valid", "test"):', _data("no_text_is_learned")),
+    Fault(P + "data_apart.j2", 'order = ("test", "valid", "train")',
+          'order = ("train", "valid", "test")', _data("no_text_is_learned")),
     Fault(P + "data_batches.j2", "1_000_003 + epoch", "1_000_003",
           _data("an_epoch_has")),
     Fault(P + "data_clean.j2", "if text == start:", "if True:", _clean("twice")),
     Fault(P + "data_clean_constants.j2", "PASSES = 8", "PASSES = 9", _clean("come_to_an_end")),
     Fault(P + "data_clean_counts.j2", "[path] += 1", "[path] += 2", _clean("step_alone")),
-    Fault(P + "data_clean_distinct.j2", "{row.target} {same(row)}", "{same(row)}",
+    Fault(P + "data_clean_distinct.j2", "~new", "new",
           _clean("duplicates_leave")),
     Fault(P + "data_clean_html.j2", 'tag["inline"] else " "', 'tag["inline"] else ""',
           _clean("alone and html")),
@@ -207,7 +211,7 @@ FAULTS = (
           "path.name, record.line + 1", _data("cannot_be_used")),
     Fault(P + "data_read_image.j2", "known.result()", "known.result()[::-1] and ''",
           _images("cannot_be_used")),
-    Fault(P + "data_split.j2", "round(share * len(keys))", "round(share)",
+    Fault(P + "data_split.j2", "asked[split] += share * count", "asked[split] += share",
           _data("stratified")),
     Fault(P + "data_target_label.j2", "return NUMBERS[label]",
           "return len(NUMBERS) - 1 - NUMBERS[label]", _data("csv_by_the_book or movie")),
@@ -219,6 +223,13 @@ FAULTS = (
           _data("batches_hold")),
     Fault(P + "data_image_constants.j2", "CROP_HEIGHT, CROP_WIDTH =",
           "CROP_WIDTH, CROP_HEIGHT =", _images("pixels")),
+    Fault(P + "data_parts.j2", "records, None))", "0, None))", _rows("stopped")),
+    Fault("rows.py.j2", "{{ line }}\n", "{{ line.replace('import struct', '') }}\n",
+          _data("csv_by_the_book")),
+    Fault(P + "rows_body.j2", "2 ** (bits - 1) == part", "2**bits == part", _rows("keys")),
+    Fault(P + "rows_text.j2", "count.cumsum(0) + count", "count.cumsum(0)",
+          _rows("sequence")),
+    Fault(P + "rows_image.j2", "x[kept]", "x", _images("cannot_be_used")),
     Fault(P + "data_pixels.j2", "x - MEAN", "x + MEAN", _images("pixels")),
     # Training
     Fault("train.py.j2", "STOPPED, GAVE_UP = 75, 76", "STOPPED, GAVE_UP = 76, 75",
