@@ -88,7 +88,7 @@ FAULTS = (
           ("tests/parity/test_dropout.py", "-k", "what_is_kept")),
     Fault(P + "model_lora_linear.py.j2", "(x @ self.lora_a.T @ self.lora_b.T)", "0",
           _adapters("lora-bert and interpreter")),
-    Fault(P + "model_dora_linear.py.j2", ".norm(dim=1)).to(y.dtype)", ".norm(dim=0)).to(y.dtype)",
+    Fault(P + "model_dora_linear.py.j2", "v.norm(dim=1)", "(2 * v.norm(dim=1))",
           _adapters("dora-bert and interpreter")),
     Fault(P + "model_ia3_linear.py.j2", "x * self.gain", "x",
           _adapters("ia3-bert and interpreter")),
