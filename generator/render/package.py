@@ -10,6 +10,7 @@ from typing import Any
 from generator.cost import Stage
 from generator.ir.job import Job
 from generator.render import (
+    augment,
     bench,
     certificate,
     data,
@@ -21,10 +22,12 @@ from generator.render import (
     train,
 )
 
-PYTHON: tuple[tuple[str, Callable[[Job], str]], ...] = (
+# None of a file that the job has no need of.
+PYTHON: tuple[tuple[str, Callable[[Job], str | None]], ...] = (
     ("__init__.py", init.render),
     ("model.py", model.render),
     ("data.py", data.render),
+    ("augment.py", augment.render),
     ("train.py", train.render),
     ("predict.py", predict.render),
     ("bench.py", bench.render),
@@ -57,7 +60,8 @@ def finished(one: Draft) -> bytes:
 
 def render_python(job: Job) -> tuple[Draft, ...]:
     """The source files, from the job alone."""
-    return tuple(Draft(path, render(job).encode(), True) for path, render in PYTHON)
+    found = ((path, render(job)) for path, render in PYTHON)
+    return tuple(Draft(path, s.encode(), True) for path, s in found if s is not None)
 
 
 def render_package(

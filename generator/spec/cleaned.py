@@ -1,53 +1,17 @@
-"""Reads the table [data.clean] of a spec."""
+"""What the keys of [data.clean] cannot tell each by itself."""
 
 from __future__ import annotations
 
-import textwrap
-from dataclasses import replace
-from typing import Any
-
 from generator.errors import quote
-from generator.spec.entries import clean_entries
-from generator.spec.model import Clean
 from generator.spec.state import State
-from generator.spec.value import read_given
-from generator.spec.words import kind, listed
-
-SECTION, CLEAN = "data", "clean"
+from generator.spec.words import listed
 
 
-def read_clean(state: State, value: Any) -> Clean:
-    """The cleaning; what is wrong with it is added to the problems."""
-    if not isinstance(value, dict):
-        state.add(
-            "G006",
-            (SECTION, CLEAN),
-            f"{CLEAN} must be a table, not {kind(value)}",
-            label="write [data.clean], in single brackets",
-            at="key",
-        )
-        return Clean()
-    known = clean_entries()
-    inner = State(state.task, frozenset())
-    for name in value:
-        if name in known:
-            read_given(inner, known[name], value[name])
-        else:
-            _unknown_key(inner, name)
-    _aliases(
-        inner, state.values.get("labels", ()), state.values.get("data.separator", ";")
-    )
-    _lengths(inner, state.values.get("data.max_tokens", 128))
-    for problem in inner.problems:
-        path = (SECTION, CLEAN, *problem.path[1:])
-        state.problems.append(replace(problem, path=path))
-    return Clean(
-        **{
-            e.attribute: inner.values[e.path]
-            for e in known.values()
-            if e.path in inner.values
-        }
-    )
+def check_clean(state: State) -> None:
+    """Adds to the problems of the table, whose values are read."""
+    values = state.values
+    _aliases(state, values.get("labels", ()), values.get("data.separator", ";"))
+    _lengths(state, values.get("data.max_tokens", 128))
 
 
 def _aliases(state: State, labels: tuple[str, ...], separator: str) -> None:
@@ -100,20 +64,3 @@ def _lengths(state: State, longest: int) -> None:
                 f"{name} {least} is more than {words}",
                 label="no row would be left",
             )
-
-
-def _unknown_key(state: State, name: str) -> None:
-    from generator.spec.suggest import fold, near
-
-    known = clean_entries()
-    also = {word: e.name for e in known.values() for word in e.key.also}
-    meant = near(name, known) or also.get(fold(name))
-    state.add(
-        "G004",
-        ("data.clean", name),
-        f"unknown key {quote(name)} in [data.clean]",
-        label=f'did you mean "{meant}"?' if meant else "",
-        help="the keys of the cleaning are\n"
-        + textwrap.fill(listed([*known], "and"), 72),
-        at="key",
-    )

@@ -6,15 +6,15 @@ import textwrap
 from collections.abc import Iterator
 from typing import Any
 
-from generator.spec import cleaned
 from generator.spec.entries import (
+    INNER,
     SECTIONS,
     Entry,
     Lists,
-    clean_doc,
-    clean_entries,
     edit_doc,
     edit_entries,
+    inner_doc,
+    inner_entries,
     section_doc,
     section_entries,
     stage_doc,
@@ -45,8 +45,7 @@ def explain_defaults(spec_file: SpecFile) -> str:
             if given or _applies(spec, entry):
                 lines += ["", *_key(entry, getattr(table, entry.attribute), given)]
         blocks.append("\n".join(lines).strip("\n"))
-        if section == cleaned.SECTION:
-            blocks.append(_clean(spec_file))
+        blocks += [_inner(spec_file, t) for t in INNER if t.startswith(f"{section}.")]
         if section == SECTION:
             blocks += _stages(spec_file)
     for number, edit in enumerate(spec.edit):
@@ -61,11 +60,13 @@ def explain_defaults(spec_file: SpecFile) -> str:
     return "\n\n".join(blocks) + "\n"
 
 
-def _clean(spec_file: SpecFile) -> str:
-    lines = [*_comment(clean_doc()), f"[{cleaned.SECTION}.{cleaned.CLEAN}]"]
-    for entry in clean_entries().values():
+def _inner(spec_file: SpecFile, table: str) -> str:
+    section, _, name = table.partition(".")
+    own = getattr(getattr(spec_file.spec, section), name)
+    lines = [*_comment(inner_doc(table)), f"[{table}]"]
+    for entry in inner_entries(table).values():
         if spec_file.spec.task in entry.key.tasks:
-            value = getattr(spec_file.spec.data.clean, entry.attribute)
+            value = getattr(own, entry.attribute)
             lines += ["", *_key(entry, value, entry.path in spec_file.given)]
     return "\n".join(lines)
 

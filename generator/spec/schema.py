@@ -10,9 +10,9 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from generator.spec import cleaned
 from generator.spec.edits import EDITS
 from generator.spec.entries import (
+    INNER,
     SECTIONS,
     Choice,
     Entry,
@@ -23,10 +23,10 @@ from generator.spec.entries import (
     Shape,
     String,
     Whole,
-    clean_doc,
-    clean_entries,
     edit_doc,
     edit_entries,
+    inner_doc,
+    inner_entries,
     section_doc,
     section_entries,
     stage_doc,
@@ -44,7 +44,9 @@ def json_schema() -> dict[str, Any]:
         if section:
             top["properties"][section] = _table(section)
     top["properties"]["edit"] = _edits()
-    top["properties"][cleaned.SECTION]["properties"][cleaned.CLEAN] = _clean()
+    for path in INNER:
+        section, _, name = path.partition(".")
+        top["properties"][section]["properties"][name] = _inner(path)
     top["properties"][SECTION]["properties"][STAGE] = _stages()
     top["properties"][SECTION]["allOf"] += [
         {"not": {"required": [name, STAGE], "properties": {STAGE: {"minItems": 1}}}}
@@ -94,10 +96,10 @@ def _edits() -> dict[str, Any]:
     }
 
 
-def _clean() -> dict[str, Any]:
-    known = clean_entries()
+def _inner(path: str) -> dict[str, Any]:
+    known = inner_entries(path)
     return {
-        "description": clean_doc(),
+        "description": inner_doc(path),
         "type": "object",
         "properties": {name: _property(entry) for name, entry in known.items()},
         "additionalProperties": False,
@@ -233,11 +235,12 @@ def _of_task(task: str) -> dict[str, Any]:
                 keys[entry.name] = {"minItems": entry.key.few[task]}
             if task in entry.key.required and entry.key.required != TASKS:
                 needed.append(entry.name)
-        if section == cleaned.SECTION:
-            own = clean_entries().values()
+        for path in INNER:
+            around, _, name = path.partition(".")
+            own = inner_entries(path).values() if around == section else ()
             closed = {e.name: False for e in own if task not in e.key.tasks}
             if closed:
-                keys[cleaned.CLEAN] = {"properties": closed}
+                keys[name] = {"properties": closed}
         if not section:
             properties |= keys
             required += needed

@@ -12,6 +12,7 @@ from generator.errors import GenError
 from generator.ir.dims import f32
 from generator.ir.job import Backbone, Job, Model, Op, Value
 from generator.ir.plans import (
+    AugmentPlan,
     CleanPlan,
     DataPlan,
     ImagePlan,
@@ -67,6 +68,15 @@ jobs = st.builds(
             missing=strings,
             labels=st.lists(st.tuples(texts, strings), max_size=2).map(tuple),
             min_chars=st.integers(0, 99),
+        ),
+        st.just(AugmentPlan())
+        | st.builds(
+            AugmentPlan,
+            paraphrase=floats,
+            paraphrases=texts,
+            span_tokens=st.integers(1, 9),
+            policy=st.sampled_from(["off", "trivial", "rand"]),
+            begins=texts,
         ),
     ),
     st.builds(

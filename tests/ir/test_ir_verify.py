@@ -28,6 +28,11 @@ def clean(line: str) -> list[tuple[str, str]]:
     return [("plan train", f"plan clean\n  {line}\n\nplan train")]
 
 
+def augment(line: str) -> list[tuple[str, str]]:
+    """The change that gives a job an augmentation."""
+    return [("plan train", f"plan augment\n  {line}\n\nplan train")]
+
+
 def stage(epochs: int, frozen: str) -> str:
     """A stage of a training as text."""
     return (
@@ -75,6 +80,7 @@ IN_SMALL: list[tuple[str, str, list[tuple[str, str]]]] = [
         "the alias 'y' is a label itself, or stands twice",
         clean('labels = [["yes", ["y"]], ["no", ["y"]]]'),
     ),
+    ("G342", "texts have no pixels to change", augment("cutmix = 0.1")),
     (
         "G312",
         "dimension T is defined 2 times",
@@ -566,6 +572,7 @@ ELSEWHERE: list[tuple[str, str, str, list[tuple[str, str]]]] = [
         [("position.weight: f32[R*S+1,C]", "position.weight: f32[R*S,C]")],
     ),
     (IMAGE, "G342", "images have no texts to clean", clean("html = true")),
+    (IMAGE, "G342", "images have no words to change", augment("word_dropout = 0.1")),
     (
         IMAGE,
         "G340",

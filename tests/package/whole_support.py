@@ -26,7 +26,16 @@ from generator import passes
 from generator.ir.job import Job
 from generator.ir.plans import StagePlan, TargetPlan, TextPlan
 from generator.ir.stages import always_frozen
-from generator.render import bench, certificate, data, kept, model, predict, train
+from generator.render import (
+    augment,
+    bench,
+    certificate,
+    data,
+    kept,
+    model,
+    predict,
+    train,
+)
 from tests.oracle import job_of, saved, tiny, without_prefix
 
 RENDERERS = {
@@ -151,6 +160,8 @@ def write(folder: Path, job: Job, tidy: Sequence[str] = ()) -> Path:
         (package / f"{name}.py").write_text(
             formatted(source) if name in tidy else source
         )
+    if source := augment.render(job):
+        (package / "augment.py").write_text(source)
     if lists := kept.render(job):
         (package / kept.FILE).write_bytes(lists)
     if str(folder) not in sys.path:

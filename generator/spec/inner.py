@@ -1,0 +1,70 @@
+"""Reads the tables in tables of a spec, such as [data.clean]."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from generator.errors import quote
+from generator.spec.augmented import check_augment
+from generator.spec.cleaned import check_clean
+from generator.spec.entries import INNER, inner_entries
+from generator.spec.state import State
+from generator.spec.value import read_given
+from generator.spec.words import kind, listed
+
+# What no key of a table can tell by itself.
+CHECKS: Mapping[str, Callable[[State], None]] = {
+    "data.clean": check_clean,
+    "data.augment": check_augment,
+}
+
+
+def read_inner(state: State, table: str, value: Any) -> Any:
+    """The dataclass of a table; what is wrong with it is added to the problems.
+
+    `state` holds the values of the tables around.
+    """
+    owner, known = INNER[table], inner_entries(table)
+    section, _, name = table.partition(".")
+    if not isinstance(value, dict):
+        state.add(
+            "G006",
+            (section, name),
+            f"{name} must be a table, not {kind(value)}",
+            label=f"write [{table}], in single brackets",
+            at="key",
+        )
+        return owner()
+    given = frozenset(f"{table}.{key}" for key in value)
+    inner = State(state.task, given, values=dict(state.values))
+    for key in value:
+        if key in known:
+            read_given(inner, known[key], value[key])
+        else:
+            _unknown_key(inner, table, key)
+    CHECKS[table](inner)
+    for problem in inner.problems:
+        path = (section, name, *problem.path[1:])
+        state.problems.append(replace(problem, path=path))
+    own = [e for e in known.values() if e.path in inner.values]
+    return owner(**{e.attribute: inner.values[e.path] for e in own})
+
+
+def _unknown_key(state: State, table: str, name: str) -> None:
+    from generator.spec.suggest import fold, near
+
+    known = inner_entries(table)
+    also = {word: e.name for e in known.values() for word in e.key.also}
+    meant = near(name, known) or also.get(fold(name))
+    state.add(
+        "G004",
+        (table, name),
+        f"unknown key {quote(name)} in [{table}]",
+        label=f'did you mean "{meant}"?' if meant else "",
+        help=f"the keys of [{table}] are\n"
+        + textwrap.fill(listed([*known], "and"), 72),
+        at="key",
+    )
