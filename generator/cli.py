@@ -14,15 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from generator.errors import Diagnostic, GenError, fail, render_diagnostics
+from generator.parser import parser
 
 OK, DIFFERS, WRONG = 0, 1, 2
 LARGEST_SHOWN = 1 << 24  # bytes of a file of which a line is shown below a message
-WHAT = ("archs", "edits", "passes", "tasks", "codes", "ops")  # of `gen list`
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit code: 0 done, 1 it differs or fails, 2 bad input."""
-    args = parser().parse_args(argv)
+    args = parser(FUNCTIONS).parse_args(argv)
     try:
         return args.run(args)
     except GenError as error:
@@ -62,171 +62,6 @@ def explained(diagnostics: Sequence[Diagnostic]) -> str:
                 continue
             sources[d.place.file] = data.decode("utf-8-sig", errors="replace")
     return render_diagnostics(diagnostics, sources) + "\n"
-
-
-def parser() -> argparse.ArgumentParser:
-    top = argparse.ArgumentParser(
-        prog="gen", description="Compiles a fine-tuning job to plain PyTorch source."
-    )
-    commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
-
-    def command(name: str, run, help: str) -> argparse.ArgumentParser:
-        sub = commands.add_parser(name, help=help, description=help)
-        sub.set_defaults(run=run)
-        return sub
-
-    build = command("build", run_build, "write the packages of specs")
-    build.add_argument("specs", nargs="+", type=Path, metavar="SPEC")
-    _out(build)
-    build.add_argument("--force", action="store_true", help="overwrite hand edits")
-    build.add_argument(
-        "--explain-defaults",
-        action="store_true",
-        help="print the specs with every default filled in, and write nothing",
-    )
-    build.add_argument("--offline", action="store_true", help="never ask the hub")
-    _long(build)
-
-    init = command("init", run_init, "look at data and write a spec to start from")
-    init.add_argument("data", nargs="+", type=Path, metavar="DATA")
-    init.add_argument("--backbone", help="default: one that suits the data")
-    init.add_argument("--out", type=Path, metavar="FILE", help="default: NAME.toml")
-    _long(init)
-
-    check = command("check", run_check, "is everything generated current and unedited?")
-    check.add_argument("specs", nargs="+", type=Path, metavar="SPEC")
-    _out(check)
-    _long(check)
-
-    facts = command("facts", run_facts, "gather what builds may know beside specs")
-    facts.add_argument("specs", nargs="+", type=Path, metavar="SPEC")
-    facts.add_argument("--refresh", action="store_true", help="gather them anew")
-    facts.add_argument(
-        "--complete", action="store_true", help="fill in what was unverified"
-    )
-    facts.add_argument(
-        "--vocabulary",
-        action="store_true",
-        help="count the tokens that the training rows use",
-    )
-    facts.add_argument(
-        "--root", type=Path, help="where data paths start; the spec's folder"
-    )
-    _long(facts)
-
-    calibrate = command("calibrate", run_calibrate, "score what edits may prune")
-    calibrate.add_argument("specs", nargs="+", type=Path, metavar="SPEC")
-    calibrate.add_argument(
-        "--root", type=Path, help="where data paths start; the spec's folder"
-    )
-    calibrate.add_argument(
-        "--rows", type=_at_least_one, default=2048, help="training rows to score on"
-    )
-    _long(calibrate)
-
-    run = command("run", run_run, "build, train, test, certify, bench and report a job")
-    run.add_argument("spec", type=Path, metavar="SPEC")
-    _out(run)
-    run.add_argument("--work", type=Path, help="default: runs/<name>")
-    run.add_argument(
-        "--root", type=Path, help="where data paths start; the spec's folder"
-    )
-    run.add_argument("--resume", action="store_true", help="go on with a stopped run")
-    run.add_argument(
-        "--fresh", action="store_true", help="start over; an earlier run is put aside"
-    )
-    run.add_argument(
-        "--record", action="store_true", help="make what is measured part of the facts"
-    )
-    run.add_argument("--no-bench", action="store_true", help="leave the bench out")
-    _long(run)
-
-    for name, function, help in (
-        ("certify", run_certify, "run a job's certificate and print it"),
-        ("bench", run_bench, "measure a job, side by side with transformers"),
-    ):
-        sub = command(name, function, help)
-        sub.add_argument("spec", type=Path, metavar="SPEC")
-        _out(sub)
-        sub.add_argument("--work", type=Path, help="default: runs/<name>")
-        sub.add_argument("--root", type=Path, help="where data paths start")
-        _long(sub)
-        if name == "bench":
-            sub.add_argument("--rows", type=_at_least_one, help="rows of a round")
-            sub.add_argument("--rounds", type=_at_least_one, help="rounds to time")
-            sub.add_argument(
-                "--tokens-per-row",
-                type=_tokens,
-                metavar="N",
-                help="join and cut the rows of text to N tokens, or real: as they are",
-            )
-
-    vendor = command(
-        "vendor", run_vendor, "copy a job's package into another repository"
-    )
-    vendor.add_argument("spec", type=Path, metavar="SPEC")
-    vendor.add_argument("dest", type=Path, metavar="DEST")
-    _out(vendor)
-    vendor.add_argument("--force", action="store_true", help="overwrite hand edits")
-    _long(vendor)
-
-    diff = command("diff", run_diff, "what differs between two specs' models")
-    diff.add_argument("a", type=Path, metavar="A")
-    diff.add_argument("b", type=Path, metavar="B")
-    _long(diff)
-
-    dump = command("dump", run_dump, "print a job's IR")
-    dump.add_argument("spec", type=Path, metavar="SPEC")
-    dump.add_argument(
-        "--after",
-        metavar="PASS",
-        help="after this pass, or import: as it is before all of them",
-    )
-    dump.add_argument(
-        "--after-all", action="store_true", help="after every pass in turn"
-    )
-
-    opt = command("opt", run_opt, "run passes on IR text")
-    opt.add_argument("file", help="a .gir file, or - for standard input")
-    opt.add_argument("--passes", help="names with commas between; default: all of them")
-
-    render = command("render", run_render, "write the source files of IR text")
-    render.add_argument("file", nargs="?", default="-", help="a .gir file, or -")
-    render.add_argument("--out", type=Path, help="a folder; default: standard output")
-
-    lists = command(
-        "list", run_list, "what there is of tasks, archs, edits, passes or codes"
-    )
-    lists.add_argument(
-        "what", choices=("archs", "edits", "passes", "tasks", "codes", "ops")
-    )
-
-    schema = command("schema", run_schema, "print the JSON Schema of specs")
-    schema.add_argument("--reference", action="store_true", help="the reference page")
-    return top
-
-
-def _out(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument(
-        "--out", type=Path, default=Path("generated"), help="default: generated"
-    )
-
-
-def _at_least_one(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a number from 1 on")
-    return int(text)
-
-
-def _tokens(text: str) -> str:
-    if text != "real" and (not text.isdecimal() or int(text) < 2):
-        raise argparse.ArgumentTypeError(f"{text} is neither real nor 2 or more")
-    return text
-
-
-def _long(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("--quiet", action="store_true", help="say nothing but errors")
-    sub.add_argument("--json", action="store_true", help="one JSON object, all figures")
 
 
 def say(args: argparse.Namespace, text: str) -> None:
@@ -400,6 +235,18 @@ def run_calibrate(args: argparse.Namespace) -> int:
     return calibrate(args)
 
 
+def run_data(args: argparse.Namespace) -> int:
+    from generator.runtime.data_report import data
+
+    return data(args)
+
+
+def run_guard(args: argparse.Namespace) -> int:
+    from generator.runtime.guard import guard
+
+    return guard(args)
+
+
 def run_bench(args: argparse.Namespace) -> int:
     from generator.runtime.measure import bench
 
@@ -512,6 +359,27 @@ def run_schema(args: argparse.Namespace) -> int:
     else:
         print(json.dumps(json_schema(), indent=2, ensure_ascii=False))
     return OK
+
+
+FUNCTIONS = {
+    "build": run_build,
+    "init": run_init,
+    "check": run_check,
+    "facts": run_facts,
+    "calibrate": run_calibrate,
+    "data": run_data,
+    "guard": run_guard,
+    "run": run_run,
+    "certify": run_certify,
+    "bench": run_bench,
+    "vendor": run_vendor,
+    "diff": run_diff,
+    "dump": run_dump,
+    "opt": run_opt,
+    "render": run_render,
+    "list": run_list,
+    "schema": run_schema,
+}
 
 
 if __name__ == "__main__":

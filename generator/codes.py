@@ -177,7 +177,9 @@ Weights in pickle files (`.bin`, `.pt`) are never read.
 It is empty or blank, too long, or has a character that a spec cannot hold: a control
 character or a line break anywhere, and in names and paths also characters that are
 invisible or turn the direction of text. Labels and columns may hold any other
-character.
+character. Patterns of `[features]` are regular expressions as RE2 has them, whose time
+grows with the text alone, so that none can look ahead or back or refer to a group; and
+none may match an empty text, which is at every place.
 """,
     ),
     "G017": Code(
@@ -834,6 +836,13 @@ every step; without the keys of `[data.augment]` that change rows the cache stay
 `mixup` of texts goes together with it, since it mixes what the last layer reads.
 """,
     ),
+    "G272": Code(
+        "Images are mixed, and the head reads columns beside them",
+        """
+`mixup` and `cutmix` of images mix pixels, and their targets by the same share. What
+`[features]` adds is of one row: of two categories there is no mixture. Leave out either.
+""",
+    ),
 }
 
 
@@ -1135,6 +1144,17 @@ frozen as all of its stages are, has no cut, and as many epochs as they have tog
         "gives\nthem, `sizes F=F2`, as dimensions that have a size. `reads` names "
         "parameters that are\nin the module, each once.",
     ),
+    "G375": _invalid(
+        "The guard does not fit the data",
+        "Images have no texts to look into, and triggers, spectral and label_noise are "
+        "of rows\nthat have one label each.",
+    ),
+    "G380": _invalid(
+        "The features do not fit the model",
+        "`numbers` and `categories` have as many columns as the plan of the features gives, "
+        "and the table of categories a row for each of them and for the unknown one of "
+        "each column.",
+    ),
 }
 
 # Build, check, seals and vendoring, G400-G499. ----------------------------------------
@@ -1306,6 +1326,22 @@ paths of image files that are there. Paths start from the folder of the data fil
 What `--backbone` names is no source of a checkpoint, or one of another kind of task than
 the data are for: a model of images where there are texts, say. Without `--backbone` one
 is proposed.
+""",
+    ),
+    "G529": Code(
+        "The spec asks for no check of its rows",
+        """
+`gen guard` runs the checks that `[data.guard]` asks for, and all of them are off. Name some:
+
+    [data.guard]
+    leaks = "report"
+""",
+    ),
+    "G530": Code(
+        "The rows cannot be looked at",
+        """
+guard.py, or the self-test that plants faults in a copy of the rows, ended with an error;
+what it said stands above the message. Mostly a file is missing or has no usable rows.
 """,
     ),
 }

@@ -13,7 +13,7 @@ import difflib
 import hashlib
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from math import prod
 from typing import Any, get_args
 
@@ -29,25 +29,29 @@ from generator.ir.plans import (
     AugmentPlan,
     CleanPlan,
     DataPlan,
+    FeaturePlan,
     Format,
+    GuardPlan,
     ImagePlan,
     Mask,
     StagePlan,
     TargetPlan,
     TextPlan,
     TrainPlan,
+    Trait,
 )
 from generator.ir.sources import Init
 from generator.ir.stages import always_frozen, covers, cuts
 from generator.ir.text import parse_job, print_job
 from generator.ir.verify import verify
 from generator.ir.weightmap import WeightMap
-from generator.passes import EDITS, NAMED, NAMING, Step, steps
+from generator.passes import EDITS, NAMED, NAMING, Step, join_features, steps
 from generator.passes.prune_width import of_rms
 from generator.passes.trim_vocab import kept_tokens
 from generator.render.package import Draft, finished, render_package
 from generator.spec import SpecFile
 from generator.spec.edits import ExtendPositions, ResizeImage
+from generator.spec.features import Features
 from generator.spec.model import Clean, Spec
 
 LOCK = "gen.lock"
@@ -90,7 +94,7 @@ class Compiled:
 
     job: Job
     imported: Job
-    steps: tuple[Step, ...]  # the edits, then the passes
+    steps: tuple[Step, ...]  # the edits, with the features behind them, then the passes
     stages: tuple[Stage, ...]  # as imported and after each edit; none without edits
     drafts: tuple[Draft, ...]
     notes: tuple[str, ...]
@@ -125,6 +129,7 @@ def draft(
     naming = [name for name in NAMING if name not in left_out]
     imported = import_job(spec_file, facts)
     edits = tuple(_edits(spec_file, facts, imported))
+    edits += tuple(_joined(spec_file.spec, edits[-1].job if edits else imported))
     named = tuple(steps(edits[-1].job if edits else imported, naming))
     ready = _with_frozen(spec_file, named[-1].job)
     done = (*edits, *named, *steps(ready, NAMED))
@@ -176,6 +181,17 @@ def _edits(spec_file: SpecFile, facts: Facts, job: Job) -> Iterator[Step]:
                 help=f"write {edit.DO} above {above[-1]}",
             ) from None
         yield Step(edit.DO, job, weights)
+
+
+def _joined(spec: Spec, job: Job) -> Iterator[Step]:
+    """The job whose head reads what [features] says, where it says any."""
+    plan, own = _features(spec.features), spec.features
+    if plan != FeaturePlan():
+        job, weights = join_features.run(
+            job, plan, width=own.width, hidden=own.hidden, dropout=own.dropout
+        )
+        verify(job, after="features")
+        yield Step("features", job, weights)
 
 
 def as_read(spec_file: SpecFile) -> SpecFile:
@@ -303,7 +319,8 @@ def _request(spec_file: SpecFile, facts: Facts) -> Request:
         tensors=tuple(Tensor(t.key, t.dtype, t.shape) for t in card.tensors),
         task=spec.task,
         labels=spec.labels,
-        head=spec.backbone.head,
+        # With features the last layer reads another vector than the checkpoint's did.
+        head="new" if _features(spec.features) != FeaturePlan() else spec.backbone.head,
         dropout=spec.backbone.dropout,
         attention_dropout=spec.train.attention_dropout,
         pair=len(spec.data.text) == 2,
@@ -355,6 +372,22 @@ def _data(spec_file: SpecFile, imported: Imported, facts: Facts) -> DataPlan:
         separator=data.separator,
         clean=_clean(data.clean),
         augment=_augment(spec_file, facts),
+        guard=GuardPlan(**asdict(data.guard)),
+    )
+
+
+def _features(features: Features) -> FeaturePlan:
+    order = [trait for trait in get_args(Trait) if trait in features.text]
+    return FeaturePlan(
+        numeric=features.numeric,
+        categorical=features.categorical,
+        dates=features.dates,
+        text=tuple(order),
+        patterns=features.patterns,
+        # Without a column of them it is about nothing, and as good as not said.
+        categories=(
+            features.categories if features.categorical else FeaturePlan.categories
+        ),
     )
 
 
@@ -421,8 +454,19 @@ def _augment(spec_file: SpecFile, facts: Facts) -> AugmentPlan:
 
 
 def _check_augment(spec_file: SpecFile, job: Job) -> None:
-    """What frozen blocks gave for a row is kept once: the row must stay as it is."""
+    """What frozen blocks gave for a row is kept: the row must stay as it is. And what the
+    head reads beside an image does not mix."""
     plan, images = job.data.augment, isinstance(job.data.inputs, ImagePlan)
+    if images and (plan.mixup or plan.cutmix) and job.data.features != FeaturePlan():
+        raise fail(
+            "G272",
+            "images cannot be mixed where the head reads columns beside them",
+            place=spec_file.place(
+                "data.augment.mixup" if plan.mixup else "data.augment.cutmix"
+            ),
+            label="of two categories there is no mixture",
+            help="remove it, or [features]",
+        )
     if not (plan.rows or images and (plan.mixup or plan.cutmix)) or not cuts(job):
         return
     given = [key for key in spec_file.given if key.startswith("data.augment.")]

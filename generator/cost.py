@@ -46,7 +46,9 @@ from generator.ir.stages import by_stage
 ROWS, TOKENS = "B", "T"  # the dimensions that differ from batch to batch
 DTYPE_BYTES: Mapping[str, int] = {"f32": 4, "i64": 8, "bool": 1}
 # Operations whose result is another view of what they take.
-VIEWS = frozenset({"heads", "merge_heads", "first", "rest", "narrow", "key_mask"})
+VIEWS = frozenset(
+    {"heads", "merge_heads", "first", "flatten", "rest", "narrow", "key_mask"}
+)
 # What has a weight that its input is multiplied by.
 LINEARS = frozenset({"linear", "patches", *ADAPTED})
 # Activations whose derivative is worked out from their result; the others keep the input.

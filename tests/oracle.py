@@ -183,6 +183,18 @@ def distance(a: Tensor, b: Tensor, total: float = 0.0) -> float:
     return difference / size if size else difference
 
 
+def _beside(job: Job, rows: int, generator: torch.Generator) -> dict[str, Tensor]:
+    """What of rows the head reads beside their vectors, where it does."""
+    found = {}
+    if numbers := job.data.numbers:
+        size = (rows, numbers)
+        found["numbers"] = torch.randn(size, generator=generator, dtype=torch.float64)
+    if columns := job.data.features.categorical:
+        size, most = (rows, len(columns)), job.data.features.entries
+        found["categories"] = torch.randint(0, most, size, generator=generator)
+    return found
+
+
 def batches_of(
     job: Job,
     lengths: Sequence[Sequence[int]] | None = None,
@@ -205,9 +217,8 @@ def batches_of(
         ]
         for rows in lengths or ((1,), (1, 1, 1)):
             size = (len(rows), *shape[1:])
-            yield {
-                "pixels": torch.randn(size, generator=generator, dtype=torch.float64)
-            }
+            pixels = torch.randn(size, generator=generator, dtype=torch.float64)
+            yield {"pixels": pixels, **_beside(job, len(rows), generator)}
         return
     bound = min(plan.max_tokens, 64)
     for rows in lengths or ((1,), (bound,), (min(5, bound), 1), (bound, bound // 2, 1)):
@@ -226,6 +237,7 @@ def batches_of(
             types[row, length // 2 : length] = 1
             mask[row, :length] = True
         batch: dict[str, Tensor | None] = {"ids": ids, "types": types, "mask": mask}
+        batch |= _beside(job, len(rows), generator)
         yield {name: batch[name] for name in names}
         if mask.all():
             yield {name: None if name == "mask" else batch[name] for name in names}

@@ -10,6 +10,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from generator.ir.cut import reaching
+from generator.ir.dims import Dim, Type, parse_type
+from generator.ir.emit import Emitter
 from generator.ir.job import (
     Const,
     Job,
@@ -18,6 +20,7 @@ from generator.ir.job import (
     Op,
     ParameterDef,
     Unused,
+    Value,
     parameters,
 )
 from generator.ir.sources import Init, Source, keys
@@ -79,6 +82,42 @@ def classifier(model: Model) -> Classifier:
     (pool,) = (op for op in module.ops if op.kind in POOLS)
     (label,) = (op for op in module.ops if op.results[0].name == module.outputs[0])
     return Classifier(call, module, pool, label)
+
+
+def first_new(found: Classifier) -> Op:
+    """The first linear layer of the head that no checkpoint's weights are read into.
+
+    What it reads is what features join, and are chosen of.
+    """
+    sources = {p.name: p.source for p in found.module.parameters}
+    layers = (*found.dense, found.label)
+    return next(op for op in layers if isinstance(sources[f"{op.name}.weight"], Init))
+
+
+def new_linear(
+    e: Emitter, name: str, x: str, width: Dim, start: Init, place: str
+) -> str:
+    """x times a new matrix, which starts so, and a new bias; the module gets both."""
+    inner = e.types[x].shape[-1]
+    new = (
+        ParameterDef(
+            f"{name}.weight",
+            parse_type(f"f32[{width},{inner}]"),
+            "matrix",
+            start,
+            place,
+        ),
+        ParameterDef(
+            f"{name}.bias",
+            parse_type(f"f32[{width}]"),
+            "bias",
+            Init("constant", 0.0),
+            place,
+        ),
+    )
+    e.module = replace(e.module, parameters=(*e.module.parameters, *new))
+    stub = Value("_", Type("f32", ()))
+    return e.put(Op("linear", (stub,), (), name, (), place), [x])[0]
 
 
 def picks(main: Module, value: str) -> Op | None:

@@ -291,6 +291,21 @@ def _real(mask: Types, x: Type) -> None:
         _same(_is(one, "bool", 2).shape, x.shape[:2], "mask")
 
 
+def _join(args: Types, params: Params, attrs: Attrs) -> Types:
+    _need(len(args) >= 2, f"takes two vectors of a row or more, not {len(args)}")
+    B, width = _is(args[0], "f32", 2).shape
+    for t in args[1:]:
+        rows, more = _is(t, "f32", 2).shape
+        _same(rows, B, "batch")
+        width = width + more
+    return (Type("f32", (B, width)),)
+
+
+def _flatten(args: Types, params: Params, attrs: Attrs) -> Types:
+    B, T, C = _one(args, "f32", 3).shape
+    return (Type("f32", (B, T * C)),)
+
+
 def _rest(args: Types, params: Params, attrs: Attrs) -> Types:
     B, T, C = _one(args, "f32", 3).shape
     _need(((), 1) in T.terms, f"takes one position and others, not {T}")
@@ -448,6 +463,8 @@ OPS: dict[str, OpDef] = {
         OpDef("mean", _pooled),
         OpDef("largest", _pooled),
         OpDef("weighted_mean", _weighted_mean),
+        OpDef("join", _join),
+        OpDef("flatten", _flatten),
         OpDef("rest", _rest),
         OpDef("narrow", _narrow),
         OpDef("last_index", _last_index, optional_attrs=("padding",)),

@@ -6,6 +6,7 @@ spec or to the checkpoint's configuration, so rendering needs nothing but the pl
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,6 +15,8 @@ Task = Literal[
 ]
 Format = Literal["csv", "jsonl", "parquet"]
 Mask = Literal["url", "email", "number"]  # in the order in which they are replaced
+Trait = Literal["length", "capitals", "digits", "punctuation"]  # a number of a text
+Action = Literal["off", "report", "quarantine"]  # on rows that a check finds
 
 
 @dataclass(frozen=True)
@@ -109,6 +112,61 @@ class AugmentPlan:
 
 
 @dataclass(frozen=True)
+class FeaturePlan:
+    """What of a row goes into the head beside the backbone's vector.
+
+    The numbers are those of `scaled`, standardised; six for each date, the sine and the
+    cosine of month, weekday and hour; and one for each column of numbers or dates, which
+    is 1 where it is missing.
+    """
+
+    numeric: tuple[str, ...] = ()  # columns
+    categorical: tuple[str, ...] = ()
+    dates: tuple[str, ...] = ()
+    text: tuple[Trait, ...] = ()  # of each text
+    patterns: tuple[str, ...] = ()  # counted in each text; RE2's
+    categories: int = 100  # of a column that have a vector each
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return (*self.numeric, *self.categorical, *self.dates)
+
+    def scaled(self, texts: Sequence[str]) -> tuple[str, ...]:
+        """What is standardised, by name; `texts` are the columns of the texts."""
+        about = [*self.text, *(f"count of {p}" for p in self.patterns)]
+        return (
+            *self.numeric,
+            *(f"{part} of {date}" for date in self.dates for part in ("year", "days")),
+            *(f"{what} of {text}" for text in texts for what in about),
+        )
+
+    def numbers(self, texts: Sequence[str]) -> int:
+        """How many numbers a row has."""
+        missing = len(self.numeric) + len(self.dates)
+        return len(self.scaled(texts)) + 6 * len(self.dates) + missing
+
+    @property
+    def entries(self) -> int:
+        """Rows of the table of categories: of each column, the unknown one and the rest."""
+        return len(self.categorical) * (1 + self.categories)
+
+
+@dataclass(frozen=True)
+class GuardPlan:
+    """What is looked for in the rows that are left, and what becomes of those found."""
+
+    contradictions: Action = "off"
+    leaks: Action = "off"
+    triggers: Action = "off"
+    spectral: Action = "off"
+    label_noise: Action = "off"
+    outliers: Action = "off"
+    personal: Literal["off", "report", "redact", "quarantine"] = "off"
+    formulas: Action = "off"
+    oversized: Action = "off"
+
+
+@dataclass(frozen=True)
 class DataPlan:
     """Where rows come from and which columns count. Paths are the spec's own strings."""
 
@@ -124,6 +182,18 @@ class DataPlan:
     separator: str  # multi-label in CSV: what stands between two labels of a row
     clean: CleanPlan = CleanPlan()
     augment: AugmentPlan = AugmentPlan()
+    guard: GuardPlan = GuardPlan()
+    features: FeaturePlan = FeaturePlan()
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The columns of the texts; none where rows are images."""
+        return self.inputs.columns if isinstance(self.inputs, TextPlan) else ()
+
+    @property
+    def numbers(self) -> int:
+        """How many numbers a row has beside its text or image."""
+        return self.features.numbers(self.texts)
 
 
 @dataclass(frozen=True)

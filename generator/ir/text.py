@@ -45,6 +45,8 @@ from generator.ir.plans import (
     AugmentPlan,
     CleanPlan,
     DataPlan,
+    FeaturePlan,
+    GuardPlan,
     ImagePlan,
     ReferencePlan,
     StagePlan,
@@ -84,7 +86,12 @@ VERSION = 1
 
 
 # Plans of their own that are fields of the plan of data; there where they ask for anything.
-_OF_DATA = {"clean": CleanPlan, "augment": AugmentPlan}
+_OF_DATA = {
+    "clean": CleanPlan,
+    "guard": GuardPlan,
+    "augment": AugmentPlan,
+    "features": FeaturePlan,
+}
 
 
 def _q(text: str) -> str:

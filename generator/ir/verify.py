@@ -14,7 +14,7 @@ from keyword import iskeyword
 
 from generator.errors import Diagnostic, GenError
 from generator.ir.cut import CALLS, owned, reaching, trained
-from generator.ir.dims import Dim, Type
+from generator.ir.dims import Dim, DType, Type
 from generator.ir.job import (
     Const,
     Instance,
@@ -26,7 +26,7 @@ from generator.ir.job import (
     walk_parameters,
 )
 from generator.ir.ops import OpError, infer
-from generator.ir.plans import CleanPlan, ImagePlan, TextPlan
+from generator.ir.plans import CleanPlan, GuardPlan, ImagePlan, TextPlan
 from generator.ir.sources import (
     Checkpoint,
     Init,
@@ -55,6 +55,8 @@ INPUTS: dict[str, tuple[str, int]] = {
     "mask": ("bool", 2),
     "pixels": ("f32", 4),
 }
+# What of a row the head reads beside its vector.
+BESIDE: dict[str, DType] = {"numbers": "f32", "categories": "i64"}
 
 
 def verify(job: Job, after: str = "") -> None:
@@ -77,6 +79,7 @@ def problems(job: Job) -> Iterator[Diagnostic]:
     yield from _head(job)
     yield from _cleaning(job)
     yield from _augmentation(job)
+    yield from _guard(job)
     yield from _dims(job.model)
     structure = list(_structure(job.model))
     yield from structure
@@ -126,6 +129,27 @@ def _augmentation(job: Job) -> Iterator[Diagnostic]:
         yield Diagnostic("G342", "images have no words to change")
     if not images and of_images:
         yield Diagnostic("G342", "texts have no pixels to change")
+
+
+def _guard(job: Job) -> Iterator[Diagnostic]:
+    """Texts are looked at where there are texts, and labels where a row has one."""
+    guard = job.data.guard
+    of_any = GuardPlan(
+        contradictions=guard.contradictions,
+        spectral=guard.spectral,
+        label_noise=guard.label_noise,
+        outliers=guard.outliers,
+        oversized=guard.oversized,
+    )
+    if isinstance(job.data.inputs, ImagePlan) and guard != of_any:
+        yield Diagnostic("G375", "images have no texts to guard")
+    asked = [
+        name
+        for name in ("triggers", "spectral", "label_noise")
+        if getattr(guard, name) != "off"
+    ]
+    if asked and job.task in ("multi-label", "regression"):
+        yield Diagnostic("G375", f"{asked[0]} is of rows that have one label each")
 
 
 def _dims(model: Model) -> Iterator[Diagnostic]:
@@ -618,9 +642,13 @@ def _interface(job: Job) -> Iterator[Diagnostic]:
     main = job.model.main
     plan = job.data.inputs
     if isinstance(plan, TextPlan):
-        want = ["ids", "types", "mask"] if plan.token_types else ["ids", "mask"]
+        first, last = ["ids", "types"] if plan.token_types else ["ids"], ["mask"]
     else:
-        want = ["pixels"]
+        first, last = ["pixels"], []
+    features = job.data.features
+    beside = ["numbers"] * (job.data.numbers > 0)
+    beside += ["categories"] * bool(features.categorical)
+    want = [*first, *beside, *last]
     got = [v.name for v in main.inputs]
     if got != want:
         yield Diagnostic("G340", f"the model takes {got}, and the data gives {want}")
@@ -649,8 +677,11 @@ def _inputs(job: Job) -> Iterator[Diagnostic]:
     """The types of the model's inputs, and the sizes that the data comes in."""
     model, plan = job.model, job.data.inputs
     first = model.main.inputs[0].type
+    yield from _features(job)
     for value in model.main.inputs:
         kind = value.type
+        if value.name in BESIDE:
+            continue
         dtype, rank = INPUTS[value.name]
         if (kind.dtype, len(kind.shape)) != (dtype, rank) or kind.shape != first.shape:
             yield Diagnostic(
@@ -672,6 +703,36 @@ def _inputs(job: Job) -> Iterator[Diagnostic]:
     size = tuple(_size(d, model.sizes) for d in first.shape[2:])
     if cut is not None and None not in size and size != cut:
         yield Diagnostic("G340", f"the model takes pixels {size}, and images are {cut}")
+
+
+def _features(job: Job) -> Iterator[Diagnostic]:
+    """The model takes as much of a row as there is, and knows every category."""
+    model, features = job.model, job.data.features
+    batch = model.main.inputs[0].type.shape[0]
+    there = {"numbers": job.data.numbers, "categories": len(features.categorical)}
+    if not job.data.texts and (features.text or features.patterns):
+        yield Diagnostic("G380", "images have no text whose numbers a head could read")
+    for value in model.main.inputs:
+        if value.name not in BESIDE:
+            continue
+        kind, count = value.type, there[value.name]
+        want = Type(BESIDE[value.name], (batch, *kind.shape[1:2]))
+        if kind != want or _size(kind.shape[1], model.sizes) != count:
+            yield Diagnostic(
+                "G380",
+                f"the input {value.name} is {kind}, and a row has {count} of them",
+            )
+    for module in model.modules:
+        for op in module.ops:
+            if op.kind != "embedding" or op.args != ("categories",):
+                continue
+            tables = [p for p in module.parameters if p.name == f"{op.name}.weight"]
+            rows = [_size(p.type.shape[0], model.sizes) for p in tables]
+            if rows != [features.entries]:
+                yield Diagnostic(
+                    "G380",
+                    f"the table of categories has {rows[0]} rows for {features.entries}",
+                )
 
 
 def _level(job: Job) -> Iterator[Diagnostic]:

@@ -13,9 +13,9 @@ from dataclasses import replace
 from typing import Literal
 
 from generator.errors import fail
-from generator.ir.dims import Dim, Type, dim, parse_type
+from generator.ir.dims import dim
 from generator.ir.emit import Emitter
-from generator.ir.head import Classifier, classifier, edited, held
+from generator.ir.head import Classifier, classifier, edited, held, new_linear
 from generator.ir.job import (
     Attr,
     Const,
@@ -23,9 +23,6 @@ from generator.ir.job import (
     DimDef,
     Job,
     Module,
-    Op,
-    ParameterDef,
-    Value,
 )
 from generator.ir.sources import Init
 from generator.ir.weightmap import WeightMap
@@ -101,7 +98,7 @@ class _Writer:
     """Writes a classifier with the pooling of the old one and another head."""
 
     def __init__(self, emitter: Emitter, std: float) -> None:
-        self.emitter, self.std = emitter, std
+        self.emitter, self.start = emitter, Init("normal", std)
 
     def module(
         self, old: Classifier, activation: str, dropout: dict[str, Attr]
@@ -116,34 +113,10 @@ class _Writer:
             e.put(op, op.args)
         x = old.pool.results[0].name
         if activation:
-            x = self.linear(HIDDEN, x, dim(WIDTH))
+            x = new_linear(e, HIDDEN, x, dim(WIDTH), self.start, PLACE)
             x = e.new("activation", [x], "x", PLACE, kind=activation)
         if dropout:
             out = "x" if SAMPLES in dropout else "_"
             x = e.new("dropout", [x], out, PLACE, **dropout)
         label = old.module.types[old.label.results[0].name].shape[-1]
-        return e.done([self.linear("label", x, label)])
-
-    def linear(self, name: str, x: str, width: Dim) -> str:
-        """x times a new matrix."""
-        e = self.emitter
-        inner = e.types[x].shape[-1]
-        new = (
-            ParameterDef(
-                f"{name}.weight",
-                parse_type(f"f32[{width},{inner}]"),
-                "matrix",
-                Init("normal", self.std),
-                PLACE,
-            ),
-            ParameterDef(
-                f"{name}.bias",
-                parse_type(f"f32[{width}]"),
-                "bias",
-                Init("constant", 0.0),
-                PLACE,
-            ),
-        )
-        e.module = replace(e.module, parameters=(*e.module.parameters, *new))
-        stub = Value("_", Type("f32", ()))
-        return e.put(Op("linear", (stub,), (), name, (), PLACE), [x])[0]
+        return e.done([new_linear(e, "label", x, label, self.start, PLACE)])

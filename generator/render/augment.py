@@ -9,7 +9,7 @@ import json
 from dataclasses import dataclass, fields, replace
 
 from generator.ir.job import Job
-from generator.ir.plans import AugmentPlan, ImagePlan, TextPlan
+from generator.ir.plans import AugmentPlan, FeaturePlan, ImagePlan, TextPlan
 from generator.render import data
 from generator.render.text import fill
 
@@ -37,6 +37,7 @@ class AugmentView:
     prefetch: bool  # batches are made by threads
     cuda: bool
     # Texts
+    features: bool  # the head reads more of a row
     types: bool  # tokens have them
     cleans: bool  # texts are rewritten before they are used
     dropout: float
@@ -63,10 +64,13 @@ class AugmentView:
     one_hot: bool  # targets are numbers of labels
 
 
-def render(job: Job) -> str | None:
-    """The source of augment.py, not yet formatted; None where rows stay as they are."""
-    if job.data.augment == AugmentPlan():
-        return None
+def asked(job: Job) -> bool:
+    """Whether rows are changed, so that there is an augment.py."""
+    return job.data.augment != AugmentPlan()
+
+
+def render(job: Job) -> str:
+    """The source of augment.py, not yet formatted."""
     view = _view(job)
     body = fill("partials/augment_body.j2", view)
     return fill(
@@ -74,7 +78,7 @@ def render(job: Job) -> str | None:
     )
 
 
-def asked(plan: AugmentPlan) -> tuple[str, ...]:
+def settings(plan: AugmentPlan) -> tuple[str, ...]:
     """A line for each setting that is not off, as the spec has it."""
     return tuple(
         f"{f.name} = {json.dumps(value)}"
@@ -91,13 +95,14 @@ def _view(job: Job) -> AugmentView:
     return AugmentView(
         name=job.name,
         imports=(),
-        asked=asked(plan),
+        asked=settings(plan),
         rows=plan.rows,
         images=images,
         prefetch=images or cuda,
         cuda=cuda,
+        features=job.data.features != FeaturePlan(),
         types=isinstance(inputs, TextPlan) and inputs.token_types,
-        cleans=len(data.steps_of(job.data.clean)) > 0,
+        cleans=len(data.steps_of(job.data)) > 0,
         dropout=plan.word_dropout,
         swap=plan.synonym_swap,
         synonyms=plan.synonyms,

@@ -10,7 +10,7 @@ from generator.cost import Flops, costliest, describe
 from generator.ir.cut import blocks_before
 from generator.ir.job import Job, added, parameters
 from generator.ir.ops import merges
-from generator.ir.plans import ImagePlan, TextPlan
+from generator.ir.plans import FeaturePlan, ImagePlan, TextPlan
 from generator.ir.sources import keys
 from generator.ir.stages import by_stage
 from generator.render import data, train
@@ -73,6 +73,13 @@ BESIDE: Mapping[str, tuple[int, str]] = {
             "training_mode",
         )
     },
+}
+
+
+# The same where the head reads what features.py makes.
+FEATURES: Mapping[str, tuple[int, str]] = {
+    **{name: (OWN, "from .features") for name in ("FILE", "fit", "write")},
+    "pixels": (OWN, "from .data"),
 }
 
 
@@ -146,6 +153,8 @@ class BenchView:
     texts: str  # code
     texts_given: str  # code
     types_asked: str  # code
+    beside: bool  # the head reads what features.py makes
+    split_of: str  # code: the split of `rows`
     field: str  # code: of a Row
     text_type: str  # code
     joined: str  # code: the texts of some rows as one
@@ -173,6 +182,7 @@ def bench_view(job: Job) -> BenchView:
     consts = job.model.constants
     dropouts = [v for name, v in consts.items() if name.endswith("dropout")]
     batch = "kept.batch(some)" if cut else "batch_of(split, some)"
+    beside = job.data.features != FeaturePlan()
     criterion = "make_criterion(split)" if recipe.weighted else recipe.criterion
     auto = (
         "AutoModelForSequenceClassification"
@@ -183,7 +193,7 @@ def bench_view(job: Job) -> BenchView:
         package=job.name,
         program=f"python -m {job.name}.bench",
         imports=(),
-        about=_about(text, bf16, len(added(job)) > 0),
+        about=_about(text, bf16, len(added(job)) > 0, beside),
         of_tokens=" of T tokens" if text else "",
         floor=_floor(text),
         forward_formula=formula(cost.forward),
@@ -263,6 +273,12 @@ def bench_view(job: Job) -> BenchView:
         ),
         types_asked=', "return_token_type_ids": True' if types else "",
         texts_given="*texts" if pair else "texts",
+        beside=beside,
+        split_of=(
+            "split_of(rows, fit([row.raw for row in rows]))"
+            if beside
+            else "split_of(rows)"
+        ),
         field="text" if text else "image",
         text_type="tuple[str, str]" if pair else "str",
         joined=(
@@ -274,10 +290,12 @@ def bench_view(job: Job) -> BenchView:
         cold_row=_cold_row(job),
     )
     body = fill("partials/bench_body.j2", view)
-    return replace(view, imports=data.imports(body, BESIDE))
+    return replace(
+        view, imports=data.imports(body, {**BESIDE, **FEATURES} if beside else BESIDE)
+    )
 
 
-def _about(text: bool, bf16: bool, adapters: bool) -> str:
+def _about(text: bool, bf16: bool, adapters: bool, beside: bool) -> str:
     unasked = ["rows in random order"] * text
     unasked += ["the attention dropout of the checkpoint"] + ["fp32"] * bf16
     best = ["rows grouped by length"] * text
@@ -295,6 +313,7 @@ def _about(text: bool, bf16: bool, adapters: bool) -> str:
             else "Images are decoded in all of it."
         )
         + (" transformers has no adapters: it trains every weight." if adapters else "")
+        + f" transformers reads the {'text' if text else 'image'} alone." * beside
     )
 
 
@@ -369,13 +388,17 @@ def _sizes(job: Job) -> Iterator[tuple[str, int | tuple[int, ...]]]:
 def _processor_arguments(job: Job) -> str:
     plan = job.data.inputs
     if isinstance(plan, TextPlan):
-        return f"*row, truncation=True, max_length={plan.max_tokens}"
+        own = f"[: {len(plan.columns)}]" if job.data.features.columns else ""
+        return f"*row{own}, truncation=True, max_length={plan.max_tokens}"
     return "Image.open(row[0])"
 
 
 def _cold_row(job: Job) -> str:
+    """Code: a row of which no column says more than it has to."""
     plan = job.data.inputs
     if isinstance(plan, TextPlan):
-        inside = ", ".join(f'{py(column)}: "A few words."' for column in plan.columns)
-        return "{" + inside + "}"
-    return "{" + f"{py(plan.column)}: str(Path(rows[0].image).resolve())" + "}"
+        values = [(column, '"A few words."') for column in plan.columns]
+    else:
+        values = [(plan.column, "str(Path(rows[0].image).resolve())")]
+    values += [(column, "None") for column in job.data.features.columns]
+    return "{" + ", ".join(f"{py(column)}: {value}" for column, value in values) + "}"

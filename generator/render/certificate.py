@@ -9,8 +9,8 @@ from typing import Literal
 
 from generator.ir.cut import reaching
 from generator.ir.head import classifier
-from generator.ir.job import Job, Model, Op, added, parameters
-from generator.ir.plans import ImagePlan, TextPlan
+from generator.ir.job import Job, Model, Module, Op, added, parameters
+from generator.ir.plans import FeaturePlan, ImagePlan, TextPlan
 from generator.ir.sources import (
     Fold,
     Gain,
@@ -55,7 +55,13 @@ BESIDE: Mapping[str, tuple[int, str]] = {
         for name in (
             "MAX_TOKENS",
             "PAD",
+            "IMAGE",
+            "Record",
             "Row",
+            "TEXT",
+            "TEXTS",
+            "raw_of",
+            "text_of",
             "clean",
             "collate",
             "encode",
@@ -90,10 +96,10 @@ ACTIVATIONS = {
 
 # Activations of heads, from their definitions.
 BY_HAND = {
-    "gelu": "x * (1 + torch.erf(x / 2**0.5)) / 2",
-    "relu": "x * (x > 0)",
-    "silu": "x / (1 + (-x).exp())",
-    "tanh": "torch.tanh(x)",
+    "gelu": "{x} * (1 + torch.erf({x} / 2**0.5)) / 2",
+    "relu": "{x} * ({x} > 0)",
+    "silu": "{x} / (1 + (-{x}).exp())",
+    "tanh": "torch.tanh({x})",
 }
 
 
@@ -109,6 +115,18 @@ class HandView:
     signature: str  # code
     lines: tuple[str, ...]  # code
     args: str  # code
+
+
+@dataclass(frozen=True)
+class FeaturesView:
+    """What the head is told of a row beside its text or image."""
+
+    drawn: tuple[str, ...]  # code: of an example
+    numeric: tuple[str, ...]
+    categorical: tuple[str, ...]
+    dates: tuple[str, ...]
+    columns: bool  # there are any of these
+    raw_of: str  # code: what reads it of a record
 
 
 @dataclass(frozen=True)
@@ -184,6 +202,8 @@ class CertificateView:
     inputs_type: str  # code
     inputs_note: str
     inputs_names: str  # code
+    per_token: int  # how many of them have a number for each token
+    features: FeaturesView | None  # where the head reads what features.py makes
     given: str  # code: what transformers' forward takes
     serving_partial: str
     usable: str  # code
@@ -234,7 +254,10 @@ def certificate_view(job: Job) -> CertificateView:
     rewritten = ["its weights cut to their ranks"] * factored
     rewritten += [f"with positions for {_longest(job)} tokens"] * bool(config)
     loads = repeats or factored or folds or Gain in made or bool(regrown)
-    names = "ids, types, mask" if types else "ids, mask"
+    features = features_view(job) if job.data.features != FeaturePlan() else None
+    named = ["pixels"] if images else ["ids", *["types"] * types]
+    names = ", ".join([*named, *data.beside(job), *["mask"] * (not images)])
+    each = "ids, types, mask" if types else "ids, mask"
     cleaned = data.clean_text(job.data)
     view = CertificateView(
         package=job.name,
@@ -319,10 +342,16 @@ def certificate_view(job: Job) -> CertificateView:
             else SAMPLES
         ),
         example_default=f"lengths: Sequence[int] = {py(_lengths(text.max_tokens))}",
-        example_args="example().to(dtype)" if images else "*example()",
+        example_args=(
+            "*given(dtype)"
+            if features
+            else "example().to(dtype)" if images else "*example()"
+        ),
+        per_token=1 + types,
+        features=features,
         spelt=_spelt(job),
         inputs_type="tuple[Tensor, ...]",
-        inputs_note=f"{names}, each (B, T)",
+        inputs_note=f"{each}, each (B, T)",
         inputs_names=names,
         given=(
             ('{"input_ids": VOCABULARY[ids]' if _trimmed(job) else '{"input_ids": ids')
@@ -346,6 +375,8 @@ def certificate_view(job: Job) -> CertificateView:
     )
     classes = (*adapted(job.model), *detours(job.model))
     beside = {**BESIDE, **{name: (OWN, "from .model") for name in classes}}
+    if features:
+        beside |= data.FEATURES
     body = fill("partials/certificate_body.j2", view)
     return replace(view, imports=data.imports(body, beside))
 
@@ -513,57 +544,123 @@ def hand_view(job: Job) -> HandView:
     found = classifier(job.model)
     picked = any(op.kind == "last_index" for op in job.model.main.ops)
     masked = not isinstance(job.data.inputs, ImagePlan)
-    ours = reaching(found.module, found.module.outputs, found.states)
     path = found.call.name
-    lines = [line for op in ours for line in _by_hand(job, op, path, picked, masked)]
+    head = reaching(found.module, found.module.outputs, found.states)
+    written = [(path, found.module, head)]
+    for op in job.model.main.ops:
+        if op.kind == "call" and op.results[0].name in found.call.args[1:]:
+            own = job.model.by_name[job.model.main.instance(op.name).module]
+            written.insert(0, (op.name, own, own.ops))
+    lines: list[str] = []
+    names: list[str] = []
+    for path, module, ops in written:
+        hand = _Hand(job, module, path, picked, masked)
+        lines += [line for op in ops for line in hand.lines(op)]
+        names += (
+            f"{path}.{p.name}"
+            for p in module.parameters
+            if p.name.rpartition(".")[0] in {op.name for op in ops}
+        )
     lines[-1] = lines[-1].replace("x = ", "return ", 1)
-    names = tuple(
-        f"{path}.{p.name}"
-        for p in found.module.parameters
-        if p.name.rpartition(".")[0] in {op.name for op in ours}
-    )
     text = " ".join(lines)
-    inputs = [name for name in ("ids", "mask") if re.search(rf"\b{name}\b", text)]
+    beside = data.beside(job)
+    inputs = [
+        name for name in ("ids", "mask", *beside) if re.search(rf"\b{name}\b", text)
+    ]
     given = ", ".join(f"{name}: Tensor" for name in ("x", *inputs))
     infos = {p.path: p.source for p in parameters(job)}
     new = [n for n, s in infos.items() if isinstance(s, Init)]
+    # An image's come in the right type already.
+    cast = [f"{x}.to(dtype)" if masked and x == "numbers" else x for x in inputs]
     return HandView(
-        "NEW" if list(names) == new else py(names),
+        "NEW" if names == new else py(tuple(names)),
         f"{given}, p: dict[str, Tensor]",
         tuple(lines),
-        ", ".join(["states", *inputs, "head"]),
+        ", ".join(["states", *cast, "head"]),
     )
 
 
-def _by_hand(job: Job, op: Op, path: str, picked: bool, masked: bool) -> Iterator[str]:
-    """The lines of an operation, of which the last gives x anew."""
-    match op.kind:
-        case "rest":
-            yield "x = x[:, 1:]"
-        case "first" if picked:
-            yield f"last = {_last_index(job)}"
-            yield "x = x[torch.arange(len(x)), last]"
-        case "first":
-            yield "x = x[:, 0]"
-        case "mean" if masked:
-            yield "x = (x * mask[:, :, None]).sum(1) / mask.sum(1)[:, None]"
-        case "mean":
-            yield "x = x.mean(1)"
-        case "largest" if masked:
-            yield "x = torch.stack([row[real].amax(0) for row, real in zip(x, mask)])"
-        case "largest":
-            yield "x = x.amax(1)"
-        case "linear" if len(op.results[0].type.shape) == 3:  # scores
-            weights = f"(x @ p[{py(f'{path}.{op.name}.weight')}].T).exp()"
-            yield f"weights = {weights}{' * mask[:, :, None]' if masked else ''}"
-        case "weighted_mean":
-            yield "x = (weights * x).sum(1) / weights.sum(1)"
-        case "linear":
-            names = [f"{path}.{op.name}.{end}" for end in ("weight", "bias")]
-            bias = f" + p[{py(names[1])}]"
-            yield f"x = x @ p[{py(names[0])}].T{bias if _biased(job, names[1]) else ''}"
-        case "activation":
-            yield f"x = {BY_HAND[str(op.attrs_dict['kind'])]}"
+@dataclass(frozen=True)
+class _Hand:
+    """Writes the operations of a head out: x is what comes of the states, y the rest."""
+
+    job: Job
+    module: Module
+    path: str
+    picked: bool
+    masked: bool
+
+    def lines(self, op: Op) -> Iterator[str]:
+        """The lines of an operation, of which the last gives its variable anew."""
+        v = self.variable(op.results[0].name)
+        match op.kind:
+            case "rest":
+                yield "x = x[:, 1:]"
+            case "first" if self.picked:
+                yield f"last = {_last_index(self.job)}"
+                yield "x = x[torch.arange(len(x)), last]"
+            case "first":
+                yield "x = x[:, 0]"
+            case "mean" if self.masked:
+                yield "x = (x * mask[:, :, None]).sum(1) / mask.sum(1)[:, None]"
+            case "mean":
+                yield "x = x.mean(1)"
+            case "largest" if self.masked:
+                yield "x = torch.stack([row[real].amax(0) for row, real in zip(x, mask)])"
+            case "largest":
+                yield "x = x.amax(1)"
+            case "linear" if len(op.results[0].type.shape) == 3:  # scores
+                weights = f"(x @ p[{self.weight(op)}].T).exp()"
+                mask = " * mask[:, :, None]" if self.masked else ""
+                yield f"weights = {weights}{mask}"
+            case "weighted_mean":
+                yield "x = (weights * x).sum(1) / weights.sum(1)"
+            case "linear":
+                name = f"{self.path}.{op.name}.bias"
+                bias = f" + p[{py(name)}]" if _biased(self.job, name) else ""
+                x = self.variable(op.args[0])
+                yield f"{v} = {x} @ p[{self.weight(op)}].T{bias}"
+            case "activation":
+                formula = BY_HAND[str(op.attrs_dict["kind"])]
+                yield f"{v} = {formula.format(x=self.variable(op.args[0]))}"
+            case "embedding":
+                yield f"{v} = p[{self.weight(op)}][{op.args[0]}]"
+            case "flatten":
+                yield f"{v} = {self.variable(op.args[0])}.reshape(len({v}), -1)"
+            case "join":
+                parts = ", ".join(self.variable(arg) for arg in op.args)
+                yield f"{v} = torch.cat([{parts}], 1)"
+
+    def weight(self, op: Op) -> str:
+        return py(f"{self.path}.{op.name}.weight")
+
+    def variable(self, value: str) -> str:
+        """What a value is called: an input of features by its name."""
+        if value in ("numbers", "categories"):
+            return value
+        if self.module.name == classifier(self.job.model).module.name:
+            return "y" if value == "features" else "x"
+        return "y"
+
+
+def features_view(job: Job) -> FeaturesView:
+    plan, sizes = job.data.features, job.model.sizes
+    rows = "len(lengths)" if job.data.texts else 2
+    drawn = []
+    if job.data.numbers:
+        drawn.append(f"10 * draw(({rows}, {job.data.numbers}), seed=3)")
+    if plan.categorical:
+        count = len(plan.categorical)
+        numbers = f"random.randrange({sizes['U']}) for _ in range({rows} * {count})"
+        drawn.append(f"torch.tensor([{numbers}]).view({rows}, {count})")
+    return FeaturesView(
+        drawn=tuple(drawn),
+        numeric=plan.numeric,
+        categorical=plan.categorical,
+        dates=plan.dates,
+        columns=len(plan.columns) > 0,
+        raw_of=data.raw_of(job.data),
+    )
 
 
 def _biased(job: Job, path: str) -> bool:

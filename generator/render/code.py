@@ -314,6 +314,13 @@ class Body:
     def _rest(self, op: Op) -> Parts:
         return Parts(f"{self._use(op.args[0], tight=True)}[:, 1:]", comment=True)
 
+    def _join(self, op: Op) -> Parts:
+        parts = ", ".join(self._use(a) for a in op.args)
+        return Parts(f"torch.cat([{parts}], dim=1)", comment=True)
+
+    def _flatten(self, op: Op) -> Parts:
+        return Parts(f"{self._use(op.args[0], tight=True)}.flatten(1)", comment=True)
+
     def _mean(self, op: Op) -> Parts:
         return self._pooled(op, "mean")
 

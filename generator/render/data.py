@@ -10,12 +10,19 @@ import ast
 import functools
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from types import MappingProxyType
 from typing import Any
 
 from generator.ir.job import Job
-from generator.ir.plans import CleanPlan, DataPlan, Format, ImagePlan, TextPlan
+from generator.ir.plans import (
+    CleanPlan,
+    DataPlan,
+    Format,
+    GuardPlan,
+    ImagePlan,
+    TextPlan,
+)
 from generator.render.text import fill
 
 # Endings of files by format; what has another ending has the job's only format.
@@ -49,6 +56,7 @@ IMPORTS: Mapping[str, tuple[int, str]] = {
     "Callable": (STDLIB, "from collections.abc"),
     "Iterable": (STDLIB, "from collections.abc"),
     "Iterator": (STDLIB, "from collections.abc"),
+    "Mapping": (STDLIB, "from collections.abc"),
     "Sequence": (STDLIB, "from collections.abc"),
     "Future": (STDLIB, "from concurrent.futures"),
     "ThreadPoolExecutor": (STDLIB, "from concurrent.futures"),
@@ -75,6 +83,10 @@ IMPORTS: Mapping[str, tuple[int, str]] = {
     "LABELS": (OWN, "from .model"),
     "Model": (OWN, "from .model"),
 }
+
+
+# The module that reads what else the head is told of a row.
+FEATURES: Mapping[str, tuple[int, str]] = {"features": (OWN, "from .")}
 
 
 @dataclass(frozen=True)
@@ -173,6 +185,12 @@ class DataView:
     targets_note: str
     all_targets_note: str
     clean: CleanView
+    receives: str  # prose: what becomes of the work folder
+    features: bool  # the head reads more of a row
+    raw_args: str  # code: what they are read from, in a `record` and its `text`
+    raw_of: str  # code: a call that reads them
+    guarded: bool  # what is shown of rows has nothing personal in it
+    checked: bool  # rows may leave that guard.py finds
     # Batches
     batch: int
     batch_unit: str  # prose
@@ -211,7 +229,8 @@ def render(job: Job) -> str:
 def data_view(job: Job) -> DataView:
     """The view of a job. ValueError where its data plan contradicts itself."""
     view = _view(job)
-    return replace(view, imports=imports(fill("partials/data_body.j2", view)))
+    body = fill("partials/data_body.j2", view)
+    return replace(view, imports=imports(body, FEATURES if view.features else {}))
 
 
 def names(job: Job) -> frozenset[str]:
@@ -245,6 +264,9 @@ def _view(job: Job) -> DataView:
     regression, multi = job.task == "regression", job.task == "multi-label"
     single = not (regression or multi)
     cuda = job.target.device == "cuda"
+    more = beside(job)
+    named = ["x"] if images else ["ids", *["types"] * text.token_types]
+    named += more
     return DataView(
         name=job.name,
         steps=(
@@ -265,7 +287,7 @@ def _view(job: Job) -> DataView:
         parquet="parquet" in plan.formats,
         readers=len(formats) > 1,
         reader="READERS[split]" if len(formats) > 1 else files[0].reader,
-        wanted=_wanted(images, pair, regression),
+        wanted=_wanted(images, pair, regression, bool(plan.features.columns)),
         line_note=_line_note(plan.formats),
         images=images,
         pair=pair,
@@ -273,14 +295,14 @@ def _view(job: Job) -> DataView:
         input_partial=f"partials/data_input_{_kind(images, pair)}.j2",
         read_partial=f"partials/data_read_{'image' if images else 'text'}.j2",
         text_type="tuple[str, str]" if pair else "str",
-        thing="image" if images else "pair" if pair else "text",
+        thing=data_thing(plan),
         fields={
             "text": "{TEXT: row.text}",
             "pair": "dict(zip(TEXTS, row.text))",
             "image": "{IMAGE: row.image}",
         }[_kind(images, pair)],
         apart=len(files) > 1,
-        file_of='FILES.get(split, FILES["train"])' if fractions else "FILES[split]",
+        file_of=file_of(plan),
         empty_help=(
             "it needs a larger fraction, or a file with rows that no other split has"
             if fractions
@@ -316,24 +338,26 @@ def _view(job: Job) -> DataView:
         targets_note="i64 (B)" if single else "f32 (B, K)",
         all_targets_note="i64 (rows)" if single else "f32 (rows, K)",
         clean=clean_view(plan),
+        receives=_receives(plan),
+        features=len(more) > 0,
+        raw_args=raw_args(plan),
+        raw_of=raw_of(plan),
+        guarded=any(action != "off" for action in asdict(plan.guard).values()),
+        checked=_checked(plan.guard),
         batch=job.train.batch or job.train.batch_tokens,
         batch_unit="examples" if job.train.batch else "tokens, padding included",
         by_tokens=not job.train.batch,
         prefetch=images or cuda,
         workers=4 if images else 1,
         cuda=cuda,
-        inputs_type=_inputs_type(images, text.token_types),
+        inputs_type=_inputs_type(images, text.token_types, len(more)),
         inputs_note=(
             "ids, types and mask, each (B, T)"
             if text.token_types
             else "ids and mask, each (B, T)"
         ),
-        inputs_names="ids, types" if text.token_types else "ids",
-        inputs_pinned=(
-            "ids.pin_memory(), types.pin_memory()"
-            if text.token_types
-            else "ids.pin_memory()"
-        ),
+        inputs_names=", ".join(named),
+        inputs_pinned=", ".join(f"{name}.pin_memory()" for name in named),
         drawn=job.train.sampling == "balanced",
         changed=plan.augment.rows,
         max_tokens=text.max_tokens,
@@ -359,6 +383,7 @@ STEPS = tuple(
         ("unicode", "normal_form", True),
         ("invisible", "without_invisible", True),
         ("html", "without_markup", True),
+        ("personal", "redacted", False),
         ("mask", "masked", True),
         ("case", "str.lower", False),
         ("whitespace", "without_runs", True),
@@ -370,8 +395,8 @@ def clean_view(plan: DataPlan) -> CleanView:
     """What a plan asks to be done to rows."""
     clean = plan.clean
     pair = isinstance(plan.inputs, TextPlan) and len(plan.inputs.columns) == 2
-    given = _given(clean)
-    steps = steps_of(clean)
+    given = _given(plan)
+    steps = steps_of(plan)
     return CleanView(
         asked=tuple(f"{name} = {json.dumps(value)}" for name, value in given.items()),
         steps=steps,
@@ -396,29 +421,50 @@ def clean_view(plan: DataPlan) -> CleanView:
     )
 
 
-def _given(clean: CleanPlan) -> dict[str, Any]:
-    """The settings of a cleaning that are not off."""
-    return {
-        field.name: getattr(clean, field.name)
+def _given(plan: DataPlan) -> dict[str, Any]:
+    """The settings of a cleaning that are not off; what is redacted is cleaned as well."""
+    found = {
+        field.name: getattr(plan.clean, field.name)
         for field in fields(CleanPlan)
-        if getattr(clean, field.name) != field.default
+        if getattr(plan.clean, field.name) != field.default
     }
+    if plan.guard.personal == "redact":
+        found["personal"] = plan.guard.personal
+    return found
 
 
-def steps_of(clean: CleanPlan) -> tuple[StepView, ...]:
-    """The steps that a cleaning rewrites texts by."""
-    return tuple(step for step in STEPS if step.name in _given(clean))
+def steps_of(plan: DataPlan) -> tuple[StepView, ...]:
+    """The steps that texts are rewritten by."""
+    return tuple(step for step in STEPS if step.name in _given(plan))
+
+
+def _checked(guard: GuardPlan) -> bool:
+    return any(a in ("report", "quarantine") for a in asdict(guard).values())
+
+
+def data_thing(plan: DataPlan) -> str:
+    """What a row gives the model."""
+    if isinstance(plan.inputs, ImagePlan):
+        return "image"
+    return "pair" if len(plan.inputs.columns) == 2 else "text"
+
+
+def file_of(plan: DataPlan) -> str:
+    """Code for the file that the rows of `split` come from."""
+    whole = plan.valid is not None and plan.test is not None
+    return "FILES[split]" if whole else 'FILES.get(split, FILES["train"])'
 
 
 def clean_text(plan: DataPlan) -> str:
     """Code for a row's `text` as it is used."""
-    if not steps_of(plan.clean):
+    if not steps_of(plan):
         return "text"
     if isinstance(plan.inputs, TextPlan) and len(plan.inputs.columns) == 2:
         return "(clean(text[0]), clean(text[1]))"
     return "clean(text)"
 
 
+_ALONE = "receives quarantine.jsonl"
 _NO_IMAGE = ImagePlan("", None, "exact", "bilinear", None, 1.0, (0, 0, 0), (1, 1, 1))
 
 
@@ -453,9 +499,12 @@ def _kind(images: bool, pair: bool) -> str:
     return "image" if images else "pair" if pair else "text"
 
 
-def _wanted(images: bool, pair: bool, regression: bool) -> str:
-    inputs = "IMAGE" if images else "*TEXTS" if pair else "TEXT"
-    return f"({inputs}, {'*TARGETS' if regression else 'LABEL'})"
+def _wanted(images: bool, pair: bool, regression: bool, beside: bool) -> str:
+    """The columns of the data files; `beside` are those of features.py."""
+    parts = ["IMAGE" if images else "*TEXTS" if pair else "TEXT"]
+    parts += ["*TARGETS" if regression else "LABEL"]
+    parts += ["*features.COLUMNS"] * beside
+    return f"({', '.join(parts)})"
 
 
 def _line_note(formats: tuple[Format, ...]) -> str:
@@ -467,10 +516,35 @@ def _line_note(formats: tuple[Format, ...]) -> str:
     return "where it begins, from 1"
 
 
-def _inputs_type(images: bool, types: bool) -> str:
+def _inputs_type(images: bool, types: bool, more: int) -> str:
+    """`more` are those that features.py makes."""
     if images:
-        return "tuple[Tensor]"
-    return f"tuple[{'Tensor, ' * types}Tensor, Tensor | None]"
+        return f"tuple[Tensor{', Tensor' * more}]"
+    return f"tuple[{'Tensor, ' * (types + more)}Tensor, Tensor | None]"
+
+
+def beside(job: Job) -> tuple[str, ...]:
+    """What of a row `forward` takes beside its text or image, in order."""
+    numbers = ("numbers",) * (job.data.numbers > 0)
+    return (*numbers, *("categories",) * bool(job.data.features.categorical))
+
+
+def _receives(plan: DataPlan) -> str:
+    more = ["cleaning.json"] * (plan.clean != CleanPlan())
+    return f"gets {', '.join(['quarantine.jsonl', *more])}" if more else _ALONE
+
+
+def raw_of(plan: DataPlan) -> str:
+    """Code: the call that reads what else there is of a `record` with its `text`."""
+    return f"raw_of(record{', text' * ('text' in raw_args(plan))})"
+
+
+def raw_args(plan: DataPlan) -> str:
+    """Code: what features.py reads of a `record` and its `text`."""
+    found = ["record.fields"] * bool(plan.features.columns)
+    if plan.features.text or plan.features.patterns:
+        found.append("*text" if len(plan.texts) == 2 else "text")
+    return ", ".join(found)
 
 
 def imports(

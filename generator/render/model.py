@@ -278,13 +278,24 @@ def _parts(
 
 def _forward_doc(job: Job) -> tuple[str, ...]:
     plan = job.data.inputs
+    beside = _beside(job)
     if not isinstance(plan, TextPlan):
-        return ("Logits (B, K) of images (B, 3, height, width).",)
+        text = f"Logits (B, K) of images (B, 3, height, width).{beside}"
+        return tuple(textwrap.wrap(text, 77, break_on_hyphens=False))
     text = "Logits (B, K) of token ids (B, T), padded on the right. "
     if plan.token_types:
         text += "`types` (B, T) is 0 on the first text of a row and 1 on the second. "
     text += "`mask` (B, T) is true on real tokens; None says that every token is real."
+    text += beside
     return tuple(textwrap.wrap(text, 77, break_on_hyphens=False))
+
+
+def _beside(job: Job) -> str:
+    """What forward is told of a row beside its text or image."""
+    numbers, categories = job.data.numbers, job.data.features.categorical
+    parts = ["`numbers` (B, X)"] * (numbers > 0)
+    parts += ["`categories` (B, A)"] * bool(categories)
+    return f" {' and '.join(parts)} are what features.py makes of rows." * bool(parts)
 
 
 def _takes(module: Module, kinds: Classes, sizes: Sizes) -> list[str]:

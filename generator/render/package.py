@@ -14,6 +14,8 @@ from generator.render import (
     bench,
     certificate,
     data,
+    features,
+    guard,
     init,
     kept,
     model,
@@ -22,12 +24,10 @@ from generator.render import (
     train,
 )
 
-# None of a file that the job has no need of.
-PYTHON: tuple[tuple[str, Callable[[Job], str | None]], ...] = (
+PYTHON: tuple[tuple[str, Callable[[Job], str]], ...] = (
     ("__init__.py", init.render),
     ("model.py", model.render),
     ("data.py", data.render),
-    ("augment.py", augment.render),
     ("train.py", train.render),
     ("predict.py", predict.render),
     ("bench.py", bench.render),
@@ -60,8 +60,16 @@ def finished(one: Draft) -> bytes:
 
 def render_python(job: Job) -> tuple[Draft, ...]:
     """The source files, from the job alone."""
-    found = ((path, render(job)) for path, render in PYTHON)
-    return tuple(Draft(path, s.encode(), True) for path, s in found if s is not None)
+    files = dict(PYTHON)
+    if guard.wanted(job):
+        files[guard.FILE] = guard.render
+    if features.asked(job):
+        files["features.py"] = features.render
+    if augment.asked(job):
+        files["augment.py"] = augment.render
+    return tuple(
+        Draft(path, render(job).encode(), True) for path, render in files.items()
+    )
 
 
 def render_package(

@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 
 from generator.ir.job import Job
 from generator.ir.ops import merges
-from generator.ir.plans import ImagePlan, TextPlan
+from generator.ir.plans import FeaturePlan, ImagePlan, TextPlan
 from generator.render import data
-from generator.render.text import fill
+from generator.render.text import fill, prose
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,8 @@ class PredictView:
     images: bool
     text_type: str  # code
     cleaned: str  # code: a row's `text` as training has it
+    features: bool  # the head reads what features.py makes
+    raw_of: str  # code: what reads that of a record
     merges: bool  # there are adapters to merge into the weights
     where: str  # code: the rows of a batch
     batch_doc: str
@@ -61,7 +63,7 @@ def predict_view(job: Job) -> PredictView:
     regression, multi = job.task == "regression", job.task == "multi-label"
     cuda = job.target.device == "cuda"
     parquet = "parquet" in job.data.formats
-    by_tokens = not job.train.batch
+    by_tokens, beside = not job.train.batch, job.data.features != FeaturePlan()
     view = PredictView(
         name=job.name,
         program=f"python -m {job.name}.predict",
@@ -69,9 +71,7 @@ def predict_view(job: Job) -> PredictView:
         answers="Values" if regression else "Labels and probabilities",
         things="images" if images else "pairs of texts" if pair else "text",
         thing="pair" if pair else "text",
-        example=(
-            '"a.jpg"' if images else '("a text", "another")' if pair else '"a text"'
-        ),
+        example=_example(job),
         imports=(),
         regression=regression,
         multi_label=multi,
@@ -80,8 +80,10 @@ def predict_view(job: Job) -> PredictView:
         images=images,
         text_type="tuple[str, str]" if pair else "str",
         cleaned=data.clean_text(job.data),
+        features=beside,
+        raw_of=data.raw_of(job.data),
         merges=merges(job.model),
-        where="i : i + self.batch" if images else "rows",
+        where="i : i + self.batch" if images and not beside else "rows",
         batch_doc=(
             "`batch` is how many tokens at once"
             if by_tokens
@@ -98,11 +100,33 @@ def predict_view(job: Job) -> PredictView:
         endings="a .csv or .parquet" if parquet else "a .csv",
         own_csv="csv" not in job.data.formats,
         own_json="jsonl" not in job.data.formats,
-        columns="(IMAGE,)" if images else "TEXTS" if pair else "(TEXT,)",
+        columns=_columns(job),
         rows=128 if images else 1024,
         bytes="1 << 13" if images else "1 << 18",
     )
     body = fill("partials/predict_body.j2", view)
     beside = {name: (data.OWN, "from .data") for name in data.names(job)}
+    if view.features:
+        beside |= data.FEATURES
     beside["merge"] = (data.OWN, "from .model")
     return replace(view, imports=data.imports(body, beside))
+
+
+def _columns(job: Job) -> str:
+    """Code: the columns that a file of rows has."""
+    pair = len(job.data.texts) == 2
+    own = "IMAGE" if not job.data.texts else "*TEXTS" if pair else "TEXT"
+    if job.data.features.columns:
+        return f"({own}, *features.COLUMNS)"
+    return "TEXTS" if pair else f"({own},)"
+
+
+def _example(job: Job) -> str:
+    """Code: what a call is given."""
+    plan = job.data.inputs
+    if job.data.features == FeaturePlan():
+        texts = {0: '"a.jpg"', 1: '"a text"', 2: '("a text", "another")'}
+        return texts[len(job.data.texts)]
+    columns = plan.columns if isinstance(plan, TextPlan) else (plan.column,)
+    every = (*columns, *job.data.features.columns)
+    return "{" + ", ".join(f"'{prose(column)}': ..." for column in every) + "}"

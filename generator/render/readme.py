@@ -9,7 +9,7 @@ from typing import Any
 
 from generator.cost import Stage, describe
 from generator.ir.job import Job, added, parameters
-from generator.ir.plans import CleanPlan, TextPlan
+from generator.ir.plans import DataPlan, FeaturePlan, TextPlan
 from generator.ir.sources import Init
 from generator.ir.stages import by_stage, cuts
 from generator.render.text import fill, markdown
@@ -42,6 +42,7 @@ class CardView:
     edits: tuple[tuple[str, ...], ...]  # a line of finished cells for each stage
     labels: tuple[str, ...]
     columns: tuple[str, ...]
+    features: bool  # the head reads more of a row
     cleaned: str  # what is done to texts
     text: bool
     outputs: str  # what the labels are called
@@ -68,21 +69,25 @@ def card_view(
         measured=tuple(_measured(measured or {})),
         edits=tuple(_stage(stage) for stage in stages),
         labels=tuple(markdown(label) for label in job.labels),
-        columns=tuple(markdown(c) for c in columns),
-        cleaned=", ".join(_cleaned(job.data.clean)),
+        columns=tuple(markdown(c) for c in (*columns, *job.data.features.columns)),
+        features=job.data.features != FeaturePlan(),
+        cleaned=", ".join(_cleaned(job.data)),
         text=isinstance(inputs, TextPlan),
         outputs="Targets" if job.task == "regression" else "Labels",
     )
 
 
-def _cleaned(clean: CleanPlan) -> Iterator[str]:
+def _cleaned(plan: DataPlan) -> Iterator[str]:
     """What is done to each text, in order."""
+    clean = plan.clean
     if clean.unicode != "off":
         yield f"in the form {clean.unicode}"
     if clean.invisible:
         yield "without invisible characters"
     if clean.html:
         yield "HTML as text"
+    if plan.guard.personal == "redact":
+        yield "personal data redacted"
     if clean.mask:
         yield f"{', '.join(clean.mask)} masked"
     if clean.case != "off":

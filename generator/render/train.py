@@ -15,8 +15,10 @@ from typing import Literal
 from generator.ir.cut import Division, blocks_before, divisions
 from generator.ir.dims import dim
 from generator.ir.job import Job, ParameterInfo, Value, parameters
-from generator.ir.plans import AugmentPlan, CleanPlan, TextPlan
+from generator.ir.plans import AugmentPlan, FeaturePlan, ImagePlan, TextPlan
 from generator.ir.stages import by_stage, covers
+from generator.render import guard
+from generator.render.data import clean_view
 from generator.render.sizes import Sizes
 from generator.render.text import fill, prose, py
 
@@ -89,7 +91,9 @@ class TrainView:
     labels: bool  # LABELS is read
     constants: tuple[tuple[str, Literals, str], ...]  # name, value, why
     tables: tuple[tuple[str, tuple, str], ...]  # the same, of more than a line
+    features: bool  # the head reads what features.py makes
     cleans: bool  # rows are cleaned, which is of the recipe too
+    inspecting: str  # code: what looks at rows before training; "" where nothing does
     # Names, by line, of the constants that a run shares with its resumption.
     recipe: tuple[tuple[str, ...], ...]
     loss: Literal["cross-entropy", "bce", "mse"]
@@ -243,7 +247,9 @@ def train_view(job: Job) -> TrainView:
         labels=loss != "mse",
         constants=constants,
         tables=tables,
-        cleans=job.data.clean != CleanPlan(),
+        features=job.data.features != FeaturePlan(),
+        cleans=len(clean_view(job.data).asked) > 0,
+        inspecting=guard.inspecting(job) if guard.wanted(job) else "",
         recipe=_lines(
             [
                 *(name for name, _, _ in (*constants, *tables) if name not in FREE),
@@ -442,11 +448,18 @@ def _cache(job: Job, cuts: Sequence[Division]) -> CacheView:
         prefix=", ".join(
             _of_batch(names, prefix.inputs, "inputs" if cuda else "batch.inputs")
         ),
-        suffix=f"(x, {', '.join(rest).rstrip(', ')})" if rest[0] else "(x,)",
+        suffix=_suffix(job, rest),
         width=f"{many} * {wide}" if many > 1 else wide,
         viewed=f"(-1, {wide})" if by_token or varied else f"(-1, {many}, {wide})",
         moved=((".to(DEVICE)" if cuda else "") + ".float()") if half else "",
     )
+
+
+def _suffix(job: Job, rest: list[str]) -> str:
+    """What the suffix takes: `rest` are those of a batch, of which images make none."""
+    if isinstance(job.data.inputs, ImagePlan) and rest[0]:
+        return "(x, *self.split.columns.of(rows))"
+    return f"(x, {', '.join(rest).rstrip(', ')})" if rest[0] else "(x,)"
 
 
 def _of_batch(names: list[str], read: Sequence[Value], inputs: str) -> list[str]:

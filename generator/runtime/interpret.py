@@ -578,6 +578,17 @@ def _each_row(
     return torch.stack([pool(row) for row in rows])
 
 
+def _join(here: _Here, *parts: Tensor) -> Results:
+    """Vectors of each row, one behind the other."""
+    rows = [torch.cat(row) for row in zip(*parts, strict=True)]
+    return (torch.stack(rows),)
+
+
+def _flatten(here: _Here, x: Tensor) -> Results:
+    """The vectors (B, T, C) of each row, one behind the other: (B, T*C)."""
+    return (torch.stack([torch.cat(list(row)) for row in x]),)
+
+
 def _rest(here: _Here, x: Tensor) -> Results:
     return (x[:, 1:],)
 
@@ -668,6 +679,8 @@ OPERATIONS: dict[str, Callable[..., tuple[Tensor | None, ...]]] = {
     "mean": _mean,
     "largest": _largest,
     "weighted_mean": _weighted_mean,
+    "join": _join,
+    "flatten": _flatten,
     "rest": _rest,
     "narrow": _narrow,
     "last_index": _last_index,

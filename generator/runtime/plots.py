@@ -12,6 +12,8 @@ from generator.runtime.tables import called, score_name
 # Stand-ins in matplotlib's output for the page's own colours, and what they become.
 INK, FAINT, FIRST, SECOND = "#010203", "#040506", "#070809", "#0a0b0c"
 VARIABLES = {INK: "--ink", FAINT: "--line", FIRST: "--first", SECOND: "--second"}
+COLOURS = (FIRST, SECOND, INK)  # of the splits
+MOST_LABELS = 16  # of a picture
 SIZE = (
     4.6,
     2.8,
@@ -60,6 +62,74 @@ def _score(
     return _svg(figure, "score"), f"{name} on the validation rows over the steps."
 
 
+def lengths(found: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """How long rows are: the part of each split's rows by their tokens."""
+    splits = {name: one["lengths"] for name, one in found["splits"].items()}
+    words = "The part of the rows of each split by how many tokens they have."
+    return [(_histogram("Tokens of a row", splits, "tokens", "lengths"), words)]
+
+
+def targets(splits: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The part of each split's rows by the value of each target."""
+    found = []
+    for n, target in enumerate(splits["train"]["targets"]):
+        each = {name: one["targets"][target] for name, one in splits.items()}
+        svg = _histogram(target, each, "value", f"target{n}")
+        found.append((svg, f"The part of the rows of each split by {target}."))
+    return found
+
+
+def labels(splits: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The part of each split's rows that have a label, the most frequent first."""
+    counts = splits["train"]["labels"]
+    names = sorted(counts, key=lambda label: -counts[label])[:MOST_LABELS]
+    figure, axes = _axes("Labels", "part of the rows")
+    high = 0.8 / len(splits)
+    for n, ((name, one), colour) in enumerate(
+        zip(splits.items(), COLOURS, strict=True)
+    ):
+        at = [i + (n - (len(splits) - 1) / 2) * high for i in range(len(names))]
+        parts = [one["labels"][label] / max(1, one["rows"]) for label in names]
+        axes.barh(at, parts, high, color=colour, label=name)
+    axes.set_yticks(range(len(names)), [_short(label) for label in names])
+    axes.invert_yaxis()
+    axes.grid(axis="y", visible=False)
+    _legend_above(axes)
+    return [(_svg(figure, "labels"), "The part of the rows that have each label.")]
+
+
+def _histogram(title: str, splits: Mapping[str, Any], unit: str, salt: str) -> str:
+    figure, axes = _axes(title, unit)
+    for (name, one), colour in zip(splits.items(), COLOURS, strict=True):
+        total = max(1, sum(one["counts"]))
+        parts = [n / total for n in one["counts"]]
+        axes.stairs(parts, one["edges"], color=colour, label=name, linewidth=1.2)
+    axes.set_ylim(bottom=0)
+    axes.set_ylabel("part of the rows", color=INK)
+    _legend_above(axes)
+    return _svg(figure, salt)
+
+
+def _legend_above(axes: Any) -> None:
+    """Where no bar or line can be behind it."""
+    axes.legend(
+        frameon=False,
+        labelcolor=INK,
+        ncols=3,
+        loc="lower right",
+        bbox_to_anchor=(1, 1),
+        borderaxespad=0,
+        fontsize=9,
+        handlelength=1,
+    )
+
+
+def _short(label: str) -> str:
+    # A dollar sign would begin a formula.
+    text = label if len(label) <= 24 else label[:23] + "…"
+    return text.replace("$", r"\$")
+
+
 def smooth(values: Sequence[float], window: int) -> list[float]:
     """The mean of each value with those up to `window` before and after it."""
     found = []
@@ -69,13 +139,13 @@ def smooth(values: Sequence[float], window: int) -> list[float]:
     return found
 
 
-def _axes(title: str) -> tuple[Any, Any]:
+def _axes(title: str, unit: str = "step") -> tuple[Any, Any]:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=SIZE, layout="constrained")
     axes = figure.subplots()
-    axes.set_title(title, loc="left", color=INK, fontsize=11)
-    axes.set_xlabel("step", color=INK)
+    axes.set_title(title.replace("$", r"\$"), loc="left", color=INK, fontsize=11)
+    axes.set_xlabel(unit, color=INK)
     axes.tick_params(colors=INK)
     axes.grid(color=FAINT, linewidth=0.6)
     axes.patch.set_visible(False)

@@ -30,13 +30,11 @@ TORCH_DTYPES = {"i64": "int64", "f32": "float32", "bool": "bool"}
 
 
 @dataclass(frozen=True)
-class Ready:
-    """A built package with the weights that it starts from."""
+class Package:
+    """A built package, and where it runs."""
 
     spec_file: SpecFile
     built: building.Built
-    checkpoint: LocalCheckpoint
-    weights: Path  # the file, or the folder with an index
     root: Path  # where the spec's data paths start
     work: Path
     programs: Programs
@@ -52,6 +50,14 @@ class Ready:
     @property
     def name(self) -> str:
         return self.spec_file.spec.name
+
+
+@dataclass(frozen=True)
+class Ready(Package):
+    """A built package with the weights that it starts from."""
+
+    checkpoint: LocalCheckpoint
+    weights: Path  # the file, or the folder with an index
 
     def reference(self) -> Path:
         """The backbone's folder under the names that transformers looks for."""
@@ -78,11 +84,10 @@ class Ready:
         return digest(json.dumps([parts, weights], sort_keys=True).encode())
 
 
-def prepare(args: argparse.Namespace) -> Ready:
-    """Build as `gen build` does, find the weights, and see that the facts are of them.
+def package(args: argparse.Namespace) -> Package:
+    """Build as `gen build` does.
 
-    GenError where a file was edited by hand, the weights are not at hand, or they are
-    not those that the package was built for.
+    GenError where a file was edited by hand, or the package lacks what it reads data with.
     """
     need("torch", "safetensors", "tqdm")
     spec_file = building.load_spec(args.spec)
@@ -99,15 +104,20 @@ def prepare(args: argparse.Namespace) -> Ready:
             f"the package {plan.folder} has no tokenizer.json, and cannot read text",
             help=f"gen facts {args.spec} --complete fetches it; then run this again",
         )
-    checkpoint, weights = find(spec_file, facts)
+    root = args.root or Path(spec_file.file).parent
+    programs = Programs(args.out, spec_file.spec.name, args.quiet)
+    return Package(spec_file, built, root, work, programs)
+
+
+def prepare(args: argparse.Namespace) -> Ready:
+    """The built package with its weights.
+
+    GenError where they are not at hand, or not those that the package was built for.
+    """
+    it = package(args)
+    checkpoint, weights = find(it.spec_file, it.facts)
     return Ready(
-        spec_file,
-        built,
-        checkpoint,
-        weights,
-        args.root or Path(spec_file.file).parent,
-        work,
-        Programs(args.out, spec_file.spec.name, args.quiet),
+        it.spec_file, it.built, it.root, it.work, it.programs, checkpoint, weights
     )
 
 

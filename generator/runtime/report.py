@@ -46,17 +46,21 @@ class Page:
 
 def write(figures: Mapping[str, Any], work: Path) -> dict[str, str]:
     """report.html and report.md in the work folder; their paths."""
-    page = make(figures, work)
+    return write_page(make(figures, work), work, "report")
+
+
+def write_page(page: Page, work: Path, name: str) -> dict[str, str]:
+    """The page as HTML and as Markdown in the work folder; their paths."""
     environment = templates()
     html = environment.overlay(autoescape=True).get_template("report.html.j2")
     text = environment.get_template("report.md.j2")
     files = {
-        "html": (work / "report.html", html.render(page=page)),
-        "markdown": (work / "report.md", text.render(page=page, cell=cell)),
+        "html": (work / f"{name}.html", html.render(page=page)),
+        "markdown": (work / f"{name}.md", text.render(page=page, cell=cell)),
     }
     for path, content in files.values():
         write_if_changed(path, content.encode())
-    return {name: str(path) for name, (path, _) in files.items()}
+    return {kind: str(path) for kind, (path, _) in files.items()}
 
 
 def cell(value: str) -> str:

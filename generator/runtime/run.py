@@ -18,7 +18,15 @@ from typing import Any
 
 from generator.errors import Diagnostic, GenError, fail, render_diagnostics
 from generator.runtime import build as building
-from generator.runtime import certify, figures, measure, report, tables, terminal
+from generator.runtime import (
+    certify,
+    data_report,
+    figures,
+    measure,
+    report,
+    tables,
+    terminal,
+)
 from generator.runtime.files import write_if_changed
 from generator.runtime.programs import Ended, shown
 from generator.runtime.ready import Ready, device_at_hand, need, prepare, probe
@@ -57,6 +65,8 @@ def run(args: argparse.Namespace) -> int:
     if ended is not None and ended.code:
         return not_trained(ready, ended, args)
     found |= figures.training_figures(ready.work)
+    with stages.timed("data"):
+        found["data"] = data_report.counted(ready)
 
     found["certificate"] = certificate(ready, stages, told)
     benched, bench_failed = None, False
@@ -76,6 +86,8 @@ def run(args: argparse.Namespace) -> int:
         found["recorded"] = record(ready, found, args.out, holds and not bench_failed)
     found["hashes"] = figures.hashes(ready)
     found["report"] = report.write(found, ready.work)
+    if found["data"] is not None:
+        found["data"]["report"] = data_report.write(found["data"], ready.work)
     data = json.dumps(found, indent=1).encode() + b"\n"
     write_if_changed(ready.work / RUN, data)
     if args.json:
@@ -305,3 +317,5 @@ def summary(found: Mapping[str, Any]) -> None:
     for path in found["recorded"]:
         print(f"Recorded: {path}")
     print(f"Report: {found['report']['html']}, {found['report']['markdown']}")
+    if found["data"] is not None:
+        print(f"Data: {found['data']['report']['html']}")

@@ -251,6 +251,7 @@ def not_used(figures: Mapping[str, Any]) -> Table:
 
 
 MOST_REASONS = 12  # of a table
+SUSPICIOUS = 5  # rows of a check in a table
 
 
 def cleaning(found: Mapping[str, Any]) -> list[Table]:
@@ -290,6 +291,52 @@ def cleaning(found: Mapping[str, Any]) -> list[Table]:
         Table("Rows in and out", ("", *used), tuple(rows), note=note),
         Table("Examples of rewrites", head, tuple(examples), words=4),
     ]
+
+
+def guard(found: Mapping[str, Any]) -> list[Table]:
+    """What the guard found, by check and split, and the most suspicious rows of each check."""
+    splits = list(found["sizes"])
+    rows = tuple(
+        (check, action, *(count(found["counts"][check].get(s, 0)) for s in splits))
+        for check, action in found["actions"].items()
+    )
+    note = (
+        f"Of {', '.join(f'{count(n)} {s}' for s, n in found['sizes'].items())} rows. What "
+        "compares rows puts training rows aside alone; of the others it tells."
+    )
+    worst = tuple(
+        (check, f"{one['file']}:{one['line']}", one["note"], spaced(one["row"]))
+        for check, some in found["worst"].items()
+        for one in some[:SUSPICIOUS]
+    )
+    return [
+        Table("Rows that the guard found", ("check", "action", *splits), rows, 2, note),
+        Table("The most suspicious", ("check", "row", "why", "what"), worst, words=4),
+    ]
+
+
+def self_test(found: Sequence[Mapping[str, Any]]) -> list[Table]:
+    """What each check found of each kind of fault, over the seeds."""
+    by_kind: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for one in found:
+        by_kind.setdefault((one["check"], one["kind"]), []).append(one)
+    rows = []
+    for (check, kind), some in by_kind.items():
+        planted, right, wrong = (
+            sum(one[name] for one in some) for name in ("planted", "right", "wrong")
+        )
+        recall = f"{right / planted:.3f}" if planted else ""
+        precision = f"{right / (right + wrong):.3f}" if right + wrong else ""
+        before = count(some[0]["before"])
+        rows.append((check, kind, count(planted), recall, precision, before))
+    seeds = sorted({one["seed"] for one in found})
+    note = (
+        f"Seeds {', '.join(map(str, seeds))}, in copies of the rows. Precision is of what is "
+        "found beside that which is found without faults, the last column: alarms that may "
+        "be false, or true ones."
+    )
+    head = ("check", "fault", "planted", "recall", "precision", "found without")
+    return [Table("Faults found", head, tuple(rows), 2, note)]
 
 
 def spaced(text: str) -> str:

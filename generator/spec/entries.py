@@ -15,6 +15,8 @@ from typing import Any, Literal
 
 from generator.spec.augment import Augment
 from generator.spec.edits import EDITS
+from generator.spec.features import Features
+from generator.spec.guard import Guard
 from generator.spec.key import Key
 from generator.spec.model import Backbone, Clean, Data, Spec, Stage, Target, Train
 
@@ -86,19 +88,25 @@ SECTIONS: Mapping[str, type] = {
     "": Spec,
     "backbone": Backbone,
     "data": Data,
+    "features": Features,
     "train": Train,
     "target": Target,
 }
 
 # Tables in tables, each under a header of its own.
-INNER: Mapping[str, type] = {"data.clean": Clean, "data.augment": Augment}
+INNER: Mapping[str, type] = {
+    "data.clean": Clean,
+    "data.guard": Guard,
+    "data.augment": Augment,
+}
 
 # What other tools call the sections.
 SECTION_ALIASES = {
     "model": "backbone",
     "base": "backbone",
     "dataset": "data",
-    "features": "data",
+    "columns": "features",
+    "tabular": "features",
     "training": "train",
     "trainer": "train",
     "optimizer": "train",

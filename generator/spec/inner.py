@@ -45,7 +45,8 @@ def read_inner(state: State, table: str, value: Any) -> Any:
             read_given(inner, known[key], value[key])
         else:
             _unknown_key(inner, table, key)
-    CHECKS[table](inner)
+    if table in CHECKS:
+        CHECKS[table](inner)
     for problem in inner.problems:
         path = (section, name, *problem.path[1:])
         state.problems.append(replace(problem, path=path))

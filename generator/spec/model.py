@@ -13,6 +13,8 @@ from typing import Literal
 from generator.ir.plans import Task
 from generator.spec.augment import Augment
 from generator.spec.edits import Edit
+from generator.spec.features import Features
+from generator.spec.guard import Guard
 from generator.spec.key import (
     LABEL_TASKS,
     LARGEST,
@@ -351,6 +353,7 @@ class Data:
     )
     clean: Clean = Clean()  # under a header of its own, [data.clean]
     augment: Augment = field(default_factory=Augment)  # and [data.augment]
+    guard: Guard = field(default_factory=Guard)  # the same, [data.guard]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -785,6 +788,15 @@ class Spec:
             "the spec, by the generated package from where it is started; --root names "
             "another place."
         )
+    )
+    features: Features = field(
+        default_factory=Features,
+        metadata=section(
+            "What of a row goes into the head beside the vector that the backbone makes of "
+            "it: further columns, and numbers of its text. Nothing by default. What is "
+            "fitted comes from the training rows alone, and is in features.json beside the "
+            "weights."
+        ),
     )
     train: Train = field(
         default_factory=Train,

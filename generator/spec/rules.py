@@ -39,6 +39,7 @@ class Rule:
     explain: Callable[[str], Finding] | None = None
     reserved: tuple[str, ...] = ()
     also_refused: Callable[[str], bool] | None = None
+    examine: Callable[[str], Finding | None] | None = None  # what no schema can tell
     form: str = ""  # in words, for the reference page
 
 
@@ -65,7 +66,7 @@ def check_string(rule: Rule, text: str) -> Finding | None:
         return rule.explain(text)
     if text in rule.reserved or (rule.also_refused and rule.also_refused(text)):
         return _reserved_name(text)
-    return None
+    return rule.examine(text) if rule.examine else None
 
 
 def _bad_character(rule: Rule, char: str) -> Finding:
@@ -253,6 +254,48 @@ def _explain_mask(text: str) -> Finding:
     )
 
 
+def _explain_trait(text: str) -> Finding:
+    meant = {
+        "len": "length",
+        "upper": "capitals",
+        "number": "digits",
+        "punct": "punctuation",
+    }
+    found = next((m for word, m in meant.items() if word in text.lower()), "")
+    return Finding(
+        "G012",
+        f"cannot be {quote(text)}",
+        f'did you mean "{found}"?' if found else "",
+        'what is known of a text is "length", "capitals", "digits" and "punctuation"',
+    )
+
+
+def _is_no_pattern(text: str) -> Finding | None:
+    """Why an expression cannot be counted, by the very library that will count it."""
+    import re2  # type: ignore[import-untyped]
+
+    options = re2.Options()
+    options.log_errors = False  # it would write to standard error
+    try:
+        pattern = re2.compile(text, options)
+    except re2.error as error:
+        (why,) = error.args
+        return Finding(
+            "G016",
+            f"holds {quote(text)}, which RE2 cannot read",
+            why.decode(errors="replace") if isinstance(why, bytes) else str(why),
+            "looking ahead or back and references to groups are not in RE2",
+        )
+    if pattern.fullmatch("") is not None:
+        return Finding(
+            "G016",
+            f"holds {quote(text)}, which nothing at all matches",
+            "it would be found at every place of a text",
+            "write + for *, or {1,} for {0,}",
+        )
+    return None
+
+
 def _explain_blank(text: str) -> Finding:
     return Finding("G016", "is blank", "only spaces")
 
@@ -328,6 +371,21 @@ MASK = Rule(
     pattern=r"^(url|email|number)$",
     explain=_explain_mask,
     form='"url", "email" or "number"',
+)
+TRAIT = Rule(
+    what="a number of a text",
+    refused=CONTROL,
+    longest=1000,
+    pattern=r"^(length|capitals|digits|punctuation)$",
+    explain=_explain_trait,
+    form='"length", "capitals", "digits" or "punctuation"',
+)
+PATTERN = Rule(
+    what="a regular expression",
+    refused=CONTROL,
+    longest=1000,
+    examine=_is_no_pattern,
+    form="a regular expression as RE2 has it, which does not match an empty text",
 )
 SEPARATOR = Rule(what="a separator", refused=CONTROL, longest=16)
 TOKEN = Rule(what="a token", refused=CONTROL, longest=1000)

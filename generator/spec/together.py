@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from generator.errors import quote
 from generator.spec.entries import section_entries
+from generator.spec.featured import check_features
 from generator.spec.key import TEXT_TASKS
 from generator.spec.state import State
 from generator.spec.words import count, toml
@@ -15,6 +16,7 @@ def check_together(state: State) -> None:
     _weights_and_columns(state)
     _columns(state)
     _focal(state)
+    check_features(state)
     fractions = [
         values.get(f"data.{name}_fraction", 0.1)
         for name in ("valid", "test")

@@ -65,6 +65,10 @@ def _adapters(test: str) -> tuple[str, ...]:
     return ("tests/edits/test_adapters.py", "-k", test)
 
 
+def _features(test: str) -> tuple[str, ...]:
+    return ("tests/package/test_features.py", "-k", test)
+
+
 CERTIFICATE = ("tests/package/test_certificate.py", "-k")
 CARD = ("tests/building/test_determinism.py", "-k", "what_a_run_measured")
 P = "partials/"
@@ -139,6 +143,20 @@ FAULTS = (
           _clean("alone and invisible")),
     Fault(P + "data_clean_lengths.j2", "> MAX_CHARS", ">= MAX_CHARS + 2",
           _clean("too_long_in_characters")),
+    Fault(P + "data_raw.j2", "raise BadRow", "raise TypeError", _features("cannot_be_used")),
+    Fault("features.py.j2", "{{ line }}\n", "{{ line.replace('import re2', '') }}\n",
+          _features("numbers_of_a_text")),
+    Fault(P + "features_body.j2", "(scaled - mean) / deviation", "(scaled - mean)",
+          _features("standardised")),
+    Fault(P + "features_length.j2", "len(text)", "len(text.split())",
+          _features("numbers_of_a_text")),
+    Fault(P + "features_capitals.j2", "str.isupper", "str.islower",
+          _features("numbers_of_a_text")),
+    Fault(P + "features_digits.j2", "str.isdigit", "str.isalnum",
+          _features("numbers_of_a_text")),
+    Fault(P + "features_punctuation.j2", '"P"', '"L"', _features("numbers_of_a_text")),
+    Fault(P + "certificate_rows.j2", "row[{{ column | py }}]", "row['no']",
+          _features("certificate_holds and bert")),
     Fault(P + "data_clean_mask.j2", "<>\\\"]*[\\w/]", "<>\\\"]*", _clean("alone and mask")),
     Fault(P + "data_clean_tokens.j2", "< MIN_TOKENS", "<= MIN_TOKENS", _clean("missing")),
     Fault(P + "data_clean_unicode.j2", "normalize({{", "normalize('NFC' or {{",

@@ -80,6 +80,10 @@ PAIR_FIELDS = {
     "data.text.0": "{}",
     "data.text.1": "2{}",
     "data.label": "3{}",
+    "features.numeric.0": "4{}",
+    "features.categorical.0": "5{}",
+    "features.dates.0": "6{}",
+    "features.patterns.0": "7{}",
 }
 SEPARATOR_FIELDS = {  # alone: no label may hold it
     "data.separator": "{}",

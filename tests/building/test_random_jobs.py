@@ -21,7 +21,7 @@ from generator.errors import GenError
 from generator.facts import Facts
 from generator.render.package import Draft, finished
 from generator.spec import read_spec
-from generator.spec.entries import inner_entries
+from generator.spec.entries import inner_entries, section_entries
 from generator.spec.words import toml
 from tests.building.build_support import image_facts, spec_text, text_facts
 
@@ -120,12 +120,19 @@ def random_spec(seed: int) -> tuple[str, Facts]:
         for freeze in sorted(r.choices(range(2), k=stages), reverse=True)
     ]
     kept = "freeze" in " ".join([*spec, *tables]) and spec.get("train.cache") != "off"
-    own = _clean(r, task, labels) + _augment(r, image, spec, kept)
+    beside = _features(r, task)
+    augment = _augment(r, image, spec, kept, bool(beside))
+    own = _clean(r, task, labels) + augment + beside
     return spec_text(spec) + own + "".join(tables), facts
 
 
-def _augment(r: random.Random, image: bool, spec: dict[str, Any], kept: bool) -> str:
-    """A table of some of the keys of the augmentation, or nothing."""
+def _augment(
+    r: random.Random, image: bool, spec: dict[str, Any], kept: bool, columns: bool
+) -> str:
+    """A table of some of the keys of the augmentation, or nothing.
+
+    `kept` is what frozen blocks gave; `columns` are read beside.
+    """
     groups = {
         "paraphrases": "paraphrases = 'a\"{x}.jsonl'\nparaphrase = 0.5",
         "synonyms": "synonyms = '\"b\".txt'\nsynonym_swap = 1",
@@ -138,7 +145,9 @@ def _augment(r: random.Random, image: bool, spec: dict[str, Any], kept: bool) ->
     }
     keys = {line.split(" = ")[0] for g in groups.values() for line in g.splitlines()}
     assert keys == set(inner_entries("data.augment"))
-    names = ["policy", "erase", "mixup", "cutmix"] if image else [*groups][:4]
+    names = [*groups][4:] if image else [*groups][:4]
+    if image and columns:  # which cannot be mixed
+        names = names[:2]
     if not image:
         names = [*names, "mixup"]
     if kept:  # what is frozen runs once over the rows: they cannot change
@@ -147,6 +156,27 @@ def _augment(r: random.Random, image: bool, spec: dict[str, Any], kept: bool) ->
         names.remove("paraphrases")
     lines = [groups[name] for name in names if r.random() < 0.5]
     return "\n".join(["\n[data.augment]", *lines, ""]) if r.random() < 0.5 else ""
+
+
+def _features(r: random.Random, task: str) -> str:
+    """A table of some of the features, or nothing."""
+    values: dict[str, list[str]] = {
+        "numeric": ['["price"]', '["a \\"b\\"", "{{ c }}"]'],
+        "categorical": ['["shop"]', '["kind", "{x}", "\\\\n"]'],
+        "dates": ['["written"]'],
+        "text": ['["length"]', '["digits", "punctuation", "capitals"]'],
+        "patterns": ['["[?]", "\\\\d+ \\"stars\\""]'],
+    }
+    lines = [
+        f"{name} = {r.choice(some)}"
+        for name, some in values.items()
+        if task in section_entries("features")[name].key.tasks and r.random() < 0.4
+    ]
+    if any(line.startswith("categorical") for line in lines):
+        lines += [f"width = {r.choice([3, 8])}", f"categories = {r.choice([7, 100])}"]
+    if lines and r.random() < 0.5:
+        lines += ["hidden = 16", f"dropout = {r.choice([0.0, 0.1])}"]
+    return "\n".join(["\n[features]", *lines, ""]) if r.random() < 0.4 else ""
 
 
 def _clean(r: random.Random, task: str, labels: list[str]) -> str:

@@ -187,6 +187,13 @@ def test_pooling_leaves_padding_out() -> None:
     close(evaluate("rest", x), x[:, 1:])
 
 
+def test_vectors_of_a_row_joined() -> None:
+    a, b = rand(2, 3), rand(2, 4)
+    close(evaluate("join", a, b, a), torch.cat([a, b, a], 1))
+    x = rand(2, 3, 4)
+    close(evaluate("flatten", x), x.reshape(2, 12))
+
+
 def test_keys_until_a_place() -> None:
     ids, index = torch.zeros(2, 3, dtype=torch.long), torch.tensor([1, 0])
     want = torch.tensor([[True, True, False], [True, False, False]])

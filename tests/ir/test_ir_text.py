@@ -15,6 +15,7 @@ from generator.ir.plans import (
     AugmentPlan,
     CleanPlan,
     DataPlan,
+    FeaturePlan,
     ImagePlan,
     StagePlan,
     TargetPlan,
@@ -69,7 +70,7 @@ jobs = st.builds(
             labels=st.lists(st.tuples(texts, strings), max_size=2).map(tuple),
             min_chars=st.integers(0, 99),
         ),
-        st.just(AugmentPlan())
+        augment=st.just(AugmentPlan())
         | st.builds(
             AugmentPlan,
             paraphrase=floats,
@@ -77,6 +78,15 @@ jobs = st.builds(
             span_tokens=st.integers(1, 9),
             policy=st.sampled_from(["off", "trivial", "rand"]),
             begins=texts,
+        ),
+        features=st.just(FeaturePlan())
+        | st.builds(
+            FeaturePlan,
+            numeric=strings,
+            dates=strings,
+            text=st.sampled_from([(), ("length", "digits")]),
+            patterns=strings,
+            categories=st.integers(1, 99),
         ),
     ),
     st.builds(

@@ -20,7 +20,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from generator.ir.job import Backbone, Job, Model
 from generator.ir.plans import DataPlan, ImagePlan, TargetPlan, TextPlan, TrainPlan
-from generator.render import augment, data, predict
+from generator.render import augment, data, guard, predict
 
 WORDS = ("a", "fine", "dull", "film", "plot", "the", "best", "worst", "of", "year")
 SINGLE = TextPlan(columns=("text",), max_tokens=12, pad_id=3, token_types=False)
@@ -107,8 +107,10 @@ def write_package(folder: Path, job: Job, tokenizer: Tokenizer | None = None) ->
     (package / "__init__.py").touch()
     (package / "data.py").write_text(formatted(data.render(job)))
     (package / "predict.py").write_text(formatted(predict.render(job)))
-    if source := augment.render(job):
-        (package / "augment.py").write_text(formatted(source))
+    if augment.asked(job):
+        (package / "augment.py").write_text(formatted(augment.render(job)))
+    if guard.wanted(job):
+        (package / guard.FILE).write_text(formatted(guard.render(job)))
     images = isinstance(job.data.inputs, ImagePlan)
     outputs = len(job.data.label) if job.task == "regression" else len(job.labels)
     model = IMAGE_MODEL if images else TEXT_MODEL

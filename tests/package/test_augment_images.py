@@ -169,7 +169,7 @@ def test_the_files_are_formatted_and_say_only_what_was_asked_for(tmp_path: Path)
         job = make_job(IMAGE, task="image-classification", augment=plan, device=device)
         (tmp_path / job.name).mkdir()
         for name, renderer in (("data", data), ("augment", augment)):
-            text = renderer.render(job) or ""
+            text = renderer.render(job)
             if plan in (PLANS["trivial"], PLANS["all"]):
                 text = formatted(text)
                 assert formatted(text) == text

@@ -31,6 +31,8 @@ from generator.render import (
     bench,
     certificate,
     data,
+    features,
+    guard,
     kept,
     model,
     predict,
@@ -160,8 +162,12 @@ def write(folder: Path, job: Job, tidy: Sequence[str] = ()) -> Path:
         (package / f"{name}.py").write_text(
             formatted(source) if name in tidy else source
         )
-    if source := augment.render(job):
-        (package / "augment.py").write_text(source)
+    if augment.asked(job):
+        (package / "augment.py").write_text(augment.render(job))
+    if features.asked(job):
+        (package / "features.py").write_text(features.render(job))
+    if guard.wanted(job):
+        (package / guard.FILE).write_text(guard.render(job))
     if lists := kept.render(job):
         (package / kept.FILE).write_bytes(lists)
     if str(folder) not in sys.path:

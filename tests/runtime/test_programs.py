@@ -6,17 +6,29 @@ import itertools
 import json
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from generator.runtime import measure, state, tables
+from generator.runtime import programs as starting
 from generator.runtime.figures import parts_of
 from generator.runtime.plots import smooth
 from generator.runtime.programs import Programs
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cold() -> Iterator[None]:
+    """Programs start as they do for users."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(starting, "subprocess", subprocess)
+        yield
+
 
 PRINT_PATH = "import sys, json; print(json.dumps(sys.path))"
 

@@ -140,6 +140,15 @@ def valid_specs(draw: st.DrawFn, task: str | None = None) -> Values:
         data[name] = data[name] / 2.5
     if "separator" in data:
         data["separator"] = draw(st.sampled_from(["|", ";", "||", ";|"]))
+    features = spec["features"]
+    for name in ("numeric", "categorical", "dates"):
+        if name in features:
+            features[name] = [f"{c} {name}" for c in features[name]]
+    if features:
+        features["categorical"] = ["a categorical"]
+        features["hidden"] = 8
+    if features and spec["backbone"].get("head") == "keep":
+        del spec["backbone"]["head"]
     if "batch_tokens" in train:
         train.pop("batch", None)
         train["batch_tokens"] = max(train["batch_tokens"], data.get("max_tokens", 128))
@@ -171,13 +180,20 @@ def _shaped(entry: Entry, shape: Shape) -> st.SearchStrategy[Any]:
                 "a name": _names,
                 "a checkpoint": _sources,
                 "a data file": _files,
+                "a number of a text": st.sampled_from(
+                    ["length", "capitals", "digits", "punctuation"]
+                ),
+                "a regular expression": st.from_regex(r"\A[a-z]{1,4}[+]?\Z"),
             }
             assert entry.key.rule is not None
             return by_rule.get(entry.key.rule.what, words)
         case Items(String()) if entry.name == "freeze":
             return st.lists(_modules, max_size=3, unique=True)
         case Items(item):
-            return st.lists(_shaped(entry, item), min_size=1, max_size=3)
+            own = _shaped(entry, item)
+            return st.lists(
+                own, min_size=1, max_size=3, unique=isinstance(item, String)
+            )
     raise AssertionError(shape)
 
 

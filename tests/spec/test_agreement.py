@@ -36,6 +36,7 @@ def beyond_the_schema(error: GenError) -> bool:
         or (d.code == "G008" and " for " in d.message)  # as many as labels
         or (d.code == "G009" and re.search("library|keyword", d.label))
         or (d.code == "G006" and "an integer, not a float" in d.message)  # 3.0
+        or (d.code == "G016" and " holds " in d.message and "pattern" in d.message)
         for d in error.diagnostics
     )
 

@@ -113,6 +113,7 @@ OWN_TABLES = (
     (Spec, "edit"),
     (Train, "stage"),
     (Data, "clean"),
+    (Data, "guard"),
     (Data, "augment"),
 )
 

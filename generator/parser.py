@@ -1,0 +1,185 @@
+"""The arguments of every command: what `gen --help` shows, and nothing that runs."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+WHAT = ("archs", "edits", "passes", "tasks", "codes", "ops")  # of `gen list`
+Run = Callable[[argparse.Namespace], int]
+
+
+def parser(functions: Mapping[str, Run]) -> argparse.ArgumentParser:
+    """The parser; `run` of what it parses is the function of the command's name."""
+    top = argparse.ArgumentParser(
+        prog="gen", description="Compiles a fine-tuning job to plain PyTorch source."
+    )
+    commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    def command(name: str, help: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=help, description=help)
+        sub.set_defaults(run=functions[name])
+        return sub
+
+    build = command("build", "write the packages of specs")
+    build.add_argument("specs", nargs="+", type=Path, metavar="SPEC")
+    _out(build)
+    build.add_argument("--force", action="store_true", help="overwrite hand edits")
+    build.add_argument(
+        "--explain-defaults",
+        action="store_true",
+        help="print the specs with every default filled in, and write nothing",
+    )
+    build.add_argument("--offline", action="store_true", help="never ask the hub")
+    _long(build)
+
+    init = command("init", "look at data and write a spec to start from")
+    init.add_argument("data", nargs="+", type=Path, metavar="DATA")
+    init.add_argument("--backbone", help="default: one that suits the data")
+    init.add_argument("--out", type=Path, metavar="FILE", help="default: NAME.toml")
+    _long(init)
+
+    check = command("check", "is everything generated current and unedited?")
+    check.add_argument("specs", nargs="+", type=Path, metavar="SPEC")
+    _out(check)
+    _long(check)
+
+    facts = command("facts", "gather what builds may know beside specs")
+    facts.add_argument("specs", nargs="+", type=Path, metavar="SPEC")
+    facts.add_argument("--refresh", action="store_true", help="gather them anew")
+    facts.add_argument(
+        "--complete", action="store_true", help="fill in what was unverified"
+    )
+    facts.add_argument(
+        "--vocabulary",
+        action="store_true",
+        help="count the tokens that the training rows use",
+    )
+    facts.add_argument(
+        "--root", type=Path, help="where data paths start; the spec's folder"
+    )
+    _long(facts)
+
+    calibrate = command("calibrate", "score what edits may prune")
+    calibrate.add_argument("specs", nargs="+", type=Path, metavar="SPEC")
+    calibrate.add_argument(
+        "--root", type=Path, help="where data paths start; the spec's folder"
+    )
+    calibrate.add_argument(
+        "--rows", type=_at_least_one, default=2048, help="training rows to score on"
+    )
+    _long(calibrate)
+
+    guard = command("guard", "look for what is suspicious in a job's rows")
+    guard.add_argument("spec", type=Path, metavar="SPEC")
+    _out(guard)
+    guard.add_argument("--work", type=Path, help="default: runs/<name>")
+    guard.add_argument(
+        "--root", type=Path, help="where data paths start; the spec's folder"
+    )
+    guard.add_argument(
+        "--self-test",
+        action="store_true",
+        help="plant faults in a copy of the rows, and measure what is found of them",
+    )
+    _long(guard)
+
+    run = command("run", "build, train, test, certify, bench and report a job")
+    run.add_argument("spec", type=Path, metavar="SPEC")
+    _out(run)
+    run.add_argument("--work", type=Path, help="default: runs/<name>")
+    run.add_argument(
+        "--root", type=Path, help="where data paths start; the spec's folder"
+    )
+    run.add_argument("--resume", action="store_true", help="go on with a stopped run")
+    run.add_argument(
+        "--fresh", action="store_true", help="start over; an earlier run is put aside"
+    )
+    run.add_argument(
+        "--record", action="store_true", help="make what is measured part of the facts"
+    )
+    run.add_argument("--no-bench", action="store_true", help="leave the bench out")
+    _long(run)
+
+    for name, help in (
+        ("data", "prepare a job's rows, and report what became of them"),
+        ("certify", "run a job's certificate and print it"),
+        ("bench", "measure a job, side by side with transformers"),
+    ):
+        sub = command(name, help)
+        sub.add_argument("spec", type=Path, metavar="SPEC")
+        _out(sub)
+        sub.add_argument("--work", type=Path, help="default: runs/<name>")
+        sub.add_argument("--root", type=Path, help="where data paths start")
+        _long(sub)
+        if name == "bench":
+            sub.add_argument("--rows", type=_at_least_one, help="rows of a round")
+            sub.add_argument("--rounds", type=_at_least_one, help="rounds to time")
+            sub.add_argument(
+                "--tokens-per-row",
+                type=_tokens,
+                metavar="N",
+                help="join and cut the rows of text to N tokens, or real: as they are",
+            )
+
+    vendor = command("vendor", "copy a job's package into another repository")
+    vendor.add_argument("spec", type=Path, metavar="SPEC")
+    vendor.add_argument("dest", type=Path, metavar="DEST")
+    _out(vendor)
+    vendor.add_argument("--force", action="store_true", help="overwrite hand edits")
+    _long(vendor)
+
+    diff = command("diff", "what differs between two specs' models")
+    diff.add_argument("a", type=Path, metavar="A")
+    diff.add_argument("b", type=Path, metavar="B")
+    _long(diff)
+
+    dump = command("dump", "print a job's IR")
+    dump.add_argument("spec", type=Path, metavar="SPEC")
+    dump.add_argument(
+        "--after",
+        metavar="PASS",
+        help="after this pass, or import: as it is before all of them",
+    )
+    dump.add_argument(
+        "--after-all", action="store_true", help="after every pass in turn"
+    )
+
+    opt = command("opt", "run passes on IR text")
+    opt.add_argument("file", help="a .gir file, or - for standard input")
+    opt.add_argument("--passes", help="names with commas between; default: all of them")
+
+    render = command("render", "write the source files of IR text")
+    render.add_argument("file", nargs="?", default="-", help="a .gir file, or -")
+    render.add_argument("--out", type=Path, help="a folder; default: standard output")
+
+    lists = command("list", "what there is of tasks, archs, edits, passes or codes")
+    lists.add_argument("what", choices=WHAT)
+
+    schema = command("schema", "print the JSON Schema of specs")
+    schema.add_argument("--reference", action="store_true", help="the reference page")
+    return top
+
+
+def _out(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument(
+        "--out", type=Path, default=Path("generated"), help="default: generated"
+    )
+
+
+def _at_least_one(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a number from 1 on")
+    return int(text)
+
+
+def _tokens(text: str) -> str:
+    if text != "real" and (not text.isdecimal() or int(text) < 2):
+        raise argparse.ArgumentTypeError(f"{text} is neither real nor 2 or more")
+    return text
+
+
+def _long(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--quiet", action="store_true", help="say nothing but errors")
+    sub.add_argument("--json", action="store_true", help="one JSON object, all figures")
