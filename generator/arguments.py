@@ -13,7 +13,7 @@ from generator import vocab
 from generator.errors import fail
 from generator.facts import Facts, Scores, load_scores, load_used
 from generator.ir.job import Job
-from generator.passes.chosen_blocks import chosen
+from generator.passes.chosen_blocks import chosen, too_many
 from generator.spec import SpecFile
 from generator.spec.edits import (
     Edit,
@@ -177,11 +177,7 @@ def _layers_to_keep(
             help=_calibrate(spec_file),
         )
     if n > len(numbers):
-        raise fail(
-            "G230",
-            f"the model has {len(numbers)} layers, not {n}",
-            help=f"n = {len(numbers)}",
-        )
+        raise too_many(n, len(numbers))
     # What a copy of a block adds is 0 until it has learned.
     copies = [bool(block.zeros) for block in job.model.blocks]
     scored = zip(numbers, copies, strict=True)

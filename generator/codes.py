@@ -621,14 +621,6 @@ embedding. The message says how many the model has. With all of them frozen, the
 classifier alone is trained.
 """,
     ),
-    "G230": Code(
-        "Blocks to keep that the model has not",
-        """
-`layers` of a keep-layers names blocks by their numbers, from 0 and in order, and `n` is at
-most their number. An edit sees the model as the edits above it left it: after one that
-keeps four blocks they are 0 to 3.
-""",
-    ),
     "G231": Code(
         "A vocabulary that cannot be trimmed",
         """
@@ -683,10 +675,12 @@ is but a part, or that is the same tensor as another, cannot be cut so.
 """,
     ),
     "G240": Code(
-        "Blocks to change that the model has not",
+        "Blocks that the model has not",
         """
-`blocks` of an edit names blocks by their numbers, from 0 and in order. An edit sees the
-model as the edits above it left it: after a keep-layers with `n = 4` they are 0 to 3.
+An edit names blocks by their numbers, from 0: `blocks` and `layers` in order, `after` of an
+add-layers, and a number in `on` of an adapter, `blocks.3.ff.up`. `n` of a keep-layers is at most
+how many there are. An edit sees the model as the edits above it left it: after a keep-layers
+with `n = 4` they are 0 to 3.
 """,
     ),
     "G241": Code(
@@ -721,13 +715,6 @@ and only whole groups are duplicated: their number stays a multiple of the group
 `attention.q` or `ff.up`, or of one block alone, such as `blocks.3.ff.up`; that of an
 adapter names parts of a block, such as `attention` or `ff`. The message lists them. An edit
 sees the model as the edits above it left it.
-""",
-    ),
-    "G251": Code(
-        "Blocks to adapt that the model has not",
-        """
-`blocks` of a lora, dora, ia3 or adapter, and a number in its `on`, name blocks from 0. After
-a keep-layers above it they are numbered anew.
 """,
     ),
     "G252": Code(
@@ -778,11 +765,10 @@ of a dropout, so that there has to be one: `dropout` of the edit, or that of the
     "G262": Code(
         "A layer that cannot be added",
         """
-`after` of an add-layers names blocks by their numbers, from 0. A copy changes nothing at
-first where a block adds to what it is given: the last layers of its halves start at 0. A
-block that normalises its sums (BERT and the encoders after it) cannot be one that changes
-nothing, and there is no such edit for it. Neither can one whose halves end in an adapter:
-write add-layers above the edit that adds it.
+A copy of a block changes nothing at first where a block adds to what it is given: the last
+layers of its halves start at 0. A block that normalises its sums (BERT and the encoders after
+it) cannot be one that changes nothing, and there is no such edit for it. Neither can one whose
+halves end in an adapter: write add-layers above the edit that adds it.
 """,
     ),
     "G263": Code(

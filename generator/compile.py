@@ -60,19 +60,17 @@ LOCK_VERSION = 1
 PLACES = {"G206": "labels", "G209": "backbone.dropout", "G210": "task"}
 # The keys of an edit that its errors are about: the first that is given.
 EDIT_PLACES = {
-    "G230": ("layers", "n", "blocks"),
     "G232": ("do",),
     "G233": ("to", "keep"),
     "G234": ("score", "choose", "energy"),
     "G235": ("to", "keep"),
     "G236": ("to", "keep"),
     "G237": ("do",),
-    "G240": ("blocks",),
+    "G240": ("blocks", "layers", "n", "after", "on"),
     "G241": ("on",),
     "G242": ("rank", "energy"),
     "G243": ("to", "by"),
     "G250": ("on",),
-    "G251": ("blocks", "on"),
     "G252": ("rank",),
     "G253": ("on",),
     "G254": ("on",),

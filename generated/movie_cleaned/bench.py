@@ -53,9 +53,9 @@ from .data import (
     MAX_TOKENS,
     PAD,
     Quarantine,
-    Row,
     Split,
     batch_of,
+    encode,
     epoch_order,
     read,
     split_of,
@@ -63,6 +63,7 @@ from .data import (
 )
 from .model import load_pretrained
 from .predict import Predictor
+from .rows import Row
 from .train import LR, keep_memory, make_optimizer, step
 
 FORWARD = (3245568, 18286080, 7680)  # FLOPs of a row: 1, T, T**2
@@ -85,7 +86,7 @@ with torch.inference_mode():
 Work = Callable[[list[Tensor]], object]
 
 
-def package(kind: str, args: Namespace, rows: list[Row], split: Split) -> Work:
+def package(kind: str, args: Namespace, rows: Sequence[Row], split: Split) -> Work:
     if kind != "train":
         predictor = Predictor(args.folder / "ours.safetensors")
 
@@ -105,7 +106,7 @@ def package(kind: str, args: Namespace, rows: list[Row], split: Split) -> Work:
 
 
 def hugging_face(
-    name: str, kind: str, args: Namespace, rows: list[Row], split: Split
+    name: str, kind: str, args: Namespace, rows: Sequence[Row], split: Split
 ) -> Work:
     """transformers' model, trained by the steps that its Trainer takes."""
     from transformers import (
@@ -168,7 +169,9 @@ def hugging_face(
     return train
 
 
-def enter(name: str, kind: str, args: Namespace, rows: list[Row], split: Split) -> Work:
+def enter(
+    name: str, kind: str, args: Namespace, rows: Sequence[Row], split: Split
+) -> Work:
     if name == OURS:
         return package(kind, args, rows, split)
     return hugging_face(name, kind, args, rows, split)
@@ -186,9 +189,9 @@ def arrange(name: str, kind: str, taken: list[Tensor], split: Split) -> list[Ten
     return list(some[order].split(size))
 
 
-def training_rows(args: Namespace) -> tuple[list[Row], Split]:
+def training_rows(args: Namespace) -> tuple[Sequence[Row], Split]:
     """As they are, or texts joined and cut to rows of one length."""
-    rows = read(args.root, "train", Quarantine(StringIO()))
+    rows = read(args.root, "train", Quarantine(StringIO()), args.folder)
     if args.tokens_per_row == "real":
         return rows, split_of(rows)
     # Joined to about twice of what is left when they are cut.
@@ -200,7 +203,9 @@ def training_rows(args: Namespace) -> tuple[list[Row], Split]:
         texts.setdefault(i, []).append(row.text)
     rows = [rows[i]._replace(text=" ".join(some)) for i, some in texts.items()]
     rows = rows[:-1] or rows  # the last may be short
-    return rows, split_of(rows)
+    targets = torch.tensor([row.target for row in rows])
+    tokens = encode([row.text for row in rows])
+    return rows, Split(tokens, targets)
 
 
 def timed(work: Work, *items: list[Tensor]) -> float:

@@ -11,20 +11,39 @@ from __future__ import annotations
 import csv
 import difflib
 import functools
+import hashlib
 import json
+import os
+import shutil
 import sys
 from array import array
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from io import StringIO
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
+import tokenizers
 import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
 from .model import LABELS
+from .rows import (
+    COLUMNS,
+    Row,
+    Rows,
+    by_key,
+    hashes,
+    in_order,
+    on_disk,
+    open_rows,
+    places,
+    same,
+    starts_of,
+)
 
 FILES = {
     "train": "data/movie_snippets/train.csv",
@@ -38,6 +57,11 @@ NUMBERS = {label: i for i, label in enumerate(LABELS)}
 MAX_TOKENS = 128  # special tokens included; longer texts are cut
 PAD = 0
 BATCH = 32  # examples
+OTHER = "other reasons"  # where there are too many to count each
+PART, PART_CHARS = 4096, 1 << 22  # rows that are prepared at a time, and their size
+FORK_BYTES = 1 << 24  # of a file, for each process that prepares it
+# Elsewhere than on Linux processes are not forked safely.
+CORES = len(os.sched_getaffinity(0)) if sys.platform == "linux" else 1
 
 
 class DataError(Exception):
@@ -54,14 +78,6 @@ class Record(NamedTuple):
     line: int  # where it begins, from 1
     fields: dict[str, Any]
     fault: str = ""  # why the fields could not be read
-
-
-class Row(NamedTuple):
-    """A row that can be used. `target` is the label's number."""
-
-    line: int
-    text: str
-    target: int
 
 
 def csv_records(path: Path, columns: Sequence[str]) -> Iterator[Record]:
@@ -153,50 +169,28 @@ class Quarantine:
     def __init__(self, file: TextIO) -> None:
         self.file = file
         self.reasons: Counter[str] = Counter()
+        self.last = "it has none at all"  # of the reasons
 
     def add(self, path: str, line: int, reason: str, fields: dict[str, Any]) -> None:
         texts = {name: str(value) for name, value in fields.items()}
         row = {"file": path, "line": line, "reason": reason, "row": texts}
         self.file.write(json.dumps(row) + "\n")
-        self.reasons[reason] += 1
+        self.count(reason)
 
+    def count(self, reason: str, rows: int = 1) -> None:
+        known = reason in self.reasons or len(self.reasons) < 10_000
+        self.reasons[reason if known else OTHER] += rows
+        self.last = reason
 
-def read(root: Path, split: str, quarantine: Quarantine) -> list[Row]:
-    """The usable rows of a file."""
-    name, path = FILES[split], root / FILES[split]
-    if not path.is_file():
-        raise DataError(f"no file {path}; --root is the folder that paths start from")
-    rows, fault = [], "it has none at all"
-    for record in csv_records(path, (TEXT, LABEL)):
-        try:
-            rows.append(Row(record.line, text_of(record), target_of(record)))
-        except BadRow as reason:
-            fault = str(reason)
-            quarantine.add(name, record.line, fault, record.fields)
-    if not rows:
-        raise DataError(f"{path} has no usable rows: {shown(fault, 400)}")
-    return rows
+    def about(self) -> dict[str, Any]:
+        """What was counted."""
+        return {"reasons": self.reasons, "last": self.last}
 
-
-def same(row: Row) -> str:
-    """Equal for rows whose texts differ in white space only."""
-    return " ".join(row.text.split())
-
-
-def keep_apart(splits: dict[str, list[Row]], quarantine: Quarantine) -> None:
-    """Leaves a text of two splits to the one that is asked: test, then valid."""
-    home: dict[str, str] = {}
-    for split in ("test", "valid", "train"):
-        kept = []
-        for row in splits[split]:
-            first = home.setdefault(same(row), split)
-            if first == split:
-                kept.append(row)
-            else:
-                reason = f"the text is also in {first}"
-                fields = {TEXT: row.text}
-                quarantine.add(FILES[split], row.line, reason, fields)
-        splits[split] = kept
+    def merge(self, about: dict[str, Any]) -> None:
+        """Count what another has, of the rows that come next."""
+        for reason, rows in about["reasons"].items():
+            self.count(reason, rows)
+        self.last = about["last"] if about["reasons"] else self.last
 
 
 class Tokens(NamedTuple):
@@ -215,15 +209,20 @@ def tokenizer() -> Tokenizer:
     return found
 
 
+def flat(raw: bytearray | array, dtype: torch.dtype) -> Tensor:
+    """The numbers in `raw`, of which there may be none."""
+    return torch.frombuffer(raw, dtype=dtype) if raw else torch.empty(0, dtype=dtype)
+
+
 def encode(texts: Sequence[str]) -> Tokens:
     ids, counts = array("i"), array("q")
     for i in range(0, len(texts), 1024):
         for row in tokenizer().encode_batch_fast(list(texts[i : i + 1024])):
             ids.extend(row.ids)
             counts.append(len(row.ids))
-    flat = torch.frombuffer(ids, dtype=torch.int32)
-    lengths = torch.frombuffer(counts, dtype=torch.int64)
-    return Tokens(flat, lengths.cumsum(0) - lengths, lengths)
+    lengths = flat(counts, torch.int64)
+    starts = lengths.cumsum(0) - lengths
+    return Tokens(flat(ids, torch.int32), starts, lengths)
 
 
 def collate(tokens: Tokens, rows: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -240,6 +239,155 @@ def cut(lengths: Tensor, order: Tensor, size: int = BATCH) -> list[Tensor]:
     """Batches of `size` row numbers, of like lengths; `order` settles ties."""
     order = order[lengths[order].argsort(stable=True)]
     return list(order.split(size))
+
+
+def usable(records: Iterable[Record], name: str, quarantine: Quarantine) -> list[Row]:
+    """The rows of a file that can be used; the others go to the quarantine."""
+    rows = []
+    for record in records:
+        try:
+            rows.append(Row(record.line, text_of(record), target_of(record)))
+        except BadRow as reason:
+            quarantine.add(name, record.line, str(reason), record.fields)
+    return rows
+
+
+def part_of(name: str, records: list[Record]) -> tuple[dict[str, bytes], dict]:
+    """What is kept of some rows of a file, by column, and what was counted."""
+    aside = StringIO()
+    quarantine = Quarantine(aside)
+    rows = usable(records, name, quarantine)
+    texts = [row.text.encode() for row in rows]
+    tokens = encode([row.text for row in rows])
+    columns = {
+        "lines": torch.tensor([row.line for row in rows]),
+        "targets": torch.tensor([row.target for row in rows]),
+        "keys": hashes(f"{SEED} {same(row)}" for row in rows),
+        "sizes": torch.tensor([len(text) for text in texts]),
+        "lengths": tokens.lengths,
+        "ids": tokens.ids,
+    }
+    found = {column: x.numpy().tobytes() for column, x in columns.items()}
+    found |= {"texts": b"".join(texts), "aside": aside.getvalue().encode()}
+    return found, {"records": len(records), **quarantine.about()}
+
+
+def parts_of(records: Iterable[Record]) -> Iterator[list[Record]]:
+    """The rows that are prepared together: PART of them, fewer where they are long."""
+    some: list[Record] = []
+    size = 0
+    for record in records:
+        some.append(record)
+        size += sum(map(len, map(str, record.fields.values())))
+        if len(some) == PART or size > PART_CHARS:
+            yield some
+            some, size = [], 0
+    if some:
+        yield some
+
+
+def prepare(path: Path, split: str, folder: Path) -> dict[str, Any]:
+    """Append to the files in `folder` what they do not have yet of the rows of a file.
+
+    How far they go is in about.json after each part, with what was counted.
+    """
+    about, sizes = folder / "about.json", dict.fromkeys([*COLUMNS, "aside"], 0)
+    counts, records, done = Quarantine(StringIO()), 0, False
+    state = json.loads(about.read_text()) if about.exists() else {"sizes": {}}
+    there = (
+        (folder / column).stat().st_size >= n for column, n in state["sizes"].items()
+    )
+    if state["sizes"] and all(there):  # no loss of power has taken the end of a file
+        counts.merge(state)
+        sizes, records, done = state["sizes"], state["records"], state["done"]
+    for column, size in sizes.items():
+        with open(folder / column, "ab") as file:
+            file.truncate(size)  # of a part that was not finished
+
+    def save() -> dict[str, Any]:
+        state = {"sizes": sizes, "records": records, "done": done, **counts.about()}
+        new = about.with_suffix(".new")
+        new.write_text(json.dumps(state))
+        new.replace(about)
+        return state
+
+    if done:
+        return save()
+    tokenizer()  # is read before there are processes, which then have it
+    rest = parts_of(islice(csv_records(path, (TEXT, LABEL)), records, None))
+    work = functools.partial(part_of, FILES[split])
+    processes = min(CORES, path.stat().st_size // FORK_BYTES)
+    parts = in_order(work, rest, processes) if processes > 1 else map(work, rest)
+    for found, counted in parts:
+        for column, raw in found.items():
+            with open(folder / column, "ab") as file:
+                file.write(raw)
+            sizes[column] += len(raw)
+        records += counted["records"]
+        counts.merge(counted)
+        save()
+    done = True
+    return save()
+
+
+def content_key(path: Path) -> str:
+    """A hash of all that what is made of a file follows from."""
+    about = [sys.version, tokenizers.__version__, repr(LABELS)]
+    names = ("data.py", "tokenizer.json")
+    for file in (path, *map(Path(__file__).with_name, names)):
+        with open(file, "rb") as stream:
+            about.append(hashlib.file_digest(stream, "blake2b").hexdigest())
+    return hashlib.blake2b(" ".join(about).encode(), digest_size=8).hexdigest()
+
+
+def read(root: Path, split: str, quarantine: Quarantine, work: Path) -> Rows:
+    """The usable rows of a file. What is made of them is kept in `work`."""
+    path = root / FILES[split]
+    if not path.is_file():
+        raise DataError(f"no file {path}; --root is the folder that paths start from")
+    folder = work / "rows" / f"{split}-{content_key(path)}"
+    for old in folder.parent.glob(f"{split}-*"):
+        if old != folder:
+            shutil.rmtree(old)
+    folder.mkdir(parents=True, exist_ok=True)
+    quarantine.merge(prepare(path, split, folder))
+    with open(folder / "aside") as file:
+        shutil.copyfileobj(file, quarantine.file)
+    rows = open_rows(folder)
+    if not rows:
+        raise DataError(f"{path} has no usable rows: {shown(quarantine.last, 400)}")
+    return rows
+
+
+def set_aside(
+    rows: Rows, split: str, leaving: Iterator[tuple[int, str]], quarantine: Quarantine
+) -> Rows:
+    """The rows without those of `leaving`, which are numbers, each with the reason."""
+    kept = torch.ones(len(rows), dtype=torch.bool)
+    while some := list(islice(leaving, 1024)):
+        numbers, reasons = zip(*some)
+        kept[list(numbers)] = False
+        for row, reason in zip(rows.at(numbers), reasons):
+            fields = {TEXT: row.text}
+            quarantine.add(FILES[split], row.line, reason, fields)
+    return rows.where(kept)
+
+
+def keep_apart(splits: dict[str, Rows], quarantine: Quarantine) -> None:
+    """Leaves a text of two splits to the one that is asked: test, then valid."""
+    order = ("test", "valid", "train")
+    sizes = [len(splits[split]) for split in order]
+    ends = torch.tensor(sizes).cumsum(0)
+    home = torch.empty(sum(sizes), dtype=torch.int8)  # the first split that has it
+    for numbers, new in by_key(*(splits[split].column("keys") for split in order)):
+        first = torch.bucketize(numbers[new], ends, right=True)
+        home[numbers] = first[new.cumsum(0) - 1].to(torch.int8)
+    for i, (split, homes) in enumerate(zip(order, home.split(sizes))):
+        leaving = (
+            (number, f"the text is also in {order[homes[number]]}")
+            for number in places(homes != i)
+        )
+        splits[split] = set_aside(splits[split], split, leaving, quarantine)
 
 
 @dataclass(frozen=True)
@@ -292,19 +440,19 @@ class Splits(NamedTuple):
     test: Split
 
 
-def load_splits(root: Path, work: Path) -> Splits:
-    """Everything that training reads. `work` receives quarantine.jsonl."""
+def load_rows(root: Path, work: Path) -> dict[str, Rows]:
+    """The rows of each split. `work` receives quarantine.jsonl."""
     work.mkdir(parents=True, exist_ok=True)
     with open(work / "quarantine.jsonl", "w") as file:
         quarantine = Quarantine(file)
-        rows = {split: read(root, split, quarantine) for split in FILES}
+        rows = {split: read(root, split, quarantine, work) for split in FILES}
         keep_apart(rows, quarantine)
 
     sizes = ", ".join(f"{split} {len(found):,}" for split, found in rows.items())
     print(f"rows: {sizes}", file=sys.stderr)
     frequent = quarantine.reasons.most_common(10)
     if rest := quarantine.reasons.total() - sum(count for _, count in frequent):
-        frequent.append(("other reasons", rest))
+        frequent.append((OTHER, rest))
     for reason, count in frequent:
         print(f"not used: {count:,}, {reason} (see {file.name})", file=sys.stderr)
 
@@ -313,15 +461,23 @@ def load_splits(root: Path, work: Path) -> Splits:
             f"no rows are left for {empty[0]}: "
             "other splits have all of its rows, which it must not share"
         )
-    seen = {row.target for row in rows["train"]}
-    if absent := [label for i, label in enumerate(LABELS) if i not in seen]:
+    seen = rows["train"].column("targets").bincount(minlength=len(LABELS)).tolist()
+    if absent := [label for label, count in zip(LABELS, seen) if not count]:
         raise DataError(
             f"no usable training row has the label {absent[0]!r}: "
             "add some, or take it out of the spec"
         )
+    return rows
+
+
+def load_splits(root: Path, work: Path) -> Splits:
+    """Everything that training reads, by `load_rows`."""
+    rows = load_rows(root, work)
     return Splits(*(split_of(rows[name]) for name in Splits._fields))
 
 
-def split_of(rows: list[Row]) -> Split:
-    targets = torch.tensor([row.target for row in rows])
-    return Split(encode([row.text for row in rows]), targets)
+def split_of(rows: Rows) -> Split:
+    lengths = rows.column("lengths")
+    starts = on_disk(starts_of(lengths), rows.folder)
+    tokens = Tokens(rows.tokens("ids"), starts, lengths)
+    return Split(tokens, rows.column("targets"))

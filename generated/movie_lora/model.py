@@ -58,13 +58,7 @@ class LoRALinear(nn.Linear):
     def forward(self, x: Tensor) -> Tensor:
         if self.merged:
             return super().forward(x)
-        low = x @ self.lora_a.T
-        return super().forward(x) + self.scale * (low @ self.lora_b.T)
-
-    @torch.no_grad()
-    def merge(self) -> None:
-        self.weight += self.scale * self.lora_b @ self.lora_a
-        self.merged = True
+        return super().forward(x) + self.scale * (x @ self.lora_a.T @ self.lora_b.T)
 
 
 class Embedding(nn.Module):
@@ -190,11 +184,13 @@ class Model(nn.Module):
         return self.classifier(x)
 
 
+@torch.no_grad()
 def merge(model: Model) -> Model:
     """The model with its adapters in the weights, so that they cost nothing more."""
     for part in model.modules():
         if isinstance(part, LoRALinear):
-            part.merge()
+            part.weight += part.scale * part.lora_b @ part.lora_a
+            part.merged = True
     return model
 
 
@@ -215,7 +211,7 @@ def load_pretrained(path: str | Path) -> Model:
 
     Every weight there is used or named as unused, and every shape matches; anything
     else is a ValueError or a RuntimeError. New, for training to fill: classifier.label.
-    Adapters are new, and change nothing until they are trained.
+    Adapters are new and change nothing yet.
     """
     path = Path(path)
     files = [path / "model.safetensors" if path.is_dir() else path]
@@ -244,10 +240,10 @@ def load_pretrained(path: str | Path) -> Model:
             for ours, theirs in BLOCKS.items():
                 state[f"blocks.{i}.{ours}.{p}"] = take(f"{at}.{theirs}.{p}")
     for i in range(6):
-        for at in ("attention.q", "attention.v"):
+        for at in (f"blocks.{i}.attention.q", f"blocks.{i}.attention.v"):
             empty = torch.empty(Config.rank, Config.width)
-            state[f"blocks.{i}.{at}.lora_a"] = nn.init.kaiming_uniform_(empty, 5**0.5)
-            state[f"blocks.{i}.{at}.lora_b"] = torch.zeros(Config.width, Config.rank)
+            state[f"{at}.lora_a"] = nn.init.kaiming_uniform_(empty, 5**0.5)
+            state[f"{at}.lora_b"] = torch.zeros(Config.width, Config.rank)
     if holds:
         raise ValueError(f"weights that this model does not use: {sorted(holds)}")
     with torch.device("meta"):  # no memory for values that are about to be replaced

@@ -33,7 +33,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from .data import MAX_TOKENS, PAD, Row, encode, evaluation_batches, split_of
+from .data import MAX_TOKENS, PAD, Split, encode, evaluation_batches
 from .model import Config, Model, load_pretrained
 from .predict import Predictor
 
@@ -271,7 +271,8 @@ def as_transformers(weights: Path) -> Iterator[Check]:
 def served(model: Model, file: str) -> float:
     """How far a prediction is from the model on what training makes of the same text."""
     texts = [text for text in SAMPLES if text.strip()]
-    split = split_of([Row(i, text, 0) for i, text in enumerate(texts)])
+    targets = torch.tensor([0 for _ in texts])
+    split = Split(encode([text for text in texts]), targets)
     expected = torch.empty(len(texts), 2)
     for batch in evaluation_batches(split):
         expected[batch.rows] = model(*batch.inputs).softmax(1)

@@ -39,11 +39,10 @@ from .data import (
     PAD,
     TEXT,
     Record,
-    Row,
+    Split,
     encode,
     evaluation_batches,
     raw_of,
-    split_of,
     text_of,
 )
 from .model import Config, Model, load_pretrained
@@ -341,13 +340,15 @@ def rows_of(texts: Sequence) -> list[dict[str, Any]]:
 def served(model: Model, file: str) -> float:
     """How far a prediction is from the model on what training makes of the same text."""
     texts = [text for text in SAMPLES if text.strip()]
-    rows, fields = [], rows_of(texts)
+    targets = torch.tensor([0 for _ in texts])
+    raw, clean_texts, fields = [], [], rows_of(texts)
     for record in (Record(i, row) for i, row in enumerate(fields)):
-        text = text_of(record)
-        rows.append(Row(record.line, text, 0, raw_of(record, text)))
-    fitted = features.fit([row.raw for row in rows[::2]])
+        clean_texts.append(text := text_of(record))
+        raw.append(raw_of(record, text))
+    fitted = features.fit(raw[::2])
     features.write(fitted, Path(file).with_name(features.FILE))
-    split = split_of(rows, fitted)
+    columns = features.columns_of(raw, fitted)
+    split = Split(encode(clean_texts), targets, columns, fitted)
     expected = torch.empty(len(texts), 2)
     for batch in evaluation_batches(split):
         expected[batch.rows] = model(*batch.inputs).softmax(1)

@@ -20,6 +20,7 @@ from generator.ir.job import (
 )
 from generator.ir.ops import ADAPTED
 from generator.ir.sources import Init, Norms
+from generator.passes.chosen_blocks import chosen, there
 
 PLACE = "edit"  # what adapters are there for
 
@@ -64,28 +65,16 @@ def named(
     model: Model, on: Sequence[str], blocks: Sequence[int] | None
 ) -> Iterator[tuple[str, tuple[int, ...]]]:
     """Each of `on` as a name within a block, with the numbers of the blocks meant."""
-    count = len(model.blocks)
     stem = model.blocks[0].name.rpartition(".")[0]
-    chosen = tuple(range(count)) if blocks is None else tuple(dict.fromkeys(blocks))
-    for number in chosen:
-        _there(number, count)
+    numbers = tuple(model.blocks.index(one) for one in chosen(model, blocks))
     for name in on:
         head, _, rest = name.partition(".")
         number, _, inner = rest.partition(".")
         if head == stem and number.isdigit() and inner:
-            _there(int(number), count)
+            there(model, [int(number)])
             yield inner, (int(number),)
         else:
-            yield name, chosen
-
-
-def _there(number: int, count: int) -> None:
-    if number >= count:
-        raise fail(
-            "G251",
-            f"there is no block {number}: the model has {count}, from 0",
-            help=f"the last is {count - 1}",
-        )
+            yield name, numbers
 
 
 def unknown(what: str, name: str, known: Collection[str]) -> GenError:

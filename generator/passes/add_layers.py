@@ -19,17 +19,13 @@ from generator.errors import fail
 from generator.ir.job import Instance, Job, Model, Module, Op, next_free, parameters
 from generator.ir.sources import ZERO, Parameter, Source
 from generator.ir.weightmap import WeightMap
+from generator.passes.chosen_blocks import there
 
 
 def run(job: Job, *, after: Sequence[int]) -> tuple[Job, WeightMap]:
     """The job with a copy behind each of the blocks `after`, from 0; twice for two."""
     model, blocks = job.model, job.model.blocks
-    if wrong := [i for i in after if i >= len(blocks)]:
-        raise fail(
-            "G262",
-            f"there is no layer {wrong[0]}: the model has {len(blocks)}, from 0",
-            help=f"the last is {len(blocks) - 1}",
-        )
+    there(model, after)
     zeros = {i: tuple(_branches(model, blocks[i])) for i in sorted(set(after))}
     copies = Counter(after)
     # The old block that each new one is, or is a copy of.

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from generator.errors import fail
+from generator.errors import GenError, fail
 from generator.ir.dims import Dim, Type, dim
 from generator.ir.job import Attr, DimDef, Instance, Model, Module, Value
 
@@ -15,16 +15,32 @@ def chosen(model: Model, blocks: Sequence[int] | None) -> tuple[Instance, ...]:
     every = model.blocks
     if blocks is None:
         return every
-    if list(blocks) != sorted(set(blocks)):
-        ordered = sorted(set(blocks))
-        raise fail("G240", "the blocks are not in order", help=f"blocks = {ordered}")
-    if wrong := [i for i in blocks if i >= len(every)]:
+    in_order(blocks, "blocks")
+    there(model, blocks)
+    return tuple(every[i] for i in blocks)
+
+
+def in_order(blocks: Sequence[int], key: str) -> None:
+    """GenError where numbers of blocks, the value of `key`, do not ascend."""
+    ordered = sorted(set(blocks))
+    if list(blocks) != ordered:
+        raise fail("G240", "the blocks are not in order", help=f"{key} = {ordered}")
+
+
+def there(model: Model, blocks: Iterable[int]) -> None:
+    """GenError where the model has no block of one of these numbers."""
+    count = len(model.blocks)
+    if wrong := [i for i in blocks if i >= count]:
         raise fail(
             "G240",
-            f"there is no block {wrong[0]}: the model has {len(every)}, from 0",
-            help=f"the last is {len(every) - 1}",
+            f"there is no block {wrong[0]}: the model has {count}, from 0",
+            help=f"the last is {count - 1}",
         )
-    return tuple(every[i] for i in blocks)
+
+
+def too_many(n: int, count: int) -> GenError:
+    """What is said where `n` of `count` blocks are to stay."""
+    return fail("G240", f"the model has {count} blocks, not {n}", help=f"n = {count}")
 
 
 def inside(model: Model, instance: Instance) -> Iterator[tuple[str, str, Module]]:

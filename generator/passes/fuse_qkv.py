@@ -3,18 +3,24 @@
 %_: f32[B,T,H*D] = linear q(%x)    and k, v      becomes
 %_: f32[B,T,3*H*D] = linear qkv(%x)
 %q, %k, %v = heads(%_) heads=#[H,H,H] width=#D
+
+Where an edit of some blocks leaves theirs apart, those of the others stay apart too: all
+are one class then, of which a reader has to know one form, and not two.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Iterator
 from dataclasses import replace
+from itertools import combinations
 
 from generator.ir.dims import Dim, Type
 from generator.ir.emit import parameter_types
-from generator.ir.job import Job, Module, Op, ParameterDef, Value
+from generator.ir.job import Job, Model, Module, Op, ParameterDef, Value
 from generator.ir.sources import Concatenate, Parameter, Source
 from generator.ir.weightmap import WeightMap, paths_of
+from generator.passes.chosen_blocks import family
 
 
 def run(job: Job) -> tuple[Job, WeightMap]:
@@ -22,9 +28,10 @@ def run(job: Job) -> tuple[Job, WeightMap]:
     sources: dict[str, Source] = {}
     dropped: set[str] = set()
     paths = paths_of(job.model)
+    apart = _apart(job.model)
     for module in job.model.modules:
         after = module
-        for group in _groups(module):
+        for group in _divided(_groups(module), apart):
             after = _fuse(after, group)
             for path in paths[module.name]:
                 for suffix in parameter_types(module.parameters, group[0][0].name):
@@ -39,6 +46,7 @@ def run(job: Job) -> tuple[Job, WeightMap]:
 
 
 Group = list[tuple[Op, Op]]  # a linear and the heads that it makes
+Pair = frozenset[str]  # the names of two linears
 
 
 def _groups(module: Module) -> list[Group]:
@@ -62,6 +70,36 @@ def _groups(module: Module) -> list[Group]:
         )
         found[linear.args, op.attrs_dict["width"], held].append((linear, op))
     return [group for group in found.values() if len(group) > 1]
+
+
+def _apart(model: Model) -> frozenset[Pair]:
+    """Linears that some blocks could join, and others of their kind cannot."""
+    found: dict[str, list[frozenset[Pair]]] = defaultdict(list)
+    for module in model.modules:
+        pairs = (pair for group in _groups(module) for pair in _pairs(group))
+        found[family(module.name)].append(frozenset(pairs))
+    differing = (
+        frozenset().union(*each) - each[0].intersection(*each)
+        for each in found.values()
+    )
+    return frozenset().union(*differing)
+
+
+def _pairs(group: Group) -> Iterator[Pair]:
+    for (a, _), (b, _) in combinations(group, 2):
+        yield frozenset({a.name, b.name})
+
+
+def _divided(groups: list[Group], apart: frozenset[Pair]) -> Iterator[Group]:
+    """The groups without those that stay apart; what is left alone is no group."""
+    for group in groups:
+        parts: list[Group] = []
+        for one in group:
+            with_it = (p for p in parts if apart.isdisjoint(_pairs([*p, one])))
+            if (part := next(with_it, None)) is None:
+                parts.append(part := [])
+            part.append(one)
+        yield from (part for part in parts if len(part) > 1)
 
 
 def _name(group: Group) -> str:

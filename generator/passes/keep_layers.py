@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from generator.errors import fail
 from generator.ir.job import Instance, Job, Model, Module, Unused, parameters
 from generator.ir.sources import Parameter, Source, keys
 from generator.ir.weightmap import WeightMap
+from generator.passes.chosen_blocks import in_order, there, too_many
 
 DROPPED = "left out by keep-layers"
 
@@ -26,7 +26,7 @@ def run(
 ) -> tuple[Job, WeightMap]:
     """The job with the blocks `layers`, from 0 and in order, or with `n` of them."""
     blocks = job.model.blocks
-    kept = _chosen(len(blocks), layers, n, choose)
+    kept = _chosen(job.model, layers, n, choose)
     stem = blocks[0].name.rpartition(".")[0]
     number = {blocks[old].name: new for new, old in enumerate(kept)}
     moved = {f"{stem}.{old}.": f"{stem}.{new}." for new, old in enumerate(kept)}
@@ -70,26 +70,16 @@ def run(
 
 
 def _chosen(
-    count: int, layers: Sequence[int] | None, n: int | None, choose: str
+    model: Model, layers: Sequence[int] | None, n: int | None, choose: str
 ) -> tuple[int, ...]:
+    count = len(model.blocks)
     if layers is not None:
-        if list(layers) != sorted(set(layers)):
-            ordered = sorted(set(layers))
-            raise fail(
-                "G230", "the layers are not in order", help=f"layers = {ordered}"
-            )
-        if wrong := [i for i in layers if i >= count]:
-            raise fail(
-                "G230",
-                f"there is no layer {wrong[0]}: the model has {count}, from 0",
-                help=f"the last is {count - 1}",
-            )
+        in_order(layers, "layers")
+        there(model, layers)
         return tuple(layers)
     assert n is not None  # the spec has one of the two
     if n > count:
-        raise fail(
-            "G230", f"the model has {count} layers, not {n}", help=f"n = {count}"
-        )
+        raise too_many(n, count)
     match choose:
         case "first":
             return tuple(range(n))

@@ -1,8 +1,8 @@
 """An edit: linears of the blocks become two each, with a rank between them.
 
 %y: f32[B,T,F] = linear up(%x)    becomes
-%y.in: f32[B,T,R] = linear up_reduce(%x)
-%y: f32[B,T,F] = linear up_expand(%y.in)
+%y.in: f32[B,T,R] = linear up.reduce(%x)
+%y: f32[B,T,F] = linear up.expand(%y.in)
 
 The two are the factors of the nearest matrix of that rank (Eckart and Young, 1936), each
 with the same share of the singular values. The reference is the model whose own weights
@@ -26,7 +26,7 @@ from generator.ir.weightmap import WeightMap
 from generator.passes.chosen_blocks import chosen, further_dim, inside
 
 SYMBOL = "R"  # of the rank
-REDUCE, EXPAND = "_reduce", "_expand"
+REDUCE, EXPAND = ".reduce", ".expand"
 
 
 def run(

@@ -46,9 +46,9 @@ BESIDE: Mapping[str, tuple[int, str]] = {
             "MAX_TOKENS",
             "PAD",
             "Quarantine",
-            "Row",
             "Split",
             "batch_of",
+            "encode",
             "epoch_order",
             "read",
             "split_of",
@@ -78,7 +78,9 @@ BESIDE: Mapping[str, tuple[int, str]] = {
 
 # The same where the head reads what features.py makes.
 FEATURES: Mapping[str, tuple[int, str]] = {
-    **{name: (OWN, "from .features") for name in ("FILE", "fit", "write")},
+    **{
+        name: (OWN, "from .features") for name in ("FILE", "columns_of", "fit", "write")
+    },
     "pixels": (OWN, "from .data"),
 }
 

@@ -57,17 +57,16 @@ BESIDE: Mapping[str, tuple[int, str]] = {
             "PAD",
             "IMAGE",
             "Record",
-            "Row",
             "TEXT",
             "TEXTS",
             "raw_of",
             "text_of",
+            "Split",
             "clean",
             "collate",
             "encode",
             "evaluation_batches",
             "pixels",
-            "split_of",
         )
     },
 }

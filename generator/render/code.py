@@ -191,7 +191,7 @@ class Body:
         self.functions.add(op.kind)
         return self._held(op)
 
-    _lora_linear = _dora_linear = _ia3_linear = _adapted
+    _lora_linear = _dora_linear = _ia3_linear = _low_rank_linear = _adapted
 
     def _embedding(self, op: Op) -> Parts:
         return Parts(self._held(op).text, comment=True)

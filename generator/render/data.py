@@ -40,14 +40,19 @@ STDLIB, INSTALLED, OWN = range(3)
 IMPORTS: Mapping[str, tuple[int, str]] = {
     "argparse": (STDLIB, "import argparse"),
     "csv": (STDLIB, "import csv"),
+    "ctypes": (STDLIB, "import ctypes"),
     "difflib": (STDLIB, "import difflib"),
     "functools": (STDLIB, "import functools"),
     "hashlib": (STDLIB, "import hashlib"),
     "html": (STDLIB, "import html"),
     "json": (STDLIB, "import json"),
+    "multiprocessing": (STDLIB, "import multiprocessing"),
     "math": (STDLIB, "import math"),
     "os": (STDLIB, "import os"),
     "re": (STDLIB, "import re"),
+    "shutil": (STDLIB, "import shutil"),
+    "signal": (STDLIB, "import signal"),
+    "struct": (STDLIB, "import struct"),
     "sys": (STDLIB, "import sys"),
     "unicodedata": (STDLIB, "import unicodedata"),
     "array": (STDLIB, "from array"),
@@ -59,10 +64,13 @@ IMPORTS: Mapping[str, tuple[int, str]] = {
     "Mapping": (STDLIB, "from collections.abc"),
     "Sequence": (STDLIB, "from collections.abc"),
     "Future": (STDLIB, "from concurrent.futures"),
+    "ProcessPoolExecutor": (STDLIB, "from concurrent.futures"),
     "ThreadPoolExecutor": (STDLIB, "from concurrent.futures"),
     "dataclass": (STDLIB, "from dataclasses"),
     "chain": (STDLIB, "from itertools"),
     "islice": (STDLIB, "from itertools"),
+    "StringIO": (STDLIB, "from io"),
+    "NamedTemporaryFile": (STDLIB, "from tempfile"),
     "Path": (STDLIB, "from pathlib"),
     "Any": (STDLIB, "from typing"),
     "NamedTuple": (STDLIB, "from typing"),
@@ -74,12 +82,25 @@ IMPORTS: Mapping[str, tuple[int, str]] = {
     "ImageOps": (INSTALLED, "from PIL"),
     "SafetensorError": (INSTALLED, "from safetensors"),
     "load_file": (INSTALLED, "from safetensors.torch"),
+    "tokenizers": (INSTALLED, "import tokenizers"),
     "Tokenizer": (INSTALLED, "from tokenizers"),
     "Tensor": (INSTALLED, "from torch"),
     "SDPBackend": (INSTALLED, "from torch.nn.attention"),
     "sdpa_kernel": (INSTALLED, "from torch.nn.attention"),
     "TorchFunctionMode": (INSTALLED, "from torch.overrides"),
     "tqdm": (INSTALLED, "from tqdm"),
+    "COLUMNS": (OWN, "from .rows"),
+    "STEP": (OWN, "from .rows"),
+    "Row": (OWN, "from .rows"),
+    "Rows": (OWN, "from .rows"),
+    "by_key": (OWN, "from .rows"),
+    "hashes": (OWN, "from .rows"),
+    "in_order": (OWN, "from .rows"),
+    "on_disk": (OWN, "from .rows"),
+    "open_rows": (OWN, "from .rows"),
+    "places": (OWN, "from .rows"),
+    "same": (OWN, "from .rows"),
+    "starts_of": (OWN, "from .rows"),
     "LABELS": (OWN, "from .model"),
     "Model": (OWN, "from .model"),
 }
@@ -126,9 +147,9 @@ class CleanView:
     min_chars: int
     max_chars: int
     min_tokens: int
-    cut: bool  # whether longer rows are, rather than put aside
     lengths: bool  # there is a least or a greatest number of characters
     by_tokens: bool  # rows are chosen by their tokens
+    overlong: bool  # those that are too long are put aside
     distinct: bool
     rewrites: bool  # of texts or labels
     rewritten: tuple[str, ...]  # the steps that are counted
@@ -141,7 +162,7 @@ class CleanView:
 
 @dataclass(frozen=True)
 class DataView:
-    """All that data.py.j2 and its partials read. Strings of code are marked as such."""
+    """All that data.py.j2, rows.py.j2 and their partials read. Strings of code are marked as such."""
 
     name: str
     steps: str  # prose: what the file does to rows
@@ -177,13 +198,16 @@ class DataView:
     regression: bool
     multi_label: bool
     stratified: str  # prose
-    stratum: str  # code: the number of a row's; of labels only
+    stratified_by: str  # prose
     strata: str  # code: how many
     target_partial: str
     target_type: str  # code
     target_note: str
     targets_note: str
     all_targets_note: str
+    targets_kept: str  # code: the type and the shape of a row's target
+    strings: str  # code: the shape of what a row has of texts, and of what else is read
+    kept_in: str  # code: the argument that says where rows are kept
     clean: CleanView
     receives: str  # prose: what becomes of the work folder
     features: bool  # the head reads more of a row
@@ -191,6 +215,7 @@ class DataView:
     raw_of: str  # code: a call that reads them
     guarded: bool  # what is shown of rows has nothing personal in it
     checked: bool  # rows may leave that guard.py finds
+    private: bool  # nor has what is put aside
     # Batches
     batch: int
     batch_unit: str  # prose
@@ -264,6 +289,7 @@ def _view(job: Job) -> DataView:
     regression, multi = job.task == "regression", job.task == "multi-label"
     single = not (regression or multi)
     cuda = job.target.device == "cuda"
+    outputs = len(plan.label if regression else job.labels)
     more = beside(job)
     named = ["x"] if images else ["ids", *["types"] * text.token_types]
     named += more
@@ -314,8 +340,10 @@ def _view(job: Job) -> DataView:
         regression=regression,
         multi_label=multi,
         stratified="" if regression else ", of each label alike",
-        stratum="rarest(row)" if multi else "row.target",
-        strata="len(LABELS) + 1" if multi else "len(LABELS)",
+        stratified_by=(
+            "all alike" if regression else "the rarest label" if multi else "the label"
+        ),
+        strata="1" if regression else "len(LABELS) + 1" if multi else "len(LABELS)",
         target_partial=(
             "partials/data_target_values.j2"
             if regression
@@ -337,13 +365,23 @@ def _view(job: Job) -> DataView:
         ),
         targets_note="i64 (B)" if single else "f32 (B, K)",
         all_targets_note="i64 (rows)" if single else "f32 (rows, K)",
+        targets_kept=(
+            "(torch.int64, ())" if single else f"(torch.float32, ({outputs},))"
+        ),
+        strings=(
+            f"({len(text.columns) + bool(more)},)"
+            if len(text.columns) + bool(more) > 1
+            else "()"
+        ),
+        kept_in="" if images else ", work",
         clean=clean_view(plan),
         receives=_receives(plan),
         features=len(more) > 0,
         raw_args=raw_args(plan),
         raw_of=raw_of(plan),
-        guarded=any(action != "off" for action in asdict(plan.guard).values()),
+        guarded=not images and plan.guard != GuardPlan(),
         checked=_checked(plan.guard),
+        private=plan.guard.personal != "off",
         batch=job.train.batch or job.train.batch_tokens,
         batch_unit="examples" if job.train.batch else "tokens, padding included",
         by_tokens=not job.train.batch,
@@ -407,9 +445,9 @@ def clean_view(plan: DataPlan) -> CleanView:
         min_chars=clean.min_chars,
         max_chars=clean.max_chars,
         min_tokens=clean.min_tokens,
-        cut=clean.too_long == "cut",
         lengths=bool(clean.min_chars or clean.max_chars),
         by_tokens=bool(clean.min_tokens or clean.too_long == "quarantine"),
+        overlong=clean.too_long == "quarantine",
         distinct=clean.duplicates == "exact",
         rewrites=bool(steps or clean.labels),
         rewritten=(*(step.name for step in steps), *["labels"] * bool(clean.labels)),

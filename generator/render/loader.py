@@ -5,6 +5,7 @@ from __future__ import annotations
 import os.path
 import re
 import textwrap
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -46,6 +47,7 @@ from generator.render.sizes import Sizes
 from generator.render.text import prose, py
 
 LONG = 88 - 12  # what a statement in two loops of the loader may take
+LINEARS = "LINEARS"  # what a table of those that some blocks have factored is called
 NORMS = Norms(Checkpoint(""))  # the lengths of whatever weight stands beside them
 
 
@@ -119,12 +121,13 @@ def loader_view(job: Job, sizes: Sizes) -> LoaderView:
     for stem, members in blocks.items():
         last += _adapters(stem, members.take_added(), shapes)
         for lines, pairs in ((single, False), (paired, True)):
-            more, table = _blocks(stem, members, shapes, pairs)
+            more, table = _blocks(stem, members, shapes, pairs, tables)
             lines += more
             tables += table
-    if len(tables) == 1:  # then it needs no other name than the list's own
-        old, plain = tables[0].name, tables[0].name.removesuffix("_WHOLE")
-        tables = [replace(tables[0], name=plain)]
+    wholes = [t for t in tables if not t.name.startswith(LINEARS)]
+    if len(wholes) == 1:  # then it needs no other name than the list's own
+        old, plain = wholes[0].name, wholes[0].name.removesuffix("_WHOLE")
+        tables = [replace(t, name=plain) if t.name == old else t for t in tables]
         single = [line.replace(f"{old}.items()", f"{plain}.items()") for line in single]
     if paired:
         paired = ['for p in ("weight", "bias"):', *("    " + line for line in paired)]
@@ -203,7 +206,7 @@ def _doc(new: Sequence[str], adapters: bool) -> list[str]:
     if new:
         text += f" New, for training to fill: {' and '.join(dict.fromkeys(new))}."
     if adapters:
-        text += " Adapters are new, and change nothing until they are trained."
+        text += " Adapters are new and change nothing yet."
     return textwrap.wrap(text, 84, break_long_words=False)
 
 
@@ -413,9 +416,16 @@ def _suffixless(entry: Entry) -> Entry | None:
 
 
 def _blocks(
-    stem: str, members: Members, shapes: Shapes, paired: bool
+    stem: str,
+    members: Members,
+    shapes: Shapes,
+    paired: bool,
+    known: Sequence[TableView],
 ) -> tuple[list[str], list[TableView]]:
-    """The loops that load a list's members. What all have stands in a table of names."""
+    """The loops that load a list's members. What all have stands in a table of names.
+
+    `known` are the tables that other loops have.
+    """
     where: dict[Entry, list[int]] = {}
     for i, entries in members.entries.items():
         for entry in _pairs(entries):
@@ -428,28 +438,30 @@ def _blocks(
         for e, at in where.items()
         if at == [*members.entries] and len(at) > 1 and isinstance(e.source, Checkpoint)
     ]
-    if len(rows) > 2:
-        at = _common([keys(e.source)[0] for e in rows])
+    at = _common([keys(e.source)[0] for e in rows])
+    plain = [_below(_moved(e, stem), at) for e in rows]
+    # Three lines need no table; where one would be broken, a table reads better.
+    indent = 4 * (3 if paired else 2)
+    short = max((len(_assign(e, shapes)[0]) for e in plain), default=0) <= 88 - indent
+    if len(rows) > (3 if short else 2):
         tail = _common_tail([e.name for e in rows] + [keys(e.source)[0] for e in rows])
         name = stem.upper() if paired else f"{stem.upper()}_WHOLE"
         tables.append(TableView(name, tuple(_row(e, at, tail) for e in rows)))
-        to = _text(f"{stem}.{{i}}.{{p}}")[2:].partition("{p}")[0]
-        ours = f'f"{to}{{ours}}{tail}"'
-        lines += _over_members(
-            members,
-            [*members.entries],
-            [
-                f"at = {_text(at.removesuffix('.'))}",
-                f"for ours, theirs in {name}.items():",
-                f'    state[{ours}] = take(f"{{at}}.{{theirs}}{tail}")',
-            ],
-        )
+        inner = _by_table(stem, tables[-1], at, tail)
+        lines += _over_members(members, [*members.entries], inner)
         for e in rows:
             del where[e]
     by_range: dict[tuple[int, ...], list[Entry]] = {}
     for entry, numbers in where.items():
         by_range.setdefault(tuple(numbers), []).append(entry)
     for numbers, entries in by_range.items():
+        at = _common([key for e in entries for key in keys(e.source)])
+        plain = all(e.paired and isinstance(e.source, Checkpoint) for e in entries)
+        rows = tuple(_row(e, at, ".{p}") for e in entries if plain)
+        if table := next((t for t in known if t.rows == rows), None):
+            inner = _by_table(stem, table, at, ".{p}")
+            lines += _over_members(members, numbers, inner)
+            continue
         moved, number = [_moved(e, stem) for e in entries], "{i}"
         if len(numbers) == 1:
             (here,) = numbers
@@ -461,40 +473,115 @@ def _blocks(
         if at and len(read) > 1:
             inner.append(f"at = {_text(at.removesuffix('.'))}")
             moved = [_below(e, at) for e in moved]
-        inner += _each(moved, f"{stem}.{number}.", shapes)
+        if len(numbers) < len(members.entries):
+            tables += _of_factored(moved, f"{stem}.{number}.", [*known, *tables])
+        inner += _each(moved, f"{stem}.{number}.", shapes, [*known, *tables])
         lines += inner if len(numbers) == 1 else _over_members(members, numbers, inner)
     return lines, tables
 
 
-def _each(entries: Sequence[Entry], block: str, shapes: Shapes) -> list[str]:
-    """The lines that fill parameters of a block: linears factored alike in one loop."""
-    forms: dict[tuple[Entry, ...], list[tuple[str, str]]] = {}
+def _by_table(stem: str, table: TableView, at: str, tail: str) -> list[str]:
+    """The lines that load what a table names of a block."""
+    to = _text(f"{stem}.{{i}}.{{p}}")[2:].partition("{p}")[0]
+    return [
+        f"at = {_text(at.removesuffix('.'))}",
+        f"for ours, theirs in {table.name}.items():",
+        f'    state[f"{to}{{ours}}{tail}"] = take(f"{{at}}.{{theirs}}{tail}")',
+    ]
+
+
+def _of_factored(
+    entries: Sequence[Entry], block: str, known: Sequence[TableView]
+) -> Iterator[TableView]:
+    """Tables for linears that are factored in some blocks and read whole in others."""
+    for one in _factored(entries, block):
+        rows = _literals(one.names)
+        if len(rows) > 2 and one.biases and rows not in [t.rows for t in known]:
+            number = sum(t.name.startswith(LINEARS) for t in known) + 1
+            name = LINEARS + (f"_{number}" if number > 1 else "")
+            yield TableView(name, rows)
+
+
+@dataclass(frozen=True)
+class Factored:
+    """Linears of a block that are factored alike, by their names here and there."""
+
+    names: tuple[tuple[str, str], ...]
+    made: tuple[Entry, ...]  # of one of them: {ours} and {theirs} for its names
+    biases: tuple[Entry, ...]  # the same of its bias, where all have one or none has
+
+
+def _factored(entries: Sequence[Entry], block: str) -> Iterator[Factored]:
+    """Those of one form together. Where only some have a bias these stand by themselves,
+    unless two loops are shorter."""
+    forms: dict[tuple[Entry, ...], dict[tuple[Entry, ...], list[tuple[str, str]]]] = {}
+    apart: Counter[tuple[Entry, ...]] = (
+        Counter()
+    )  # lines that biases by themselves take
     for entry in entries:
         if entry.beside is None:
             continue
-        ours = os.path.commonprefix([entry.name, entry.beside.name]).rstrip("_")
+        ours = _common([entry.name, entry.beside.name]).removesuffix(".")
         (key,) = keys(entry.source)
         theirs = key.removeprefix("{at}.").removesuffix(".weight")
-        form = tuple(
+        own = [e for e in entries if e.name.startswith(f"{ours}.")]
+        form = [
             _mapped(
                 e,
                 lambda key, theirs=theirs: key.replace(theirs, "{theirs}"),
                 lambda name, ours=ours: name.replace(ours, f"{block}{{ours}}"),
             )
-            for e in entries
-            if e.name.startswith(f"{ours}_")
-        )
-        forms.setdefault(form, []).append((ours.removeprefix(block), theirs))
-    loops = {form: names for form, names in forms.items() if len(names) > 1}
-    inside = tuple(f"{block}{ours}_" for names in loops.values() for ours, _ in names)
+            for e in own
+        ]
+        made = tuple(e for e in form if e.beside)
+        biases = tuple(e for e in form if not e.beside)
+        names = ours.removeprefix(block), theirs
+        forms.setdefault(made, {}).setdefault(biases, []).append(names)
+        for line in (_assign(e, {})[0] for e in own if not e.beside):
+            apart[made] += 1 if len(line) <= 88 - 8 else 3
+    for made, some in forms.items():
+        # Another loop is six lines beside its names: two around these, the factors, a bias.
+        if len(some) > 1 and apart[made] < 6 * (len(some) - 1):
+            every = [names for each in some.values() for names in each]
+            yield Factored(tuple(every), made, ())
+            continue
+        for biases, names in some.items():
+            if len(names) > 1:
+                yield Factored(tuple(names), made, biases)
+
+
+def _each(
+    entries: Sequence[Entry],
+    block: str,
+    shapes: Shapes,
+    tables: Sequence[TableView] = (),
+) -> list[str]:
+    """The lines that fill parameters of a block: linears factored alike in one loop."""
+    loops = [*_factored(entries, block)]
+    done = {
+        e.name.replace("{ours}", ours)
+        for one in loops
+        for e in (*one.made, *one.biases)
+        for ours, _ in one.names
+    }
     lines = []
     for entry in entries:
-        if not entry.name.startswith(inside):
+        if entry.name not in done:
             lines += _assign(entry, shapes)
-    for form, names in loops.items():
-        lines.append(f"for ours, theirs in {py(tuple(names))}:")
-        lines += ["    " + line for e in form for line in _assign(e, shapes)]
+    for one in loops:
+        named = (t.name for t in tables if t.rows == _literals(one.names))
+        lines.append(f"for ours, theirs in {_items(next(named, None), one.names)}:")
+        for e in (*one.made, *one.biases):
+            lines += ["    " + line for line in _assign(e, shapes)]
     return lines
+
+
+def _items(table: str | None, names: Sequence[tuple[str, str]]) -> str:
+    return f"{table}.items()" if table else py(tuple(names))
+
+
+def _literals(names: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+    return tuple((py(ours), py(theirs)) for ours, theirs in names)
 
 
 def _moved(entry: Entry, stem: str) -> Entry:
@@ -571,23 +658,31 @@ def _filled(
     block: str, alike: Sequence[Entry], names: Sequence[str], shapes: Shapes
 ) -> list[str]:
     """The lines that fill what adapters of these names in a block have."""
-    at = f"{block}.{{at}}" if len(names) > 1 else f"{block}.{names[0]}"
-    named = [replace(e, name=e.name.replace("{at}", at)) for e in alike]
+    loop = f"for at in ({', '.join(_text(f'{block}.{name}') for name in names)}):"
+    at, short = "{at}", len(loop) <= LONG + 4
+    if not short:
+        loop, at = f"for at in {py(tuple(names))}:", f"{block}.{{at}}"
+    if len(names) == 1:
+        at = f"{block}.{names[0]}"
     weight = f"state[{_text(f'{at}.weight')}]"
+    sized = any("ins" in e.shape for e in alike)
     lines = []
-    if NORMS in (e.source for e in alike):
+    if NORMS in (e.source for e in alike) and (sized or at != "{at}"):
         lines.append(f"weight = {weight}")
         weight = "weight"
-    if any("ins" in e.shape for e in alike):
+    if sized:
         lines.append(f"outs, ins = {weight}.shape")
-    for entry in named:
-        value = _assign(entry, shapes)
+    for entry in alike:
+        name = entry.name.replace("{at}", at)
+        value = _assign(replace(entry, name=name), shapes)
+        if entry.source == NORMS:
+            value = [f"state[{_text(name)}] = {weight}.norm(dim=1)"]
         if len(value) == 1 and len(value[0]) > LONG:
             name, _, new = value[0].partition(" = ")
             value = [f"new = {new}", f"{name} = new"]
         lines += value
     if len(names) > 1:
-        lines = [f"for at in {py(tuple(names))}:", *("    " + line for line in lines)]
+        lines = [loop, *("    " + line for line in lines)]
     return lines
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import textwrap
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 
 from generator.ir.cut import Division, divisions
 from generator.ir.dims import Dim, dim
@@ -13,10 +15,10 @@ from generator.ir.emit import parameter_types
 from generator.ir.job import Attr, Const, Instance, Job, Model, Module, Op
 from generator.ir.ops import ADAPTED
 from generator.ir.plans import TextPlan
-from generator.render import parts
+from generator.render import low_rank, parts
 from generator.render.code import LINE, Body
 from generator.render.loader import LoaderView, loader_view
-from generator.render.parts import Classes
+from generator.render.parts import Classes, Given, Linear
 from generator.render.sizes import Sizes
 from generator.render.text import fill, prose, py
 
@@ -37,12 +39,22 @@ NUMBERS = [
 ]
 
 
-# The classes of linears that an adapter is part of.
+# The classes of linears that are no plain ones.
 CLASSES = {
     "lora_linear": "LoRALinear",
     "dora_linear": "DoRALinear",
     "ia3_linear": "IA3Linear",
+    low_rank.KIND: "LowRankLinear",
 }
+# What variables of partial ones are called.
+LOCAL = {
+    "LoRALinear": "lora",
+    "DoRALinear": "dora",
+    "IA3Linear": "ia3",
+    "LowRankLinear": "low_rank",
+}
+# What their constructors call attributes by other names.
+KEYWORDS: dict[str, str] = {}
 # What begins the value of an attribute that is a module, not a number.
 MODULES = ("nn.", "Dropout(")
 
@@ -101,14 +113,17 @@ class ModelView:
     rope: RopeView | None
     classes: tuple[ClassView, ...]
     loader: LoaderView
-    adapted: str  # code: the classes of linears with an adapter that can be merged
+    adapted: tuple[str, ...]  # the classes of linears with an adapter to merge
+    dora_bias: bool  # one of those of DoRA has a bias
     low_rank_dropout: bool  # one of them has dropout
     uses_f: bool
     uses_math: bool
+    uses_partial: bool
+    uses_callable: bool
 
 
 def model_view(job: Job) -> ModelView:
-    model = job.model
+    model = low_rank.with_pairs(job.model)
     sizes = Sizes(model)
     kinds = parts.classes(model)
     functions: set[str] = set()
@@ -119,7 +134,7 @@ def model_view(job: Job) -> ModelView:
         if kinds.of[module.name] != module.name:
             continue
         cut = divided if module is model.main else ()
-        inside = sizes.within(module)
+        inside = sizes.within(kinds.sizes[module.name])
         bodies = [
             Body(one.model, half, inside)
             for one in cut
@@ -131,33 +146,41 @@ def model_view(job: Job) -> ModelView:
             body.setup |= other.setup
             body.functions |= other.functions
         functions |= body.functions
-        consts |= {
-            v.name for op in module.ops for _, v in op.attrs if isinstance(v, Const)
-        }
+        for one in kinds.members(module.name):
+            consts |= {
+                v.name for op in one.ops for _, v in op.attrs if isinstance(v, Const)
+            }
         classes.append(
             ClassView(
                 name=module.name,
                 doc=prose(module.doc),
                 given="".join(f", {text}" for text in _takes(module, kinds, sizes)),
                 buffers=("cos", "sin") if "rope_tables" in body.functions else (),
-                init=tuple(_init(model, module, body, inside, kinds)),
+                init=tuple(_init(module, body, inside, kinds)),
                 signature=_signature(module, main=module is model.main),
                 forward_doc=_forward_doc(job) if module is model.main else (),
                 body=(_composed(job, cut[0]),) if cut else lines[0],
                 parts=tuple(_parts(job, cut, lines)),
             )
         )
+    special = {op.kind for m in model.modules for op in m.ops if op.kind in CLASSES}
     loader = loader_view(job, sizes)
     rope = _rope(model, sizes)
     return ModelView(
         doc=tuple(_doc(job)),
         labels=py(job.labels),
         fields=tuple(_fields(model, sizes, consts, rope is not None)),
-        functions=tuple(sorted(functions - {"rope_tables"})),
+        functions=tuple(sorted({*functions, *special} - {"rope_tables"})),
         rope=rope,
         classes=tuple(classes),
         loader=loader,
-        adapted=" | ".join(adapted(model)),
+        adapted=adapted(model),
+        dora_bias=any(
+            "bias" in parameter_types(module.parameters, op.name)
+            for module in model.modules
+            for op in module.ops
+            if op.kind == "dora_linear"
+        ),
         low_rank_dropout=any(
             op.kind in ADAPTED and "dropout" in op.attrs_dict
             for module in model.modules
@@ -167,6 +190,8 @@ def model_view(job: Job) -> ModelView:
         or loader.stretches
         or loader.resizes,
         uses_math=rope is not None and rope.kind == "llama3",
+        uses_partial=any("partial(" in line for c in classes for line in c.init),
+        uses_callable=any("Callable[" in c.given for c in classes),
     )
 
 
@@ -299,14 +324,15 @@ def _beside(job: Job) -> str:
 
 
 def _takes(module: Module, kinds: Classes, sizes: Sizes) -> list[str]:
-    """What the constructor of a class takes beside Config: sizes, classes of parts."""
-    found = [f"{sizes.named[s]}: int" for s in module.sizes]
-    return found + [f"{name}: type[nn.Module]" for name in kinds.given[module.name]]
+    """What the constructor of a class takes beside Config: sizes, and what makes parts."""
+    found = [f"{sizes.named[s]}: int" for s in kinds.sizes[module.name]]
+    for one in kinds.given[module.name]:
+        kind = "Callable[..., nn.Module]" if one.linears else "type[nn.Module]"
+        found.append(f"{one.name}: {kind}")
+    return found
 
 
-def _init(
-    model: Model, module: Module, body: Body, sizes: Sizes, kinds: Classes
-) -> list[str]:
+def _init(module: Module, body: Body, sizes: Sizes, kinds: Classes) -> list[str]:
     """The lines of `__init__`: sizes, then parts in the order of their parameters."""
     lines = [
         f"self.{name} = {value}"
@@ -319,10 +345,14 @@ def _init(
             stem, dot, number = op.name.rpartition(".")
             name = stem if dot and number.isdigit() else op.name
             if name not in done:
-                lines += _instances(model, module, name, sizes, kinds)
+                lines += _instances(module, name, sizes, kinds)
         elif op.name and op.name not in done:
             name = op.name
-            lines.append(f"self.{name} = {_part(module, op, sizes)}")
+            stem = name.rpartition(".")[0]
+            if stem and stem not in done:  # two of low rank, of which one is special
+                lines.append(f"self.{stem} = nn.Module()")
+                done.add(stem)
+            lines.append(f"self.{name} = {_part(module, op, sizes, kinds)}")
         else:
             continue
         done.add(name)
@@ -340,19 +370,22 @@ def _init(
     return lines
 
 
-def _part(module: Module, op: Op, sizes: Sizes) -> str:
+def _part(module: Module, op: Op, sizes: Sizes, kinds: Classes) -> str:
     """What holds an operation's parameters."""
     types = parameter_types(module.parameters, op.name)
     bias = "" if "bias" in types else ", bias=False"
+    if given := kinds.argument(module, (op.name, "")):
+        wide, inner = types["weight"].shape
+        return f"{given.name}({sizes.python(inner)}, {sizes.python(wide)}{bias})"
     match op.kind:
         case "linear":
             wide, inner = types["weight"].shape
             return f"nn.Linear({sizes.python(inner)}, {sizes.python(wide)}{bias})"
-        case "lora_linear" | "dora_linear" | "ia3_linear":
+        case kind if kind in CLASSES:
             wide, inner = types["weight"].shape
             given = [sizes.python(inner), sizes.python(wide)]
-            if "lora_a" in types:
-                given.append(sizes.python(types["lora_a"].shape[0]))
+            if low := types.get("lora_a") or types.get(low_rank.REDUCE):
+                given.append(sizes.python(low.shape[0]))
             names = ("scale", "dropout", "of")
             numbers = [op.attrs_dict[n] for n in names if n in op.attrs_dict]
             given += [number(n) for n in numbers]
@@ -392,59 +425,75 @@ def number(value: Attr) -> str:
     return f"c.{value.name}" if isinstance(value, Const) else py(value)
 
 
-def _instances(
-    model: Model, module: Module, name: str, sizes: Sizes, kinds: Classes
-) -> list[str]:
+def _instances(module: Module, name: str, sizes: Sizes, kinds: Classes) -> list[str]:
     """The line of one instance, or the lines of a list of them."""
     members = [i for i in module.instances if i.name.rpartition(".")[0] == name]
     if members:
-        return _list(model, name, members, sizes, kinds)
+        return _list(module, name, members, sizes, kinds)
     one = module.instance(name)
-    kind = name if name in kinds.given[module.name] else kinds.of[one.module]
-    given = _given(model, one, sizes, kinds)
-    return [f"self.{name} = {kind}({', '.join(['c', *given])})"]
+    given = kinds.argument(module, (name, ""))
+    kind = given.name if given else kinds.of[one.module]
+    args = ", ".join(["c", *_given(module, one, sizes, kinds)])
+    return [f"self.{name} = {kind}({args})"]
 
 
 def _given(
-    model: Model, instance: Instance, sizes: Sizes, kinds: Classes
+    module: Module, instance: Instance, sizes: Sizes, kinds: Classes
 ) -> tuple[str, ...]:
-    """What an instance's constructor is given beside Config."""
-    module = model.by_name[instance.module]
-    names = kinds.given[kinds.of[module.name]]
-    return (
-        *(sizes.python(dim(size)) for _, size in instance.sizes),
-        *(kinds.of[module.instance(name).module] for name in names),
-    )
+    """What an instance's constructor is given beside Config, in code of its module's."""
+    kind = kinds.of[instance.module]
+    found = [
+        sizes.python(dim(given))
+        for size, given in instance.sizes
+        if size in kinds.sizes[kind]
+    ]
+    scope, *_ = kinds.model.scopes[module.name]
+    values = kinds.values(instance.module, instance.within(scope))
+    for name, value in values.items():
+        handed = kinds.argument(module, (instance.name, name))
+        found.append(handed.name if handed else _maker(value, sizes))
+    return tuple(found)
+
+
+def _maker(value: Given, sizes: Sizes) -> str:
+    """What makes a part, called with its sizes: its class, with what else that takes."""
+    if not isinstance(value, Linear):
+        return value
+    if value.kind == "linear":
+        return "nn.Linear"
+    given = [CLASSES[value.kind]]
+    if value.rank:
+        given.append(f"rank={sizes.python(value.rank)}")
+    given += [f"{KEYWORDS.get(n, n)}={number(v)}" for n, v in reversed(value.attrs)]
+    return f"partial({', '.join(given)})"
 
 
 def _list(
-    model: Model, name: str, members: list[Instance], sizes: Sizes, kinds: Classes
+    module: Module, name: str, members: list[Instance], sizes: Sizes, kinds: Classes
 ) -> list[str]:
     """A ModuleList of members in a row; one class after another."""
-    runs: list[tuple[str, list[Instance]]] = []
-    for i in members:
-        kind = kinds.of[i.module]
-        if runs and runs[-1][0] == kind:
-            runs[-1][1].append(i)
-        else:
-            runs.append((kind, [i]))
+    model = kinds.model
+    each = [(kinds.of[i.module], _given(module, i, sizes, kinds), i) for i in members]
+    runs = [(kind, [*some]) for kind, some in groupby(each, lambda one: one[0])]
     total = sum(i.count for i in members)
     is_blocks = model.sizes.get("L") == total and "L" in sizes.named
     lines: list[str] = []
-    if len(runs) > 2 and not any(_given(model, i, sizes, kinds) for i in members):
+    if len(runs) > 2 and not any(given for _, given, _ in each):
         one = name.removesuffix("s")
-        order = _data([((kinds.of[i.module],), i.count) for i in members], one)
+        order = _data([((kind,), i.count) for kind, _, i in each], one)
         return _over(f"self.{name} = nn.ModuleList", f"{one}(c)", one, order)
     for at, (kind, some) in enumerate(runs):
-        n = sum(i.count for i in some)
-        given = [(_given(model, i, sizes, kinds), i.count) for i in some]
+        n = sum(i.count for _, _, i in some)
+        given = [(own, i.count) for _, own, i in some]
         start = f"self.{name}.extend" if at else f"self.{name} = nn.ModuleList"
         if len({own for own, _ in given}) > 1:
-            names = [sizes.named[s] for s in model.by_name[kind].sizes]
-            names += kinds.given[kind]
+            names = [sizes.named[s] for s in kinds.sizes[kind]]
+            names += [one.name for one in kinds.given[kind]]
+            named, given = _rows(given)
+            lines += named
             made = f"{kind}({', '.join(['c', *names])})"
-            each = ", ".join(names)
-            lines += _over(start, made, each, _data(given, each))
+            rows = ", ".join(names)
+            lines += _over(start, made, rows, _data(given, rows))
             continue
         made = f"{kind}({', '.join(['c', *given[0][0]])})"
         count = str(n)
@@ -461,6 +510,38 @@ def _list(
     return lines
 
 
+Rows = list[tuple[tuple[str, ...], int]]  # what members are given, and how many of them
+
+
+def _rows(given: Rows) -> tuple[list[str], Rows]:
+    """Names for what makes linears with more than their sizes, and the rows by them.
+
+    Where rows have nothing but such, a whole row has a name.
+    """
+    makers = ("nn.Linear", "partial(")
+    whole = all(cell.startswith(makers) for row, _ in given for cell in row)
+    if not any(cell.startswith("partial(") for row, _ in given for cell in row):
+        return [], given
+    names: dict[tuple[str, ...], str] = {}
+    taken: Counter[str] = Counter()
+    for row, _ in given:
+        for part in [row] if whole else [(cell,) for cell in row]:
+            special = next((c for c in part if c.startswith("partial(")), None)
+            if part in names or not (special or (whole and len(row) > 1)):
+                continue
+            called = "plain"
+            if special:
+                cls = special.removeprefix("partial(").partition(",")[0]
+                called = LOCAL[cls]
+            taken[called] += 1
+            number = taken[called]
+            names[part] = called + (f"_{number}" if number > 1 else "")
+    lines = [f"{name} = {', '.join(part)}" for part, name in names.items()]
+    if whole:
+        return lines, [((names.get(row, row[0]),), n) for row, n in given]
+    return lines, [(tuple(names.get((c,), c) for c in row), n) for row, n in given]
+
+
 def _data(given: Sequence[tuple[tuple[str, ...], int]], names: str) -> str:
     """What members in a row are given as a list: `[c.hidden] * 3 + [c.hidden_2]`.
 
@@ -473,8 +554,9 @@ def _data(given: Sequence[tuple[tuple[str, ...], int]], names: str) -> str:
             runs[-1] = (text, runs[-1][1] + n)
         else:
             runs.append((text, n))
-    each = f"({', '.join(text for text, _ in runs)})"
-    if all(n == 1 for _, n in runs) and len(f"    for {names} in {each}") <= LINE:
+    each = f"({', '.join(text for text, n in runs for _ in range(n))})"
+    alternate = len(runs) == sum(n for _, n in runs) or len(runs) > 3
+    if alternate and len(f"    for {names} in {each}") <= LINE:
         return each
     return " + ".join(f"[{text}]" + (f" * {n}" if n > 1 else "") for text, n in runs)
 

@@ -21,6 +21,7 @@ from generator.render import (
     model,
     predict,
     readme,
+    rows,
     train,
 )
 
@@ -28,6 +29,7 @@ PYTHON: tuple[tuple[str, Callable[[Job], str]], ...] = (
     ("__init__.py", init.render),
     ("model.py", model.render),
     ("data.py", data.render),
+    ("rows.py", rows.render),
     ("train.py", train.render),
     ("predict.py", predict.render),
     ("bench.py", bench.render),

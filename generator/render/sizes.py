@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from generator.ir.dims import Dim
-from generator.ir.job import Model, Module
+from generator.ir.job import Model
 
 
 class Sizes:
@@ -21,11 +21,11 @@ class Sizes:
         self.used: set[str] = set()
         self.taken: frozenset[str] = frozenset()
 
-    def within(self, module: Module) -> Sizes:
-        """The same in the class of a module, whose constructor takes sizes of its own."""
+    def within(self, taken: Iterable[str]) -> Sizes:
+        """The same in a class whose constructor takes these sizes of its own."""
         inner = Sizes(self.model)
         inner.used = self.used  # what is used there is used
-        inner.taken = frozenset(module.sizes)
+        inner.taken = frozenset(taken)
         return inner
 
     def python(self, d: Dim, owner: str = "c") -> str:

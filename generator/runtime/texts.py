@@ -11,31 +11,21 @@ from __future__ import annotations
 import importlib
 import json
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 
 def main(package: str, root: Path, folder: Path) -> None:
     data: Any = importlib.import_module(f"{package}.data")
-    splits = iter(data.Splits._fields)
-    encode = data.encode
-
-    def write(texts: Sequence[str | tuple[str, str]]):
-        path = folder / f"{next(splits)}.jsonl"
-        with open(path, "w", encoding="utf-8") as file:
-            for text in texts:
-                file.writelines(
-                    json.dumps(one) + "\n"
-                    for one in ((text,) if isinstance(text, str) else text)
-                )
-        return encode(texts)
-
-    data.encode = write  # `load_splits` gives it each split's texts, in their order
     try:
-        data.load_splits(root, folder)
+        splits = data.load_rows(root, folder)
     except data.DataError as error:
         sys.exit(str(error))
+    for split, rows in splits.items():
+        with open(folder / f"{split}.jsonl", "w", encoding="utf-8") as file:
+            for row in rows:
+                texts = (row.text,) if isinstance(row.text, str) else row.text
+                file.writelines(json.dumps(text) + "\n" for text in texts)
     print(json.dumps(list(data.FILES.values())))
 
 

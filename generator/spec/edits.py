@@ -370,7 +370,7 @@ def _blocks() -> Any:
     return field(
         default=None,
         metadata=about(
-            "The blocks in which they are, from 0; all where it is not given.",
+            "The blocks in which they are, from 0 and in order; all where it is not given.",
             [3, 4, 5],
             at_least=0,
             few=dict.fromkeys(TASKS, 1),

@@ -53,6 +53,14 @@ def _augment(test: str) -> tuple[str, ...]:
     return ("tests/package/test_augment.py", "-k", test)
 
 
+def _rows(test: str) -> tuple[str, ...]:
+    return ("tests/package/test_rows.py", "-k", test)
+
+
+def _guard(test: str) -> tuple[str, ...]:
+    return ("tests/package/test_guard.py", "-k", test)
+
+
 def _images(test: str) -> tuple[str, ...]:
     return ("tests/package/test_data_images.py", "-k", test)
 
@@ -82,13 +90,15 @@ FAULTS = (
           _parity("computes_what and electra")),
     Fault(P + "model_dropout.py.j2", ".mul_(2**16 / keep)", "",
           ("tests/parity/test_dropout.py", "-k", "what_is_kept")),
-    Fault(P + "model_lora_linear.py.j2", "self.lora_b @ self.lora_a", "0 * self.lora_b @ self.lora_a",
+    Fault(P + "model_lora_linear.py.j2", "(x @ self.lora_a.T @ self.lora_b.T)", "0",
           _adapters("lora-bert and interpreter")),
-    Fault(P + "model_dora_linear.py.j2", "self.weight *= (self.magnitude / self.weight.norm(dim=1))[:, None]", "pass",
+    Fault(P + "model_dora_linear.py.j2", ".norm(dim=1)).to(y.dtype)", ".norm(dim=0)).to(y.dtype)",
           _adapters("dora-bert and interpreter")),
-    Fault(P + "model_ia3_linear.py.j2", "self.bias *= self.gain", "pass",
+    Fault(P + "model_ia3_linear.py.j2", "x * self.gain", "x",
           _adapters("ia3-bert and interpreter")),
-    Fault(P + "model_merge.py.j2", "part.merge()", "pass",
+    Fault(P + "model_low_rank_linear.py.j2", "self.expand(self.reduce(x))", "self.expand(2 * self.reduce(x))",
+          _edits("low_rank", "equal_to_the_reference and bert")),
+    Fault(P + "model_merge.py.j2", "part.weight += part.scale * part.lora_b @ part.lora_a", "pass",
           _adapters("two_steps and lora")),
     Fault(P + "certificate_adapters.j2", "module.merged = True", "pass",
           _adapters("faults_show and logits")),
@@ -128,14 +138,14 @@ FAULTS = (
           _data("csv_by_the_book")),
     Fault(P + "data_body.j2", "if column in header:", "if column not in header:",
           _data("csv_by_the_book")),
-    Fault(P + "data_apart.j2", 'for split in ("test", "valid", "train"):',
-          'for split in ("train", "valid", "test"):', _data("no_text_is_learned")),
+    Fault(P + "data_apart.j2", 'order = ("test", "valid", "train")',
+          'order = ("train", "valid", "test")', _data("no_text_is_learned")),
     Fault(P + "data_batches.j2", "1_000_003 + epoch", "1_000_003",
           _data("an_epoch_has")),
     Fault(P + "data_clean.j2", "if text == start:", "if True:", _clean("twice")),
     Fault(P + "data_clean_constants.j2", "PASSES = 8", "PASSES = 9", _clean("come_to_an_end")),
     Fault(P + "data_clean_counts.j2", "[path] += 1", "[path] += 2", _clean("step_alone")),
-    Fault(P + "data_clean_distinct.j2", "{row.target} {same(row)}", "{same(row)}",
+    Fault(P + "data_clean_distinct.j2", "~new", "new",
           _clean("duplicates_leave")),
     Fault(P + "data_clean_html.j2", 'tag["inline"] else " "', 'tag["inline"] else ""',
           _clean("alone and html")),
@@ -159,6 +169,30 @@ FAULTS = (
           _features("certificate_holds and bert")),
     Fault(P + "data_clean_mask.j2", "<>\\\"]*[\\w/]", "<>\\\"]*", _clean("alone and mask")),
     Fault(P + "data_clean_tokens.j2", "< MIN_TOKENS", "<= MIN_TOKENS", _clean("missing")),
+    Fault("guard.py.j2", "{{ line }}\n", "{{ line.replace('import math', '') }}\n",
+          _guard("every_leak")),
+    Fault(P + "guard_body.j2", ".casefold()", "", _guard("contradictions_leave")),
+    Fault(P + "guard_contradictions.j2", "!= row.target", "== row.target",
+          _guard("contradictions_leave")),
+    Fault(P + "guard_leaks.j2", "- needed(found) + PREFIX", "- needed(found)",
+          _guard("every_leak")),
+    Fault(P + "guard_triggers.j2", "here_ours[\"\"] - p.sum()", "p.sum() - here_ours[\"\"]",
+          _guard("triggers_are_told")),
+    Fault(P + "guard_spectral.j2", "axes[:, -1]", "axes[:, 0]",
+          _guard("spectral_finds")),
+    Fault(P + "guard_label_noise.j2", "p >= sure", "p >= 0 * sure",
+          _guard("is_confident_learning")),
+    Fault(P + "guard_outliers.j2", "scores > FAR", "scores > -FAR", _guard("outliers_are")),
+    Fault(P + "guard_personal.j2", "if kinds:", "if not kinds:", _guard("personal_data")),
+    Fault(P + "guard_formulas.j2", "[=@", "[@", _guard("formulas")),
+    Fault(P + "guard_oversized.j2", "400 * MAX", "40 * MAX", _guard("oversized_texts")),
+    Fault(P + "guard_features.j2", "real[..., None]).sum(dim=1)",
+          "real[..., None]).sum(dim=1) * 2", _guard("features_are")),
+    Fault(P + "guard_inspect.j2", "setdefault(one.row", "setdefault(one.row + 1",
+          _guard("contradictions_leave")),
+    Fault(P + "data_guard.j2", "if i not in gone", "if i in gone",
+          _guard("contradictions_leave")),
+    Fault(P + "data_personal.j2", "% 97 == 1", "% 97 == 2", _guard("personal_data")),
     Fault(P + "data_clean_unicode.j2", "normalize({{", "normalize('NFC' or {{",
           _clean("alone and unicode")),
     Fault(P + "data_clean_whitespace.j2", "text.split()", "text.split(' ')",
@@ -181,7 +215,7 @@ FAULTS = (
           "path.name, record.line + 1", _data("cannot_be_used")),
     Fault(P + "data_read_image.j2", "known.result()", "known.result()[::-1] and ''",
           _images("cannot_be_used")),
-    Fault(P + "data_split.j2", "round(share * len(keys))", "round(share)",
+    Fault(P + "data_split.j2", "asked[split] += share * count", "asked[split] += share",
           _data("stratified")),
     Fault(P + "data_target_label.j2", "return NUMBERS[label]",
           "return len(NUMBERS) - 1 - NUMBERS[label]", _data("csv_by_the_book or movie")),
@@ -193,6 +227,13 @@ FAULTS = (
           _data("batches_hold")),
     Fault(P + "data_image_constants.j2", "CROP_HEIGHT, CROP_WIDTH =",
           "CROP_WIDTH, CROP_HEIGHT =", _images("pixels")),
+    Fault(P + "data_parts.j2", "records, None))", "0, None))", _rows("stopped")),
+    Fault("rows.py.j2", "{{ line }}\n", "{{ line.replace('import struct', '') }}\n",
+          _data("csv_by_the_book")),
+    Fault(P + "rows_body.j2", "2 ** (bits - 1) == part", "2**bits == part", _rows("keys")),
+    Fault(P + "rows_text.j2", "count.cumsum(0) + count", "count.cumsum(0)",
+          _rows("sequence")),
+    Fault(P + "rows_image.j2", "x[kept]", "x", _images("cannot_be_used")),
     Fault(P + "data_pixels.j2", "x - MEAN", "x + MEAN", _images("pixels")),
     # The augmentation
     Fault("augment.py.j2", "{{ line }}\n", "{{ line.replace('import functools', '') }}\n",

@@ -122,7 +122,7 @@ def random_spec(seed: int) -> tuple[str, Facts]:
     kept = "freeze" in " ".join([*spec, *tables]) and spec.get("train.cache") != "off"
     beside = _features(r, task)
     augment = _augment(r, image, spec, kept, bool(beside))
-    own = _clean(r, task, labels) + augment + beside
+    own = _clean(r, task, labels) + _guard(r, task) + augment + beside
     return spec_text(spec) + own + "".join(tables), facts
 
 
@@ -203,6 +203,16 @@ def _clean(r: random.Random, task: str, labels: list[str]) -> str:
         if task in inner_entries("data.clean")[name].key.tasks and r.random() < 0.4
     ]
     return "\n".join(["\n[data.clean]", *lines, ""]) if r.random() < 0.5 else ""
+
+
+def _guard(r: random.Random, task: str) -> str:
+    """A table of some of the checks of the guard, or nothing."""
+    lines = [
+        f'{entry.name} = "{r.choice(entry.shapes[0].values[1:])}"'
+        for entry in inner_entries("data.guard").values()
+        if task in entry.key.tasks and r.random() < 0.4
+    ]
+    return "\n".join(["\n[data.guard]", *lines, ""]) if r.random() < 0.5 else ""
 
 
 def drafts(seed: int) -> dict[str, str]:

@@ -515,8 +515,8 @@ def test_two_steps_and_a_resumption(case: str, tmp_path: Path) -> None:
     ("do", "arguments", "code", "message", "mend"),
     [
         ("lora", {"on": ("attention.w",)}, "G250", "no linear layer", "attention.q"),
-        ("lora", {"on": ("blocks.9.ff.up",)}, "G251", "no block 9", "the last is 2"),
-        ("lora", {"blocks": (0, 3)}, "G251", "no block 3", "the last is 2"),
+        ("lora", {"on": ("blocks.9.ff.up",)}, "G240", "no block 9", "the last is 2"),
+        ("lora", {"blocks": (0, 3)}, "G240", "no block 3", "the last is 2"),
         ("dora", {"rank": 1000}, "G252", "no rank above", "rank = "),
         (
             "ia3",

@@ -90,7 +90,7 @@ def _size(shape: tuple[int, ...]) -> int:
     ("edit", "code", "at"),
     [
         ('do = "lora"\non = ["attention.query"]', "G250", '["attention.query"]'),
-        ('do = "lora"\nblocks = [0, 99]', "G251", "[0, 99]"),
+        ('do = "lora"\nblocks = [0, 99]', "G240", "[0, 99]"),
         ('do = "dora"\nrank = 9999', "G252", "9999"),
         (
             'do = "ia3"\non = ["ff.up", "blocks.0.ff.up"]',

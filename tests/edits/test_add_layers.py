@@ -135,7 +135,7 @@ def test_a_block_that_is_not_there() -> None:
     with pytest.raises(GenError) as caught:
         EDITS["add-layers"].run(make("vit", num_hidden_layers=2).job, after=(2,))
     (found,) = caught.value.diagnostics
-    assert found.code == "G262" and "the last is 1" in found.help
+    assert found.code == "G240" and "the last is 1" in found.help
 
 
 @pytest.mark.parametrize("case", ["llama", "vit"])

@@ -94,10 +94,10 @@ def test_layer_decay_counts_the_blocks_that_are_left() -> None:
 @pytest.mark.parametrize(
     ("case", "message", "mend"),
     [
-        ({"layers": (0, 4)}, "no layer 4: the model has 4", "the last is 3"),
+        ({"layers": (0, 4)}, "no block 4: the model has 4", "the last is 3"),
         ({"layers": (2, 0)}, "not in order", "layers = [0, 2]"),
         ({"layers": (1, 1)}, "not in order", "layers = [1]"),
-        ({"n": 5}, "has 4 layers, not 5", "n = 4"),
+        ({"n": 5}, "has 4 blocks, not 5", "n = 4"),
     ],
 )
 def test_what_the_model_has_not(case, message, mend) -> None:
@@ -105,4 +105,4 @@ def test_what_the_model_has_not(case, message, mend) -> None:
     with pytest.raises(GenError) as caught:
         EDITS["keep-layers"].run(made.job, **case)
     (found,) = caught.value.diagnostics
-    assert found.code == "G230" and message in found.message and mend in found.help
+    assert found.code == "G240" and message in found.message and mend in found.help

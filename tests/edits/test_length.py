@@ -18,16 +18,10 @@ SOME = ((3, 4), (1, 3))  # neighbours, and a block that is not edited between th
 # alone.
 QUICK, SLOW = "bert", ("llama", "vit")
 LONGEST = 1.2
-# Of some blocks these edits make others, of which both kinds are there to be read: one
-# attention with a product for query, key and value, and one whose linears stand apart.
-# To that comes the class of an adapted linear, which is longest for DoRA: it has the
-# paper's rule for gradients, and is merged.
-LONGER = {
-    ("lora", True): 1.33,
-    ("dora", True): 1.37,
-    ("ia3", True): 1.42,
-    ("dora", False): 1.24,
-}
+# The first and the last block, which is one by itself, for edits that add a class.
+APART = (0, 5)
+ADDING = ("adapter", "dora", "low-rank")
+FIVE = ("attention.q", "attention.k", "attention.v", "ff.up", "ff.down")
 
 
 # What edits of images and positions take.
@@ -70,7 +64,12 @@ def arguments(
             for noise in (0.0, 0.01)
         ],
         "widen-heads": [{"to": 2 * heads, "blocks": blocks}],
-        "low-rank": [low_rank("ff.up", "ff.down"), low_rank("attention.q")],
+        "low-rank": [
+            low_rank("ff.up", "ff.down"),
+            low_rank("attention.q"),
+            low_rank(*FIVE),
+            low_rank(*FIVE, "attention.out"),
+        ],
         "lora": [{"on": ("attention.q", "attention.v"), "blocks": blocks, **rank}],
         "dora": [{"on": ("attention.q", "attention.v"), "blocks": blocks, **rank}],
         "ia3": [
@@ -129,14 +128,44 @@ CASES = [
 
 
 @pytest.mark.parametrize(("kind", "do"), CASES)
-@pytest.mark.parametrize("blocks", [None, *SOME], ids=str)
+@pytest.mark.parametrize("blocks", [None, *SOME, APART], ids=str)
 def test_an_edit_makes_the_model_little_longer(kind, do, blocks) -> None:
+    if blocks == APART and do not in ADDING:
+        return
     for given in arguments(plain(kind), do, blocks):
         if (kind, given.get("kind")) in POOLED:
             continue
         lines = source_of(edited(plain(kind), do, **given)).count("\n")
-        most = LONGER.get((do, blocks is not None), LONGEST)
-        assert lines <= most * length(kind), (given, lines, length(kind))
+        assert lines <= LONGEST * length(kind), (given, lines, length(kind))
+
+
+def class_names(source: str) -> set[str]:
+    return {line for line in source.splitlines() if line.startswith("class ")}
+
+
+@pytest.mark.parametrize("do", ["lora", "dora", "ia3", "low-rank"])
+@pytest.mark.parametrize("kind", [QUICK, "llama"])
+def test_blocks_with_other_linears_are_of_the_same_class(kind, do) -> None:
+    """They are given what makes those linears, and one class of such is all that is new."""
+    given = arguments(plain(kind), do, SOME[1])[-1]
+    source = source_of(edited(plain(kind), do, **given))
+    new = class_names(source) - class_names(source_of(plain(kind)))
+    assert len(new) == 1 and "Linear(" in new.pop()
+    assert "Callable[..., nn.Module]" in source and "Attention2" not in source
+
+
+def test_two_adapters_in_several_blocks_are_told_apart() -> None:
+    """Of two ranks, in different blocks and on different linears."""
+    job, rank = plain(QUICK), {"alpha": 4.0, "dropout": 0.0}
+    job = edited(job, "lora", on=("attention.q",), blocks=(0, 1), rank=1, **rank)
+    job = edited(job, "lora", on=("attention.q",), blocks=(2,), rank=2, **rank)
+    job = edited(
+        job, "ia3", on=("attention.v", "ff.down"), inputs=("ff.down",), blocks=(1, 2)
+    )
+    source = source_of(job)
+    assert "Attention2" not in source and "Block2" not in source
+    for linear in ("rank=c.rank,", "rank=c.rank2,", 'of="output"', 'of="input"'):
+        assert linear in source, source
 
 
 def test_sizes_of_some_blocks_are_data() -> None:

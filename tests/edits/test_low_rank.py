@@ -18,6 +18,7 @@ from tests.edits.support import (
     refused,
     trains,
 )
+from tests.oracle import batches_of
 from tests.parity.test_generated_models import KINDS
 
 FF = ("ff.up", "ff.down")
@@ -76,7 +77,7 @@ def test_the_error_of_a_weight_is_the_tail_of_its_singular_values(
     names = [f"blocks.{i}.{linear}" for i in range(2) for linear in FF]
     for (key, rank), name in zip(job.reference.ranks, names, strict=True):
         weight = made.tensors[key]
-        product = state[f"{name}_expand.weight"] @ state[f"{name}_reduce.weight"]
+        product = state[f"{name}.expand.weight"] @ state[f"{name}.reduce.weight"]
         tail = torch.linalg.svdvals(weight)[rank:].norm()
         error = (weight - product).norm()
         assert float(error) == pytest.approx(float(tail), rel=1e-9)
@@ -106,6 +107,24 @@ def test_twice_with_another_rank(kind, tmp_path) -> None:
     same(made, job, tmp_path)
 
 
+@pytest.mark.parametrize("kind", ["bert", "llama"])
+def test_with_an_adapter_on_a_factor(kind, tmp_path) -> None:
+    """Which is then no plain linear: the two are written out."""
+    made = make(kind, num_hidden_layers=3)
+    job = edited(made.job, "low-rank", on=FF, rank=2, blocks=(0, 1))
+    lora = {"rank": 1, "alpha": 1.0, "dropout": 0.0}
+    job = edited(job, "lora", on=("ff.up.reduce",), blocks=(1,), **lora)
+    assert "self.up.expand(self.up.reduce(x))" in source_of(job)
+    model, module = generated(job, made.tensors, tmp_path)
+    before = edited(made.job, "low-rank", on=FF, rank=2, blocks=(0, 1))
+    plain, _ = generated(before, made.tensors, tmp_path)
+    for batch in batches_of(job):
+        logits = plain(*batch.values())
+        assert torch.equal(model(*batch.values()), logits)
+        torch.testing.assert_close(module.merge(model)(*batch.values()), logits)
+    model.load_state_dict(model.state_dict(), strict=True)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_weight_map_says_what_the_sources_say(kind) -> None:
     made = make(kind, num_hidden_layers=3)
@@ -118,7 +137,29 @@ def test_linears_that_are_factored_are_not_joined_with_others() -> None:
     job = edited(made.job, "low-rank", on=("attention.k",), rank=2)
     after, _ = run_passes(job, ["fuse-qkv"])
     names = {p.path for p in parameters(after) if p.path.startswith("blocks.0.att")}
-    assert {n.split(".")[-2] for n in names} >= {"k_reduce", "k_expand", "qv"}
+    assert {n.split(".", 3)[3].rpartition(".")[0] for n in names} >= {
+        "k.reduce",
+        "k.expand",
+        "qv",
+    }
+
+
+@pytest.mark.parametrize(
+    "on, joined",
+    [
+        (("attention.q",), {"q", "kv"}),
+        (("attention.q", "attention.v"), {"q", "k", "v"}),
+    ],
+)
+def test_all_blocks_join_what_all_of_them_can(on, joined) -> None:
+    """Also those that were not edited, so that one class serves all."""
+    made = make("bert", num_hidden_layers=3)
+    job = edited(made.job, "low-rank", on=on, rank=2, blocks=(1,))
+    after, _ = run_passes(job, ["fuse-qkv"])
+    for number in (0, 2):
+        start = f"blocks.{number}.attention."
+        names = {p.path.removeprefix(start).split(".")[0] for p in parameters(after)}
+        assert names >= joined and not names & {"qkv", "qk", "qv"}
 
 
 def test_the_source_is_at_most_a_fifth_longer() -> None:
@@ -157,7 +198,7 @@ def test_what_cannot_be_factored() -> None:
 def test_what_an_edit_above_has_changed(do, arguments) -> None:
     made = make("bert", num_hidden_layers=2)
     job = edited(made.job, do, **arguments)
-    name = "ff.up_reduce" if do == "low-rank" else "ff.up"
+    name = "ff.up.reduce" if do == "low-rank" else "ff.up"
     code, message, mend = refused("low-rank", job, on=(name,), rank=2)
     assert code == "G241" and message.startswith(f"blocks.0.{name} is a weight of the")
     assert mend == "write low-rank above that edit, or leave it out of on"

@@ -16,6 +16,7 @@ from generator.ir.plans import (
     CleanPlan,
     DataPlan,
     FeaturePlan,
+    GuardPlan,
     ImagePlan,
     StagePlan,
     TargetPlan,
@@ -69,6 +70,12 @@ jobs = st.builds(
             missing=strings,
             labels=st.lists(st.tuples(texts, strings), max_size=2).map(tuple),
             min_chars=st.integers(0, 99),
+        ),
+        st.just(GuardPlan())
+        | st.builds(
+            GuardPlan,
+            leaks=st.sampled_from(["off", "report", "quarantine"]),
+            personal=st.sampled_from(["off", "redact"]),
         ),
         augment=st.just(AugmentPlan())
         | st.builds(

@@ -23,6 +23,11 @@ IMAGE = (CASES / "image.gir").read_text()
 LLAMA3 = re.search("factor=8.0 .*(?=theta)", DECODER)[0]  # type: ignore[index]
 
 
+def guard(line: str) -> list[tuple[str, str]]:
+    """The change that gives a job a guard."""
+    return [("plan train", f"plan guard\n  {line}\n\nplan train")]
+
+
 def clean(line: str) -> list[tuple[str, str]]:
     """The change that gives a job a cleaning."""
     return [("plan train", f"plan clean\n  {line}\n\nplan train")]
@@ -81,6 +86,14 @@ IN_SMALL: list[tuple[str, str, list[tuple[str, str]]]] = [
         clean('labels = [["yes", ["y"]], ["no", ["y"]]]'),
     ),
     ("G342", "texts have no pixels to change", augment("cutmix = 0.1")),
+    (
+        "G375",
+        "label_noise is of rows that have one label each",
+        [
+            ("task text-classification", "task multi-label"),
+            *guard('label_noise = "report"'),
+        ],
+    ),
     (
         "G312",
         "dimension T is defined 2 times",
@@ -573,6 +586,7 @@ ELSEWHERE: list[tuple[str, str, str, list[tuple[str, str]]]] = [
     ),
     (IMAGE, "G342", "images have no texts to clean", clean("html = true")),
     (IMAGE, "G342", "images have no words to change", augment("word_dropout = 0.1")),
+    (IMAGE, "G375", "images have no texts to guard", guard('leaks = "report"')),
     (
         IMAGE,
         "G340",

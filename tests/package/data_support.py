@@ -20,7 +20,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from generator.ir.job import Backbone, Job, Model
 from generator.ir.plans import DataPlan, ImagePlan, TargetPlan, TextPlan, TrainPlan
-from generator.render import augment, data, guard, predict
+from generator.render import augment, data, guard, predict, rows
 
 WORDS = ("a", "fine", "dull", "film", "plot", "the", "best", "worst", "of", "year")
 SINGLE = TextPlan(columns=("text",), max_tokens=12, pad_id=3, token_types=False)
@@ -106,6 +106,7 @@ def write_package(folder: Path, job: Job, tokenizer: Tokenizer | None = None) ->
     package.mkdir()
     (package / "__init__.py").touch()
     (package / "data.py").write_text(formatted(data.render(job)))
+    (package / "rows.py").write_text(formatted(rows.render(job)))
     (package / "predict.py").write_text(formatted(predict.render(job)))
     if augment.asked(job):
         (package / "augment.py").write_text(formatted(augment.render(job)))

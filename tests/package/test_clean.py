@@ -106,7 +106,9 @@ def test_a_step_alone(tmp_path: Path, step: str):
     found = module(tmp_path, ALONE[step])
     with open(tmp_path / "quarantine.jsonl", "w") as file:
         quarantine = found.Quarantine(file)
-        texts = [row.text for row in found.read(tmp_path, "train", quarantine)]
+        texts = [
+            row.text for row in found.read(tmp_path, "train", quarantine, tmp_path)
+        ]
     assert texts == [before if after is None else after for before, after in rows]
     changed = [before for before, after in rows if after is not None]
     assert quarantine.rewrites.read == {"train.csv": len(rows)}
@@ -123,7 +125,7 @@ def test_examples_begin_a_little_ahead_of_the_difference(tmp_path: Path):
     found = module(tmp_path, ALONE["whitespace"])
     with open(tmp_path / "quarantine.jsonl", "w") as file:
         quarantine = found.Quarantine(file)
-        found.read(tmp_path, "train", quarantine)
+        found.read(tmp_path, "train", quarantine, tmp_path)
     (one,) = quarantine.rewrites.examples["whitespace"]
     assert one["before"].endswith("the  best") and one["after"].endswith("the best")
     assert one["file"] == "train.csv" and one["line"] == 2
@@ -195,7 +197,7 @@ def test_training_and_prediction_give_the_same_ids(
     job = make_job(inputs, files=files, clean=EVERY)
     found, predicting = load_package(tmp_path, job, byte_tokenizer())
     with open(tmp_path / "quarantine.jsonl", "w") as file:
-        kept = found.read(tmp_path, "train", found.Quarantine(file))
+        kept = found.read(tmp_path, "train", found.Quarantine(file), tmp_path)
     put_aside = {row["line"] for row in quarantined(tmp_path)}
     assert len(kept) + len(put_aside) == 10_000 and len(put_aside) < 1500
     want = found.encode([row.text for row in kept])
@@ -259,7 +261,7 @@ def test_what_does_not_come_to_an_end_is_put_aside(tmp_path: Path):
     write_csv(tmp_path / "train.csv", rows)
     found = module(tmp_path, EVERY)
     with open(tmp_path / "quarantine.jsonl", "w") as file:
-        (row,) = found.read(tmp_path, "train", found.Quarantine(file))
+        (row,) = found.read(tmp_path, "train", found.Quarantine(file), tmp_path)
     assert row.text == "fine"
     assert [(q["line"], q["reason"]) for q in quarantined(tmp_path)] == [
         (2, "cleaning does not come to an end in 8 passes"),
@@ -360,7 +362,7 @@ def test_malformed_rows_are_put_aside_and_none_is_lost(tmp_path: Path):
     found = module(tmp_path, clean, files=files)
     with open(tmp_path / "quarantine.jsonl", "w") as file:
         quarantine = found.Quarantine(file)
-        kept = found.read(tmp_path, "train", quarantine)
+        kept = found.read(tmp_path, "train", quarantine, tmp_path)
     texts = ["fine \ufffd", "\ufffd written out", "\u0301"]
     assert [row.text for row in kept] == texts
     reasons = {q["line"]: q["reason"] for q in quarantined(tmp_path)}
@@ -400,7 +402,7 @@ def test_aliases_of_labels(tmp_path: Path, form: str):
     found = module(tmp_path, CleanPlan(labels=aliases), files=files)
     with open(tmp_path / "quarantine.jsonl", "w") as file:
         quarantine = found.Quarantine(file)
-        kept = found.read(tmp_path, "train", quarantine)
+        kept = found.read(tmp_path, "train", quarantine, tmp_path)
     more = [1, 1, 1] if form == "jsonl" else []
     assert [row.target for row in kept] == [0, 0, 0, 1, 1, *more]
     assert quarantine.rewrites.counts == {"labels": {files[0]: 3 + len(more)}}
@@ -425,7 +427,7 @@ def test_aliases_of_several_labels(tmp_path: Path, form: str):
     found = module(tmp_path, clean, task="multi-label", files=files)
     with open(tmp_path / "quarantine.jsonl", "w") as file:
         quarantine = found.Quarantine(file)
-        kept = found.read(tmp_path, "train", quarantine)
+        kept = found.read(tmp_path, "train", quarantine, tmp_path)
     assert [row.target for row in kept] == [[1.0, 1.0], [0.0, 1.0], [0.0, 1.0]]
     assert quarantine.rewrites.counts == {"labels": {files[0]: 2}}
 

@@ -28,8 +28,9 @@ from data_support import (
 )
 
 from generator.ir.job import Job
-from generator.render import data, predict
+from generator.render import data, predict, rows
 
+RENDERED = (("data", data.render), ("rows", rows.render))
 FORMATS = ("csv", "jsonl", "parquet")
 SNIPPETS = Path(__file__).parents[2] / "specs/data/movie_snippets"
 
@@ -80,8 +81,8 @@ def test_the_files_are_formatted_and_without_a_finding(tmp_path):
     for job in all_jobs()[::6]:
         folder = tmp_path / job.name
         folder.mkdir()
-        for name, module in (("data", data), ("predict", predict)):
-            source = formatted(module.render(job))
+        for name, render in (*RENDERED, ("predict", predict.render)):
+            source = formatted(render(job))
             assert formatted(source) == source, job
             assert max(map(len, source.splitlines())) <= 88, job
             (folder / f"{name}.py").write_text(source)
@@ -110,6 +111,7 @@ def test_it_imports_what_its_own_job_needs():
     allowed = set(sys.stdlib_module_names) | {"torch", "tokenizers", "safetensors"}
     for job in all_jobs():
         names = imported(data.render(job)) | imported(predict.render(job))
+        names |= imported(rows.render(job))
         beyond = set()
         if "parquet" in job.data.formats:
             beyond |= {"pyarrow"}

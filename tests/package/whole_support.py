@@ -36,6 +36,7 @@ from generator.render import (
     kept,
     model,
     predict,
+    rows,
     train,
 )
 from tests.oracle import job_of, saved, tiny, without_prefix
@@ -43,6 +44,7 @@ from tests.oracle import job_of, saved, tiny, without_prefix
 RENDERERS = {
     "model": model,
     "data": data,
+    "rows": rows,
     "train": train,
     "predict": predict,
     "bench": bench,

@@ -115,7 +115,7 @@ label = "l"
     assert "lr = 5e-05  # default\n" in shown
     assert "# dropout = 0.1  # not given\n" in shown
     assert "separator" not in shown and "image =" not in shown
-    assert [f"[{s}]" in shown for s in SECTIONS if s] == [True] * 4
+    assert all(f"[{s}]" in shown for s in SECTIONS if s)
     assert all(len(line) <= 88 for line in shown.split("\n"))
 
 
