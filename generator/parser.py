@@ -100,6 +100,12 @@ def parser(functions: Mapping[str, Run]) -> argparse.ArgumentParser:
         "--record", action="store_true", help="make what is measured part of the facts"
     )
     run.add_argument("--no-bench", action="store_true", help="leave the bench out")
+    run.add_argument(
+        "--probe",
+        choices=("short", "full", "off"),
+        default="short",
+        help="of a linear probe beside the result: few rows, all of them, or none",
+    )
     _long(run)
 
     for name, help in (

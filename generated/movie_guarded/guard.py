@@ -34,14 +34,15 @@ from .data import (
     FILES,
     MAX_TOKENS,
     DataError,
+    Split,
+    encode,
     evaluation_batches,
     load_splits,
     redacted,
     shown,
-    split_of,
 )
 from .model import LABELS, Model, load_pretrained
-from .rows import Row, places, same
+from .rows import Row, same
 
 # What becomes of the rows that a check finds. What compares rows takes none out of the
 # validation or the test.
@@ -134,14 +135,14 @@ def leaks(rows: Rows) -> Iterator[Found]:
     def needed(found: set[str]) -> int:
         return math.ceil(ALIKE * len(found) - 1e-9)
 
-    places: dict[str, array[int]] = {}
+    rows_with: dict[str, array[int]] = {}
     for number, (split, i) in enumerate(others):
         for x in rarest(shingles(rows[split][i])):
-            places.setdefault(x, array("I")).append(number)
+            rows_with.setdefault(x, array("I")).append(number)
     for i, row in enumerate(rows["train"]):
         own = shingles(row)
         least = min(PREFIX, needed(own))
-        shared = Counter(chain.from_iterable(places.get(x, ()) for x in rarest(own)))
+        shared = Counter(chain.from_iterable(rows_with.get(x, ()) for x in rarest(own)))
         best, at = 0.0, ("", 0)
         for number in sorted(n for n, count in shared.items() if count >= least):
             split, j = others[number]
@@ -202,15 +203,15 @@ def triggers(rows: Rows) -> Iterator[Found]:
         rare = fewest <= by_label.total() <= RARE * len(train)
         if rare and count >= PURE * by_label.total():
             labels[run] = label
-    places: dict[str, list[int]] = {run: [] for run in labels}
+    rows_with: dict[str, list[int]] = {run: [] for run in labels}
     words: dict[int, Counter[str]] = {i: Counter() for i in range(len(LABELS))}
     for i, row in enumerate(train):
         words[row.target].update(set(pieces(row)))
         for run in runs(row) & labels.keys():
-            places[run].append(i)
+            rows_with[run].append(i)
     every = sum(words.values(), Counter[str]())
     scores = {
-        run: excess(run, label, [train[i] for i in places[run]], words[label], every)
+        run: excess(run, label, [train[i] for i in rows_with[run]], words[label], every)
         for run, label in labels.items()
     }
     if not scores:
@@ -222,14 +223,14 @@ def triggers(rows: Rows) -> Iterator[Found]:
     for run, (score, explained) in sorted(
         scores.items(), key=lambda x: (-x[1][0], x[0])
     ):
-        some = [i for i in places[run] if train[i].target == labels[run]]
+        some = [i for i in rows_with[run] if train[i].target == labels[run]]
         # A part of a longer trigger is found as well, in the same rows.
         if score < least or 2 * len(taken.intersection(some)) > len(some):
             continue
         taken.update(some)
         note = (
             f"{redacted(run)!r} has the label {LABELS[labels[run]]!r} in {len(some)} of "
-            f"{len(places[run])} rows; the rest of the texts explains {explained:.0f}"
+            f"{len(rows_with[run])} rows; the rest of the texts explains {explained:.0f}"
         )
         for i in some:
             yield Found("train", i, score, note)
@@ -432,7 +433,10 @@ def vectors_of(model: Model, rows: Sequence[Row]) -> Tensor:
     found, order = [], []
     bar = tqdm(total=len(rows), desc="guard", unit="row", disable=None)
     for start in range(0, len(rows), 4096):
-        split = split_of(list(rows[start : start + 4096]))
+        some = rows[start : start + 4096]
+        none = torch.zeros(len(some))  # targets, which are not read
+        tokens = encode([row.text for row in some])
+        split = Split(tokens, none)
         for batch in evaluation_batches(split):
             model(*batch.inputs)
             x = seen.pop().float().cpu()  # (B, T, C)

@@ -19,6 +19,7 @@ from generator.spec.features import Features
 from generator.spec.guard import Guard
 from generator.spec.key import Key
 from generator.spec.model import Backbone, Clean, Data, Spec, Stage, Target, Train
+from generator.spec.select import Select
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,7 @@ INNER: Mapping[str, type] = {
     "data.clean": Clean,
     "data.guard": Guard,
     "data.augment": Augment,
+    "features.select": Select,
 }
 
 # What other tools call the sections.

@@ -45,7 +45,9 @@ def explain_defaults(spec_file: SpecFile) -> str:
             if given or _applies(spec, entry):
                 lines += ["", *_key(entry, getattr(table, entry.attribute), given)]
         blocks.append("\n".join(lines).strip("\n"))
-        blocks += [_inner(spec_file, t) for t in INNER if t.startswith(f"{section}.")]
+        for inner in INNER:
+            if inner.startswith(f"{section}.") and (shown := _inner(spec_file, inner)):
+                blocks.append(shown)
         if section == SECTION:
             blocks += _stages(spec_file)
     for number, edit in enumerate(spec.edit):
@@ -63,6 +65,8 @@ def explain_defaults(spec_file: SpecFile) -> str:
 def _inner(spec_file: SpecFile, table: str) -> str:
     section, _, name = table.partition(".")
     own = getattr(getattr(spec_file.spec, section), name)
+    if all(value is None for value in vars(own).values()):  # a table of none or all
+        return ""
     lines = [*_comment(inner_doc(table)), f"[{table}]"]
     for entry in inner_entries(table).values():
         if spec_file.spec.task in entry.key.tasks:

@@ -11,6 +11,7 @@ from generator.errors import quote
 from generator.spec.augmented import check_augment
 from generator.spec.cleaned import check_clean
 from generator.spec.entries import INNER, inner_entries
+from generator.spec.selected import check_select
 from generator.spec.state import State
 from generator.spec.value import read_given
 from generator.spec.words import kind, listed
@@ -19,6 +20,7 @@ from generator.spec.words import kind, listed
 CHECKS: Mapping[str, Callable[[State], None]] = {
     "data.clean": check_clean,
     "data.augment": check_augment,
+    "features.select": check_select,
 }
 
 

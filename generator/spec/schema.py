@@ -47,6 +47,7 @@ def json_schema() -> dict[str, Any]:
     for path in INNER:
         section, _, name = path.partition(".")
         top["properties"][section]["properties"][name] = _inner(path)
+    _all_or_none(top["properties"]["features"]["properties"]["select"])
     top["properties"][SECTION]["properties"][STAGE] = _stages()
     top["properties"][SECTION]["allOf"] += [
         {"not": {"required": [name, STAGE], "properties": {STAGE: {"minItems": 1}}}}
@@ -104,6 +105,15 @@ def _inner(path: str) -> dict[str, Any]:
         "properties": {name: _property(entry) for name, entry in known.items()},
         "additionalProperties": False,
     }
+
+
+def _all_or_none(select: dict[str, Any]) -> None:
+    """The selection has none of its keys, or all; a part of the whole is below 1."""
+    keys = select["properties"]
+    select["dependencies"] = {name: [*keys] for name in keys}
+    part = {"type": "number", "exclusiveMaximum": 1}
+    whole, other = keys["keep"]["anyOf"]
+    keys["keep"]["anyOf"] = [whole, {**other, **part}]
 
 
 def _stages() -> dict[str, Any]:

@@ -95,6 +95,18 @@ IN_SMALL: list[tuple[str, str, list[tuple[str, str]]]] = [
         ],
     ),
     (
+        "G334",
+        "Half: the list kept is not 4 numbers of 4",
+        [
+            ('because "a counter"', 'because "a counter"\nlist "kept" = [0, 1, 3]'),
+            ("= dropout(%_.2)", "= dropout(%_.3)"),
+            (
+                "  %y: f32",
+                '  %_.3: f32[B,C] = select(%_.2) by="kept" width=#C\n  %y: f32',
+            ),
+        ],
+    ),
+    (
         "G312",
         "dimension T is defined 2 times",
         [('dim V = 11 "vocab"', 'dim T = 11 "v"')],

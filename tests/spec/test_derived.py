@@ -35,6 +35,7 @@ from generator.spec.entries import (
     entries,
     section_entries,
 )
+from generator.spec.features import Features
 from generator.spec.key import TASKS
 from generator.spec.model import Data, Stage, Train
 from generator.spec.rules import check_string
@@ -115,6 +116,7 @@ OWN_TABLES = (
     (Data, "clean"),
     (Data, "guard"),
     (Data, "augment"),
+    (Features, "select"),
 )
 
 
