@@ -21,7 +21,7 @@ from generator.errors import GenError
 from generator.facts import Facts
 from generator.render.package import Draft, finished
 from generator.spec import read_spec
-from generator.spec.entries import inner_entries, section_entries
+from generator.spec.entries import Choice, inner_entries, section_entries
 from generator.spec.words import toml
 from tests.building.build_support import image_facts, spec_text, text_facts
 
@@ -207,11 +207,12 @@ def _clean(r: random.Random, task: str, labels: list[str]) -> str:
 
 def _guard(r: random.Random, task: str) -> str:
     """A table of some of the checks of the guard, or nothing."""
-    lines = [
-        f'{entry.name} = "{r.choice(entry.shapes[0].values[1:])}"'
-        for entry in inner_entries("data.guard").values()
-        if task in entry.key.tasks and r.random() < 0.4
-    ]
+    lines = []
+    for entry in inner_entries("data.guard").values():
+        (shape,) = entry.shapes
+        assert isinstance(shape, Choice)
+        if task in entry.key.tasks and r.random() < 0.4:
+            lines.append(f'{entry.name} = "{r.choice(shape.values[1:])}"')
     return "\n".join(["\n[data.guard]", *lines, ""]) if r.random() < 0.5 else ""
 
 

@@ -625,13 +625,17 @@ ELSEWHERE: list[tuple[str, str, str, list[tuple[str, str]]]] = [
             *beside('categorical = ["a", "b", "c", "d"]', "%categories: i64[B,C]"),
             (
                 "  param token.weight",
-                "  param category.weight: f32[V,C] embedding = init normal 1.0\n"
-                "  param token.weight",
+                (
+                    "  param category.weight: f32[V,C] embedding = init normal 1.0\n"
+                    "  param token.weight"
+                ),
             ),
             (
                 "  %x: f32[B,T,C] = embedding token(%ids)",
-                "  %y: f32[B,C,C] = embedding category(%categories)\n"
-                "  %x: f32[B,T,C] = embedding token(%ids)",
+                (
+                    "  %y: f32[B,C,C] = embedding category(%categories)\n"
+                    "  %x: f32[B,T,C] = embedding token(%ids)"
+                ),
             ),
         ],
     ),

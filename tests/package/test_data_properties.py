@@ -133,7 +133,7 @@ def test_training_and_prediction_give_the_same_ids(
     with open(folder / "aside", "w") as file:
         rows = module.read(folder, "train", module.Quarantine(file), folder / "ids")
     tokens = module.split_of(rows).tokens
-    aside = [json.loads(line) for line in open(folder / "aside")]
+    aside = [json.loads(line) for line in (folder / "aside").read_text().splitlines()]
     left = {row["line"] for row in aside}
     assert len(rows) + len(left) == 10_000 and len(rows) > 8_000
 
