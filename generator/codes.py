@@ -803,6 +803,32 @@ result is held to, interpolates.
 `extend-positions` is for jobs that read text, `resize-image` for those that read images.
 """,
     ),
+    "G270": Code(
+        "The tokenizer cannot serve the augmentation",
+        """
+Which tokens begin a word, and which one is the mask, is read from the backbone's
+`tokenizer.json`. Either the facts do not have it yet, and `gen facts SPEC --complete`
+fetches it, or it has no mask token: decoders have none. `word_dropout` then hides words
+by leaving them out.
+""",
+    ),
+    "G271": Code(
+        "Rows are changed in each epoch, and what is frozen runs once",
+        """
+Where the embedding and the first blocks are frozen, they run once over the rows, and
+training goes on from what they gave. Rows that are another in every epoch have no such
+thing. Either of the two has to go: `cache = "off"` in `[train]` runs the frozen blocks in
+every step; without the keys of `[data.augment]` that change rows the cache stays.
+`mixup` of texts goes together with it, since it mixes what the last layer reads.
+""",
+    ),
+    "G272": Code(
+        "Images are mixed, and the head reads columns beside them",
+        """
+`mixup` and `cutmix` of images mix pixels, and their targets by the same share. What
+`[features]` adds is of one row: of two categories there is no mixture. Leave out either.
+""",
+    ),
 }
 
 
@@ -989,9 +1015,9 @@ Equal modules have to be one before they become classes. Run the passes first:
         "labels.",
     ),
     "G342": _invalid(
-        "The cleaning does not fit the data",
+        "The cleaning or the augmentation does not fit the data",
         "Aliases are of labels, each of one, and are none themselves. Images have no "
-        "texts to rewrite or to measure.",
+        "texts to rewrite, to measure or to change, and texts no pixels.",
     ),
     "G350": _invalid(
         "A tensor of the checkpoint is listed twice", "Each key stands once."
@@ -1114,6 +1140,30 @@ frozen as all of its stages are, has no cut, and as many epochs as they have tog
         "`numbers` and `categories` have as many columns as the plan of the features gives, "
         "and the table of categories a row for each of them and for the unknown one of "
         "each column.",
+    ),
+    "G381": Code(
+        "No layer of the head could read more than the vector",
+        """
+What is known of a row beside its vector joins it ahead of the first layer that no weights of
+the checkpoint are read into. A head that is the checkpoint's own as a whole has none. With
+`head = "new"` in `[backbone]` the last layer starts afresh.
+""",
+    ),
+    "G390": Code(
+        "Features cannot be chosen yet",
+        """
+`[features.select]` keeps the numbers of a row's vector that have the best scores on the
+training rows, and the facts have no such scores, or those of other vectors: of other
+edits, another cleaning, other columns. `gen calibrate SPEC` works them out, from the
+frozen model and the training rows, and the next build reads them.
+""",
+    ),
+    "G391": Code(
+        "There are not so many features to choose from",
+        """
+`keep` of `[features.select]` says how many of the numbers that feed the head stay: one at
+least, and fewer than there are. The message has how many those are.
+""",
     ),
 }
 
@@ -1302,6 +1352,23 @@ is proposed.
         """
 guard.py, or the self-test that plants faults in a copy of the rows, ended with an error;
 what it said stands above the message. Mostly a file is missing or has no usable rows.
+""",
+    ),
+    "G535": Code(
+        "The frozen model cannot be run over the rows",
+        """
+A linear probe, `gen suggest` and the choice of features need the vectors that the model
+gives before any training. The package was built in a folder of its own and its rows read,
+and that ended with an error, which stands above the message: a data file that is not
+there, a full disk, or too little memory. `gen run --probe off` does without the probe.
+""",
+    ),
+    "G536": Code(
+        "None of the backbones can be tried",
+        """
+`gen suggest` runs each backbone over the rows, and none of those named could be: it is not
+there, is of another kind of task than the data are for, or is of an architecture that is
+not known. The messages say which; what can be tried is ranked without the others.
 """,
     ),
 }

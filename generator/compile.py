@@ -19,18 +19,21 @@ from typing import Any, get_args
 
 from generator import archs, vocab
 from generator.archs.build import Imported, Request
-from generator.arguments import arguments
+from generator.arguments import arguments, features_to_keep
 from generator.cost import Cost, Stage, describe
 from generator.errors import Diagnostic, GenError, fail
 from generator.facts import Facts, dump_card
 from generator.ir.dims import dim
+from generator.ir.head import selection
 from generator.ir.job import Backbone, Job, Tensor, added, parameters
 from generator.ir.plans import (
+    AugmentPlan,
     CleanPlan,
     DataPlan,
     FeaturePlan,
     Format,
     GuardPlan,
+    ImagePlan,
     Mask,
     StagePlan,
     TargetPlan,
@@ -43,7 +46,15 @@ from generator.ir.stages import always_frozen, covers, cuts
 from generator.ir.text import parse_job, print_job
 from generator.ir.verify import verify
 from generator.ir.weightmap import WeightMap
-from generator.passes import EDITS, NAMED, NAMING, Step, join_features, steps
+from generator.passes import (
+    EDITS,
+    NAMED,
+    NAMING,
+    Step,
+    join_features,
+    select_features,
+    steps,
+)
 from generator.passes.prune_width import of_rms
 from generator.passes.trim_vocab import kept_tokens
 from generator.render.package import Draft, finished, render_package
@@ -51,6 +62,7 @@ from generator.spec import SpecFile
 from generator.spec.edits import ExtendPositions, ResizeImage
 from generator.spec.features import Features
 from generator.spec.model import Clean, Spec
+from generator.spec.select import Select
 
 LOCK = "gen.lock"
 LOCK_VERSION = 1
@@ -80,6 +92,7 @@ EDIT_PLACES = {
     "G265": ("size",),
     "G266": ("do",),
 }
+SELECT = "select-features"  # the step behind the edits
 ADAPTING = ("lora", "dora", "ia3", "adapter")
 FORMATS: dict[str, Format] = {".csv": "csv", ".jsonl": "jsonl", ".parquet": "parquet"}
 
@@ -125,11 +138,13 @@ def draft(
     naming = [name for name in NAMING if name not in left_out]
     imported = import_job(spec_file, facts)
     edits = tuple(_edits(spec_file, facts, imported))
+    edits += tuple(_selected(spec_file, facts, edits[-1].job if edits else imported))
     edits += tuple(_joined(spec_file.spec, edits[-1].job if edits else imported))
     named = tuple(steps(edits[-1].job if edits else imported, naming))
     ready = _with_frozen(spec_file, named[-1].job)
     done = (*edits, *named, *steps(ready, NAMED))
     job = done[-1].job
+    _check_augment(spec_file, job)
     stages = tuple(_stages(imported, edits, ready))
     # What renders a job reads its text and nothing else.
     drafts = render_package(parse_job(print_job(job)), facts.measured, stages)
@@ -178,6 +193,37 @@ def _edits(spec_file: SpecFile, facts: Facts, job: Job) -> Iterator[Step]:
         yield Step(edit.DO, job, weights)
 
 
+def _selected(spec_file: SpecFile, facts: Facts, job: Job) -> Iterator[Step]:
+    """The job whose head reads the chosen numbers of its vector alone."""
+    if spec_file.spec.features.select.by:
+        kept = features_to_keep(spec_file, facts, _with_features(spec_file, job))
+        joined = _features(spec_file.spec.features) != FeaturePlan()
+        job, weights = select_features.run(job, kept=kept, cuts=not joined)
+        verify(job, after=SELECT)
+        yield Step(SELECT, job, weights)
+
+
+def chosen_from(spec_file: SpecFile, facts: Facts) -> Job:
+    """The job whose vector features are chosen of: behind the edits, and ahead of what
+    joins it, whose weights have learned nothing that could be told of them."""
+    job = import_job(spec_file, facts)
+    for step in _edits(spec_file, facts, job):
+        job = step.job
+    return _with_features(spec_file, job)
+
+
+def _with_features(spec_file: SpecFile, job: Job) -> Job:
+    """The job with the columns that its rows are read with: some rows leave by them."""
+    plan = _features(spec_file.spec.features)
+    return replace(job, data=replace(job.data, features=plan))
+
+
+def unselected(spec_file: SpecFile) -> SpecFile:
+    """The spec with all features: what they are chosen from."""
+    features = replace(spec_file.spec.features, select=Select())
+    return replace(spec_file, spec=replace(spec_file.spec, features=features))
+
+
 def _joined(spec: Spec, job: Job) -> Iterator[Step]:
     """The job whose head reads what [features] says, where it says any."""
     plan, own = _features(spec.features), spec.features
@@ -191,6 +237,7 @@ def _joined(spec: Spec, job: Job) -> Iterator[Step]:
 
 def as_read(spec_file: SpecFile) -> SpecFile:
     """The spec with those edits alone that its rows need: of longer ones, larger images."""
+    spec_file = unselected(spec_file)
     reading = tuple(
         edit
         for edit in spec_file.spec.edit
@@ -297,7 +344,7 @@ def import_job(spec_file: SpecFile, facts: Facts) -> Job:
             card.source, card.revision, card.licence, str(card.config["model_type"])
         ),
         model=imported.model,
-        data=_data(spec_file, imported, facts.tokenizer is None),
+        data=_data(spec_file, imported, facts),
         train=_train(spec),
         target=TargetPlan(
             spec.target.device, spec.target.precision, spec.target.compile
@@ -325,7 +372,7 @@ def _request(spec_file: SpecFile, facts: Facts) -> Request:
     )
 
 
-def _data(spec_file: SpecFile, imported: Imported, untokenized: bool) -> DataPlan:
+def _data(spec_file: SpecFile, imported: Imported, facts: Facts) -> DataPlan:
     spec = spec_file.spec
     data = spec.data
     inputs = imported.image
@@ -346,9 +393,14 @@ def _data(spec_file: SpecFile, imported: Imported, untokenized: bool) -> DataPla
                 )
             longest = bound
         inputs = TextPlan(
-            data.text, longest, imported.pad_id, imported.token_types, untokenized
+            data.text,
+            longest,
+            imported.pad_id,
+            imported.token_types,
+            facts.tokenizer is None,
         )
-    files = [f for f in (data.train, data.valid, data.test) if f is not None]
+    read = (data.train, data.valid, data.test, data.augment.paraphrases)
+    files = [f for f in read if f is not None]
     formats: set[Format] = {FORMATS[f[f.rindex(".") :].lower()] for f in files}
     return DataPlan(
         train=data.train,
@@ -361,6 +413,7 @@ def _data(spec_file: SpecFile, imported: Imported, untokenized: bool) -> DataPla
         label=data.label,
         separator=data.separator,
         clean=_clean(data.clean),
+        augment=_augment(spec_file, facts),
         guard=GuardPlan(**asdict(data.guard)),
     )
 
@@ -399,6 +452,75 @@ def _clean(clean: Clean) -> CleanPlan:
     )
 
 
+def _augment(spec_file: SpecFile, facts: Facts) -> AugmentPlan:
+    asked = spec_file.spec.data.augment
+    plan = AugmentPlan(
+        paraphrase=float(asked.paraphrase),
+        paraphrases=asked.paraphrases or "",
+        synonym_swap=float(asked.synonym_swap),
+        synonyms=asked.synonyms or "",
+        word_dropout=float(asked.word_dropout),
+        span_mask=float(asked.span_mask),
+        span_tokens=asked.span_tokens,
+        policy=asked.policy,
+        operations=asked.operations,
+        magnitude=asked.magnitude,
+        erase=float(asked.erase),
+        mixup=float(asked.mixup),
+        cutmix=float(asked.cutmix),
+    )
+    if not (plan.words or plan.span_mask):
+        return plan
+    needing = "span_mask" if plan.span_mask else "word_dropout"
+    if plan.synonym_swap:
+        needing = "synonym_swap"
+    if facts.tokenizer is None:
+        raise fail(
+            "G270",
+            f"{needing} needs the tokenizer, which was not at hand",
+            place=spec_file.place(f"data.augment.{needing}"),
+            label="how it writes words and masks is read from it",
+            help=f"gen facts {spec_file.file} --complete fetches it",
+        )
+    begins, continues = vocab.word_marks(facts.tokenizer) if plan.words else ("", "")
+    mask = vocab.mask_token(facts.tokenizer) if plan.span_mask else ""
+    if plan.span_mask and not mask:
+        raise fail(
+            "G270",
+            "this backbone's tokenizer has no mask token",
+            place=spec_file.place("data.augment.span_mask"),
+            label="there is nothing that would hide a token",
+            help="word_dropout leaves words out instead",
+        )
+    return replace(plan, begins=begins, continues=continues, mask=mask)
+
+
+def _check_augment(spec_file: SpecFile, job: Job) -> None:
+    """What frozen blocks gave for a row is kept: the row must stay as it is. And what the
+    head reads beside an image does not mix."""
+    plan, images = job.data.augment, isinstance(job.data.inputs, ImagePlan)
+    if images and (plan.mixup or plan.cutmix) and job.data.features != FeaturePlan():
+        raise fail(
+            "G272",
+            "images cannot be mixed where the head reads columns beside them",
+            place=spec_file.place(
+                "data.augment.mixup" if plan.mixup else "data.augment.cutmix"
+            ),
+            label="of two categories there is no mixture",
+            help="remove it, or [features]",
+        )
+    if not (plan.rows or images and (plan.mixup or plan.cutmix)) or not cuts(job):
+        return
+    given = [key for key in spec_file.given if key.startswith("data.augment.")]
+    raise fail(
+        "G271",
+        "rows cannot be changed in each epoch where what is frozen runs over them once",
+        place=spec_file.place(min(given)),
+        label="what the frozen blocks give is kept, of the rows as they are",
+        help='cache = "off" in [train] runs the frozen blocks in every step',
+    )
+
+
 def _train(spec: Spec) -> TrainPlan:
     t = spec.train
     return TrainPlan(
@@ -420,6 +542,9 @@ def _train(spec: Spec) -> TrainPlan:
         save_every=t.save_every,
         max_bad_steps=t.max_bad_steps,
         cache=t.cache,
+        sampling=t.sampling,
+        loss=t.loss,
+        gamma=float(t.gamma),
     )
 
 
@@ -536,6 +661,11 @@ def _notes(job: Job, facts: Facts) -> list[str]:
                 "it is the backbone at that width, its weights cut likewise, and not the "
                 "backbone with the others masked"
             )
+        )
+    if of := selection(job.model):
+        notes.append(
+            f"of the {of.total} numbers of a row's vector the head reads "
+            f"{len(job.model.kept[of.name])}, those that score highest on training rows"
         )
     for number, stage in enumerate(job.stages, 1):
         notes.append(
