@@ -20,7 +20,7 @@ QUICK, SLOW = "bert", ("llama", "vit")
 LONGEST = 1.2
 # The longest class of an adapted linear, whose constructor takes a dropout besides, which
 # is no default.
-DORA_WITH_DROPOUT = 1.24
+DORA_WITH_DROPOUT = 1.25
 # The first and the last block, which is one by itself, for edits that add a class.
 APART = (0, 5)
 ADDING = ("adapter", "dora", "low-rank")
