@@ -182,7 +182,8 @@ def by_cleanlab(one: Subject, seed: int) -> dict[str, Any] | None:
     rows, planted = selftest.flipped(
         one.rows, len(one.data.LABELS), random.Random(seed)
     )
-    guard, x = one.guard, one.vectors(rows)
+    guard: Any = one.guard
+    x = one.vectors(rows)
     targets = torch.tensor([row.target for row in rows["train"]])
     folds = [guard.identity(row)[0] % guard.FOLDS for row in rows["train"]]
     p = guard.out_of_fold(x["train"], targets, torch.tensor(folds))

@@ -803,6 +803,32 @@ result is held to, interpolates.
 `extend-positions` is for jobs that read text, `resize-image` for those that read images.
 """,
     ),
+    "G270": Code(
+        "The tokenizer cannot serve the augmentation",
+        """
+Which tokens begin a word, and which one is the mask, is read from the backbone's
+`tokenizer.json`. Either the facts do not have it yet, and `gen facts SPEC --complete`
+fetches it, or it has no mask token: decoders have none. `word_dropout` then hides words
+by leaving them out.
+""",
+    ),
+    "G271": Code(
+        "Rows are changed in each epoch, and what is frozen runs once",
+        """
+Where the embedding and the first blocks are frozen, they run once over the rows, and
+training goes on from what they gave. Rows that are another in every epoch have no such
+thing. Either of the two has to go: `cache = "off"` in `[train]` runs the frozen blocks in
+every step; without the keys of `[data.augment]` that change rows the cache stays.
+`mixup` of texts goes together with it, since it mixes what the last layer reads.
+""",
+    ),
+    "G272": Code(
+        "Images are mixed, and the head reads columns beside them",
+        """
+`mixup` and `cutmix` of images mix pixels, and their targets by the same share. What
+`[features]` adds is of one row: of two categories there is no mixture. Leave out either.
+""",
+    ),
 }
 
 
@@ -989,9 +1015,9 @@ Equal modules have to be one before they become classes. Run the passes first:
         "labels.",
     ),
     "G342": _invalid(
-        "The cleaning does not fit the data",
+        "The cleaning or the augmentation does not fit the data",
         "Aliases are of labels, each of one, and are none themselves. Images have no "
-        "texts to rewrite or to measure.",
+        "texts to rewrite, to measure or to change, and texts no pixels.",
     ),
     "G350": _invalid(
         "A tensor of the checkpoint is listed twice", "Each key stands once."

@@ -27,11 +27,13 @@ from generator.ir.dims import dim
 from generator.ir.head import selection
 from generator.ir.job import Backbone, Job, Tensor, added, parameters
 from generator.ir.plans import (
+    AugmentPlan,
     CleanPlan,
     DataPlan,
     FeaturePlan,
     Format,
     GuardPlan,
+    ImagePlan,
     Mask,
     StagePlan,
     TargetPlan,
@@ -142,6 +144,7 @@ def draft(
     ready = _with_frozen(spec_file, named[-1].job)
     done = (*edits, *named, *steps(ready, NAMED))
     job = done[-1].job
+    _check_augment(spec_file, job)
     stages = tuple(_stages(imported, edits, ready))
     # What renders a job reads its text and nothing else.
     drafts = render_package(parse_job(print_job(job)), facts.measured, stages)
@@ -341,7 +344,7 @@ def import_job(spec_file: SpecFile, facts: Facts) -> Job:
             card.source, card.revision, card.licence, str(card.config["model_type"])
         ),
         model=imported.model,
-        data=_data(spec_file, imported, facts.tokenizer is None),
+        data=_data(spec_file, imported, facts),
         train=_train(spec),
         target=TargetPlan(
             spec.target.device, spec.target.precision, spec.target.compile
@@ -369,7 +372,7 @@ def _request(spec_file: SpecFile, facts: Facts) -> Request:
     )
 
 
-def _data(spec_file: SpecFile, imported: Imported, untokenized: bool) -> DataPlan:
+def _data(spec_file: SpecFile, imported: Imported, facts: Facts) -> DataPlan:
     spec = spec_file.spec
     data = spec.data
     inputs = imported.image
@@ -390,9 +393,14 @@ def _data(spec_file: SpecFile, imported: Imported, untokenized: bool) -> DataPla
                 )
             longest = bound
         inputs = TextPlan(
-            data.text, longest, imported.pad_id, imported.token_types, untokenized
+            data.text,
+            longest,
+            imported.pad_id,
+            imported.token_types,
+            facts.tokenizer is None,
         )
-    files = [f for f in (data.train, data.valid, data.test) if f is not None]
+    read = (data.train, data.valid, data.test, data.augment.paraphrases)
+    files = [f for f in read if f is not None]
     formats: set[Format] = {FORMATS[f[f.rindex(".") :].lower()] for f in files}
     return DataPlan(
         train=data.train,
@@ -405,6 +413,7 @@ def _data(spec_file: SpecFile, imported: Imported, untokenized: bool) -> DataPla
         label=data.label,
         separator=data.separator,
         clean=_clean(data.clean),
+        augment=_augment(spec_file, facts),
         guard=GuardPlan(**asdict(data.guard)),
     )
 
@@ -443,6 +452,75 @@ def _clean(clean: Clean) -> CleanPlan:
     )
 
 
+def _augment(spec_file: SpecFile, facts: Facts) -> AugmentPlan:
+    asked = spec_file.spec.data.augment
+    plan = AugmentPlan(
+        paraphrase=float(asked.paraphrase),
+        paraphrases=asked.paraphrases or "",
+        synonym_swap=float(asked.synonym_swap),
+        synonyms=asked.synonyms or "",
+        word_dropout=float(asked.word_dropout),
+        span_mask=float(asked.span_mask),
+        span_tokens=asked.span_tokens,
+        policy=asked.policy,
+        operations=asked.operations,
+        magnitude=asked.magnitude,
+        erase=float(asked.erase),
+        mixup=float(asked.mixup),
+        cutmix=float(asked.cutmix),
+    )
+    if not (plan.words or plan.span_mask):
+        return plan
+    needing = "span_mask" if plan.span_mask else "word_dropout"
+    if plan.synonym_swap:
+        needing = "synonym_swap"
+    if facts.tokenizer is None:
+        raise fail(
+            "G270",
+            f"{needing} needs the tokenizer, which was not at hand",
+            place=spec_file.place(f"data.augment.{needing}"),
+            label="how it writes words and masks is read from it",
+            help=f"gen facts {spec_file.file} --complete fetches it",
+        )
+    begins, continues = vocab.word_marks(facts.tokenizer) if plan.words else ("", "")
+    mask = vocab.mask_token(facts.tokenizer) if plan.span_mask else ""
+    if plan.span_mask and not mask:
+        raise fail(
+            "G270",
+            "this backbone's tokenizer has no mask token",
+            place=spec_file.place("data.augment.span_mask"),
+            label="there is nothing that would hide a token",
+            help="word_dropout leaves words out instead",
+        )
+    return replace(plan, begins=begins, continues=continues, mask=mask)
+
+
+def _check_augment(spec_file: SpecFile, job: Job) -> None:
+    """What frozen blocks gave for a row is kept: the row must stay as it is. And what the
+    head reads beside an image does not mix."""
+    plan, images = job.data.augment, isinstance(job.data.inputs, ImagePlan)
+    if images and (plan.mixup or plan.cutmix) and job.data.features != FeaturePlan():
+        raise fail(
+            "G272",
+            "images cannot be mixed where the head reads columns beside them",
+            place=spec_file.place(
+                "data.augment.mixup" if plan.mixup else "data.augment.cutmix"
+            ),
+            label="of two categories there is no mixture",
+            help="remove it, or [features]",
+        )
+    if not (plan.rows or images and (plan.mixup or plan.cutmix)) or not cuts(job):
+        return
+    given = [key for key in spec_file.given if key.startswith("data.augment.")]
+    raise fail(
+        "G271",
+        "rows cannot be changed in each epoch where what is frozen runs over them once",
+        place=spec_file.place(min(given)),
+        label="what the frozen blocks give is kept, of the rows as they are",
+        help='cache = "off" in [train] runs the frozen blocks in every step',
+    )
+
+
 def _train(spec: Spec) -> TrainPlan:
     t = spec.train
     return TrainPlan(
@@ -464,6 +542,9 @@ def _train(spec: Spec) -> TrainPlan:
         save_every=t.save_every,
         max_bad_steps=t.max_bad_steps,
         cache=t.cache,
+        sampling=t.sampling,
+        loss=t.loss,
+        gamma=float(t.gamma),
     )
 
 

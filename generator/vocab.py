@@ -131,6 +131,36 @@ def trim(
     return text.encode() + b"\n"
 
 
+# --------------------------------------------------------------------- words and masks
+
+MASKS = ("[MASK]", "<mask>")  # of BERT and its kin, and of RoBERTa
+
+
+def word_marks(tokenizer_json: bytes) -> tuple[str, str]:
+    """How tokens are told that begin a word: they begin with the first of these, or else
+    the others with the second. Both are empty where each token is a word.
+
+    WordPiece marks what goes on with a word. Byte-level BPE writes the space ahead of a
+    word as a letter of its own, and tokenizers of sentencepiece as another.
+    """
+    found = _object(tokenizer_json, "tokenizer.json")
+    model = found.get("model") or {}
+    entries = model.get("vocab") or ()
+    if isinstance(entries, dict) and "merges" not in model:  # WordPiece, WordLevel
+        return "", model.get("continuing_subword_prefix", "")
+    tokens = entries if isinstance(entries, dict) else [piece for piece, _ in entries]
+    counts = {mark: sum(t.startswith(mark) for t in tokens) for mark in "\u0120\u2581"}
+    most = max(counts, key=lambda mark: counts[mark])
+    return (most if counts[most] else ""), ""
+
+
+def mask_token(tokenizer_json: bytes) -> str:
+    """The token that stands for one that is hidden; "" where there is none."""
+    found = _object(tokenizer_json, "tokenizer.json")
+    names = [added.get("content") for added in found.get("added_tokens") or ()]
+    return next((name for name in MASKS if name in names), "")
+
+
 # ---------------------------------------------------------------------------- reading
 
 

@@ -210,8 +210,7 @@ def load_pretrained(path: str | Path) -> Model:
     """The model with the backbone's weights, from a file or a folder of safetensors.
 
     Every weight there is used or named as unused, and every shape matches; anything
-    else is a ValueError or a RuntimeError. New, for training to fill: classifier.label.
-    Adapters are new and change nothing yet.
+    else is a ValueError or a RuntimeError. New: classifier.label and adapters.
     """
     path = Path(path)
     files = [path / "model.safetensors" if path.is_dir() else path]

@@ -74,6 +74,44 @@ class CleanPlan:
 
 
 @dataclass(frozen=True)
+class AugmentPlan:
+    """What training does to rows, afresh in every epoch. Everything at 0 is off."""
+
+    # Texts, by their token ids, in this order.
+    paraphrase: float = 0.0  # how often a row that has paraphrases is one of them
+    paraphrases: str = ""  # a data file, by the spec's own string
+    synonym_swap: float = 0.0  # part of the words that have synonyms
+    synonyms: str = ""  # a file of lists
+    word_dropout: float = 0.0  # part of the words
+    span_mask: float = 0.0  # part of the tokens
+    span_tokens: int = 3  # of a span, on the average
+    # Images.
+    policy: Literal["off", "trivial", "rand"] = "off"
+    operations: int = 2  # of "rand", for each image
+    magnitude: int = 9  # of them, of 30
+    erase: float = 0.0  # part of the images
+    # Rows in pairs, by shares from a beta distribution of this shape.
+    mixup: float = 0.0
+    cutmix: float = 0.0  # of images
+    # How the tokenizer writes words: what tokens begin with that begin one, or else those
+    # that go on with one. Where it writes neither, each token is a word.
+    begins: str = ""
+    continues: str = ""
+    mask: str = ""  # the token that hides others
+
+    @property
+    def rows(self) -> bool:
+        """Whether rows are changed before they are a batch."""
+        shares = (self.paraphrase, self.synonym_swap, self.word_dropout, self.span_mask)
+        return any(shares) or self.policy != "off" or self.erase > 0
+
+    @property
+    def words(self) -> bool:
+        """Whether words are told apart."""
+        return self.synonym_swap > 0 or self.word_dropout > 0
+
+
+@dataclass(frozen=True)
 class FeaturePlan:
     """What of a row goes into the head beside the backbone's vector.
 
@@ -143,6 +181,7 @@ class DataPlan:
     label: tuple[str, ...]
     separator: str  # multi-label in CSV: what stands between two labels of a row
     clean: CleanPlan = CleanPlan()
+    augment: AugmentPlan = AugmentPlan()
     guard: GuardPlan = GuardPlan()
     features: FeaturePlan = FeaturePlan()
 
@@ -180,6 +219,10 @@ class TrainPlan:
     max_bad_steps: int  # steps with a loss that is not finite before it gives up
     # The type that what a frozen prefix gives is kept in; "off" runs it in every step.
     cache: Literal["fp32", "bf16", "off"] = "fp32"
+    # "balanced": rows of an epoch are drawn, those of a rare label as often as of others.
+    sampling: Literal["all", "balanced"] = "all"
+    loss: Literal["standard", "focal"] = "standard"
+    gamma: float = 2.0  # of the focal loss
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,7 @@ from generator.ir.job import (
     Value,
 )
 from generator.ir.plans import (
+    AugmentPlan,
     CleanPlan,
     DataPlan,
     FeaturePlan,
@@ -84,6 +85,15 @@ VERSION = 1
 # ---------------------------------------------------------------------------- printing
 
 
+# Plans of their own that are fields of the plan of data; there where they ask for anything.
+_OF_DATA = {
+    "clean": CleanPlan,
+    "guard": GuardPlan,
+    "augment": AugmentPlan,
+    "features": FeaturePlan,
+}
+
+
 def _q(text: str) -> str:
     return json.dumps(text)
 
@@ -103,14 +113,10 @@ def _job_lines(job: Job) -> Iterator[str]:
         yield f"frozen {json.dumps(list(job.frozen))}"
     yield ""
     yield from _plan_lines("backbone", job.backbone)
-    own = ("inputs", *_OF_DATA)
-    yield from _plan_lines("data", job.data, skip=own)
-    if job.data.clean != CleanPlan():
-        yield from _plan_lines("clean", job.data.clean)
-    if job.data.guard != GuardPlan():
-        yield from _plan_lines("guard", job.data.guard)
-    if job.data.features != FeaturePlan():
-        yield from _plan_lines("features", job.data.features)
+    yield from _plan_lines("data", job.data, skip=("inputs", *_OF_DATA))
+    for name, owner in _OF_DATA.items():
+        if (plan := getattr(job.data, name)) != owner():
+            yield from _plan_lines(name, plan)
     kind = "text" if isinstance(job.data.inputs, TextPlan) else "image"
     yield from _plan_lines(kind, job.data.inputs)
     yield from _plan_lines("train", job.train)
@@ -385,17 +391,14 @@ def _lines(text: str, file: str) -> Iterator[_Line]:
 _PLANS: dict[str, type] = {
     "backbone": Backbone,
     "data": DataPlan,
-    "clean": CleanPlan,
-    "guard": GuardPlan,
-    "features": FeaturePlan,
+    **_OF_DATA,
     "text": TextPlan,
     "image": ImagePlan,
     "train": TrainPlan,
     "target": TargetPlan,
     "reference": ReferencePlan,
 }
-_OF_DATA = ("clean", "guard", "features")  # plans that the data's plan holds
-_OPTIONAL = {"clean", "guard", "features", "text", "image", "reference"}
+_OPTIONAL = {*_OF_DATA, "text", "image", "reference"}
 
 
 def parse_job(text: str, file: str = "job.gir") -> Job:
@@ -451,17 +454,16 @@ def parse_job(text: str, file: str = "job.gir") -> Job:
     kinds = [k for k in ("text", "image") if k in plans]
     if len(kinds) != 1:
         raise end.error("the job needs one plan of text or image")
-    words = {"inputs": "text or image", **{own: own for own in _OF_DATA}}
-    for own, word in words.items():
+    owned = (("inputs", "text or image"), *((name, name) for name in _OF_DATA))
+    for own, word in owned:
         if own in plans["data"]:
             raise end.error(f'"{own}" is a plan of its own, {word}')
     kind = kinds[0]
     inputs = _construct(_PLANS[kind], plans.pop(kind), end)
     plans["data"]["inputs"] = (inputs, end)
-    for own in _OF_DATA:
-        if own in plans:
-            made = _construct(_PLANS[own], plans.pop(own), end)
-            plans["data"][own] = (made, end)
+    for name, owner in _OF_DATA.items():
+        if name in plans:
+            plans["data"][name] = (_construct(owner, plans.pop(name), end), end)
     return Job(
         name=head["job"],
         task=head["task"],

@@ -78,6 +78,7 @@ def problems(job: Job) -> Iterator[Diagnostic]:
     """Everything that is wrong with a job, in the order of its text."""
     yield from _head(job)
     yield from _cleaning(job)
+    yield from _augmentation(job)
     yield from _guard(job)
     yield from _dims(job.model)
     structure = list(_structure(job.model))
@@ -117,6 +118,17 @@ def _cleaning(job: Job) -> Iterator[Diagnostic]:
     of_any = replace(clean, labels=(), duplicates="off")
     if isinstance(job.data.inputs, ImagePlan) and of_any != CleanPlan():
         yield Diagnostic("G342", "images have no texts to clean")
+
+
+def _augmentation(job: Job) -> Iterator[Diagnostic]:
+    """Texts are not changed as images are, nor the other way round."""
+    plan = job.data.augment
+    images = isinstance(job.data.inputs, ImagePlan)
+    of_images = plan.policy != "off" or plan.erase or plan.cutmix
+    if images and (plan.paraphrase or plan.words or plan.span_mask):
+        yield Diagnostic("G342", "images have no words to change")
+    if not images and of_images:
+        yield Diagnostic("G342", "texts have no pixels to change")
 
 
 def _guard(job: Job) -> Iterator[Diagnostic]:

@@ -65,6 +65,7 @@ BESIDE: Mapping[str, tuple[int, str]] = {
             "keep",
             "keep_memory",
             "LR",
+            "FocalLoss",
             "make_criterion",
             "make_optimizer",
             "set_up_cuda",
@@ -116,6 +117,7 @@ class BenchView:
     weights_else: str  # code
     # The package's side
     criterion: str  # code
+    their_criterion: str  # code: transformers', which know no focal loss
     step_argument: str  # code
     model: str  # code: what a step is given
     whole: str  # code: the same before it is compiled
@@ -228,6 +230,7 @@ def bench_view(job: Job) -> BenchView:
         ),
         weights_else="" if recipe.weights_required else recipe.weights,
         criterion=criterion,
+        their_criterion=recipe.standard if recipe.focal else criterion,
         step_argument=(f"[{batch}]" if recipe.accumulate > 1 else batch),
         model="forward" if recipe.compile else whole,
         whole=whole,

@@ -42,6 +42,7 @@ IMPORTS: Mapping[str, tuple[int, str]] = {
     "csv": (STDLIB, "import csv"),
     "ctypes": (STDLIB, "import ctypes"),
     "difflib": (STDLIB, "import difflib"),
+    "gc": (STDLIB, "import gc"),
     "functools": (STDLIB, "import functools"),
     "hashlib": (STDLIB, "import hashlib"),
     "html": (STDLIB, "import html"),
@@ -69,6 +70,7 @@ IMPORTS: Mapping[str, tuple[int, str]] = {
     "dataclass": (STDLIB, "from dataclasses"),
     "chain": (STDLIB, "from itertools"),
     "islice": (STDLIB, "from itertools"),
+    "starmap": (STDLIB, "from itertools"),
     "StringIO": (STDLIB, "from io"),
     "NamedTemporaryFile": (STDLIB, "from tempfile"),
     "Path": (STDLIB, "from pathlib"),
@@ -228,6 +230,8 @@ class DataView:
     inputs_note: str
     inputs_names: str  # code: those beside the mask
     inputs_pinned: str  # code
+    drawn: bool  # an epoch has rows of each label alike
+    changed: bool  # augment.py makes batches too
     # Text
     max_tokens: int
     pad: int
@@ -334,8 +338,8 @@ def _view(job: Job) -> DataView:
             else "other splits have all of its rows, which it must not share"
         ),
         label=plan.label,
-        typed=plan.formats != ("csv",),
-        separator=plan.separator if multi and "csv" in plan.formats else None,
+        typed=formats != {"csv_records"},
+        separator=plan.separator if multi and "csv_records" in formats else None,
         regression=regression,
         multi_label=multi,
         stratified="" if regression else ", of each label alike",
@@ -396,6 +400,8 @@ def _view(job: Job) -> DataView:
         ),
         inputs_names=", ".join(named),
         inputs_pinned=", ".join(f"{name}.pin_memory()" for name in named),
+        drawn=job.train.sampling == "balanced",
+        changed=plan.augment.rows,
         max_tokens=text.max_tokens,
         pad=text.pad_id,
         types=text.token_types,
@@ -511,10 +517,15 @@ def _shortest(plan: ImagePlan) -> bool:
 def _files(plan: DataPlan) -> tuple[DataFile, ...]:
     named = (("train", plan.train), ("valid", plan.valid), ("test", plan.test))
     return tuple(
-        DataFile(split, path, f"{_format(path, plan)}_records")
+        DataFile(split, path, reader_of(path, plan))
         for split, path in named
         if path is not None
     )
+
+
+def reader_of(path: str, plan: DataPlan) -> str:
+    """The function of data.py that reads a file of a job."""
+    return f"{_format(path, plan)}_records"
 
 
 def _format(path: str, plan: DataPlan) -> Format:

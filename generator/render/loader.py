@@ -216,9 +216,12 @@ def _doc(new: Sequence[str], adapters: bool) -> list[str]:
         "Every weight there is used or named as unused, and every shape matches; "
         "anything else is a ValueError or a RuntimeError."
     )
-    if new:
-        text += f" New, for training to fill: {' and '.join(dict.fromkeys(new))}."
-    if adapters:
+    names = " and ".join(dict.fromkeys(new))
+    if new and adapters:
+        text += f" New: {names} and adapters."
+    elif new:
+        text += f" New, for training to fill: {names}."
+    elif adapters:
         text += " Adapters are new and change nothing yet."
     return textwrap.wrap(text, 84, break_long_words=False)
 

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
+from typing import Literal
 
 from generator.ir.cut import Division, divisions
 from generator.ir.dims import Dim, dim
@@ -114,7 +115,7 @@ class ModelView:
     classes: tuple[ClassView, ...]
     loader: LoaderView
     adapted: tuple[str, ...]  # the classes of linears with an adapter to merge
-    dora_bias: bool  # one of those of DoRA has a bias
+    dora_bias: Literal["all", "some", "none"]  # of those of DoRA has a bias
     low_rank_dropout: bool  # one of them has dropout
     uses_f: bool
     uses_math: bool
@@ -175,12 +176,7 @@ def model_view(job: Job) -> ModelView:
         classes=tuple(classes),
         loader=loader,
         adapted=adapted(model),
-        dora_bias=any(
-            "bias" in parameter_types(module.parameters, op.name)
-            for module in model.modules
-            for op in module.ops
-            if op.kind == "dora_linear"
-        ),
+        dora_bias=_biased(model, "dora_linear"),
         low_rank_dropout=any(
             op.kind in ADAPTED and "dropout" in op.attrs_dict
             for module in model.modules
@@ -426,6 +422,19 @@ def _part(module: Module, op: Op, sizes: Sizes, kinds: Classes) -> str:
                 f"{kernel}, stride={kernel}{bias})"
             )
     raise ValueError(f"{op.kind} holds no parameters")
+
+
+def _biased(model: Model, kind: str) -> Literal["all", "some", "none"]:
+    """How many of the operations of a kind have a bias."""
+    found = {
+        "bias" in parameter_types(module.parameters, op.name)
+        for module in model.modules
+        for op in module.ops
+        if op.kind == kind
+    }
+    if len(found) == 2:
+        return "some"
+    return "all" if True in found else "none"
 
 
 def adapted(model: Model) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from typing import Any
 from generator.cost import Stage
 from generator.ir.job import Job
 from generator.render import (
+    augment,
     bench,
     certificate,
     data,
@@ -66,6 +67,8 @@ def render_python(job: Job) -> tuple[Draft, ...]:
         files[guard.FILE] = guard.render
     if features.asked(job):
         files["features.py"] = features.render
+    if augment.asked(job):
+        files["augment.py"] = augment.render
     return tuple(
         Draft(path, render(job).encode(), True) for path, render in files.items()
     )

@@ -15,7 +15,7 @@ from typing import Literal
 from generator.ir.cut import Division, blocks_before, divisions
 from generator.ir.dims import dim
 from generator.ir.job import Job, ParameterInfo, Value, parameters
-from generator.ir.plans import FeaturePlan, ImagePlan, TextPlan
+from generator.ir.plans import AugmentPlan, FeaturePlan, ImagePlan, TextPlan
 from generator.ir.stages import by_stage, covers
 from generator.render import guard
 from generator.render.data import clean_view
@@ -100,6 +100,7 @@ class TrainView:
     metrics_partial: str
     score: str  # code: what of an evaluation `e` is the better the larger
     criterion: str  # code
+    standard: str  # code: of a loss that neither weighs labels nor is focal
     criterion_doc: str
     balanced: bool
     weighted: bool
@@ -144,6 +145,18 @@ class TrainView:
     forward: str  # code: what a step is given
     model: str  # code
     value: str  # code: the loss as a number
+    augmented: bool  # there is an augment.py
+    rows: str  # code: the rows that it changes; "" where it changes none
+    batch_count: str  # code: the batches of an epoch
+    batches: str  # code: those that are left of it
+    drawn: bool  # the rows of an epoch are drawn
+    mixes: Literal["", "inputs", "logits"]  # what of rows in pairs
+    mixed_inputs: str  # code: what forward takes, mixed or not
+    mixed_targets: str  # code
+    focal: bool
+    functional: bool  # it takes functions of torch
+    smoothing: bool
+    targets_doc: str  # prose
 
 
 def render(job: Job) -> str:
@@ -157,6 +170,8 @@ def train_view(job: Job) -> TrainView:
     loss = LOSSES[job.task]
     if plan.class_weights != "none" and loss == "mse":
         raise ValueError("class weights have no meaning in a regression")
+    if loss == "mse" and (plan.loss == "focal" or plan.sampling == "balanced"):
+        raise ValueError("a regression has no labels that could be rare")
     if plan.label_smoothing and loss != "cross-entropy":
         raise ValueError("label smoothing is for tasks of one label a row")
 
@@ -199,6 +214,8 @@ def train_view(job: Job) -> TrainView:
     some_decay = plan.weight_decay > 0 and any(
         p.decay and not (trained and p.frozen) for p in infos
     )
+    augment, focal = job.data.augment, plan.loss == "focal"
+    mixes = _mixes(augment, text)
     decay_groups = some_decay and len(no_decay) > 0
     constants, tables = _constants(
         job, no_decay if decay_groups else (), frozen, trained, depths
@@ -209,7 +226,8 @@ def train_view(job: Job) -> TrainView:
     staged = len(job.stages) > 0
     fresh = f"({model}).to(DEVICE)" if cuda else model
     where = "batch.targets" + (".to(DEVICE, non_blocking=True)" if cuda else "")
-    weighted_share = weighted and loss == "cross-entropy"
+    # Of mixed targets, none of which is one label, the loss is the mean over rows.
+    weighted_share = weighted and loss == "cross-entropy" and not mixes
     return TrainView(
         package=job.name,
         program=f"python -m {job.name}.train",
@@ -241,8 +259,9 @@ def train_view(job: Job) -> TrainView:
         loss=loss,
         metrics_partial=METRICS[loss],
         score=SCORES[loss],
-        criterion=_criterion(loss, weighted, plan.label_smoothing > 0),
-        criterion_doc=_criterion_doc(loss, weighted, balanced),
+        criterion=_criterion(loss, weighted, plan.label_smoothing > 0, focal),
+        standard=_criterion(loss, False, plan.label_smoothing > 0, False),
+        criterion_doc=_criterion_doc(loss, weighted, balanced, focal),
         balanced=balanced,
         weighted=weighted,
         accumulate=plan.accumulate,
@@ -298,7 +317,51 @@ def train_view(job: Job) -> TrainView:
         value="value" if cuda else "loss",
         forward=_forward(job, target.compile),
         model=fresh if cuda or staged or still else f"({model})",
+        augmented=augment != AugmentPlan(),
+        rows=_rows(augment),
+        batch_count=(
+            "rows.batch_count(epoch)"
+            if augment.paraphrase
+            else "data.batch_count(train, epoch)"
+        ),
+        batches=(
+            "train.batches(state.epoch, state.batch)"
+            if cut
+            else (
+                "rows.batches(state.epoch, state.batch)"
+                if augment.rows
+                else "data.batches(train, state.epoch, state.batch)"
+            )
+        ),
+        drawn=plan.sampling == "balanced",
+        mixes=mixes,
+        mixed_inputs="inputs" if cuda or mixes == "inputs" else "batch.inputs",
+        mixed_targets="targets" if cuda or mixes == "inputs" else "batch.targets",
+        focal=focal,
+        functional=focal and (loss == "bce" or not mixes),
+        smoothing=plan.label_smoothing > 0,
+        targets_doc=(
+            "f32 (B, K)" if mixes or loss == "bce" else "the numbers of labels, i64 (B)"
+        ),
     )
+
+
+def _mixes(plan: AugmentPlan, text: bool) -> Literal["", "inputs", "logits"]:
+    if not (plan.mixup or plan.cutmix):
+        return ""
+    return "logits" if text else "inputs"
+
+
+def _rows(plan: AugmentPlan) -> str:
+    """Code for the rows that augment.py changes, with what it takes for it."""
+    if not plan.rows:
+        return ""
+    given = ["train"]
+    if plan.synonym_swap:
+        given.append("augment.read_synonyms(args.root)")
+    if plan.paraphrase:
+        given.append("*augment.read_paraphrases(args.root, work, splits)")
+    return f"augment.Rows({', '.join(given)})"
 
 
 def _forward(job: Job, compiled: bool) -> str:
@@ -456,6 +519,7 @@ def _constants(
             else None
         ),
         ("LABEL_SMOOTHING", plan.label_smoothing, "") if plan.label_smoothing else None,
+        ("GAMMA", plan.gamma, "of the focal loss") if plan.loss == "focal" else None,
         (
             ("PATIENCE", plan.early_stopping, "evaluations without a better score")
             if plan.early_stopping
@@ -505,7 +569,9 @@ def _constants(
     return tuple(line for line in lines if line), tuple(tables)
 
 
-def _criterion(loss: str, weighted: bool, smoothing: bool) -> str:
+def _criterion(loss: str, weighted: bool, smoothing: bool, focal: bool) -> str:
+    if focal:
+        return f"FocalLoss({'weight' * weighted})"
     match loss:
         case "cross-entropy":
             options = ["weight=weight"] * weighted
@@ -516,7 +582,13 @@ def _criterion(loss: str, weighted: bool, smoothing: bool) -> str:
     return "nn.MSELoss()"
 
 
-def _criterion_doc(loss: str, weighted: bool, balanced: bool) -> str:
+def _criterion_doc(loss: str, weighted: bool, balanced: bool, focal: bool) -> str:
+    if focal:
+        return (
+            "Focal loss; a label counts by the inverse of how often rows have it."
+            if balanced
+            else "Focal loss; each label counts by CLASS_WEIGHTS."
+        )
     match loss, weighted, balanced:
         case "cross-entropy", True, True:
             return (

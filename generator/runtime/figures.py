@@ -127,6 +127,7 @@ def training_figures(work: Path) -> dict[str, Any]:
         "test": result["test"],
         "not_used": dict(not_used(work)),
         "cleaning": cleaning(work),
+        "guard": guard(work),
     }
 
 
@@ -177,6 +178,15 @@ def cleaning(work: Path) -> dict[str, Any] | None:
     most = sorted(put_aside.items(), key=lambda item: -item[1].total())
     found["put_aside"] = {reason: dict(counts) for reason, counts in most}
     return found
+
+
+def guard(work: Path) -> dict[str, Any] | None:
+    """What the guard found; None where none looked at the rows."""
+    path = work / "guard.json"
+    if not path.is_file():
+        return None
+    found = json.loads(path.read_text())
+    return {name: found[name] for name in ("actions", "sizes", "counts", "worst")}
 
 
 def environment(probe: Mapping[str, Any]) -> dict[str, Any]:

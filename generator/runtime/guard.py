@@ -6,30 +6,31 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from generator.errors import GenError, fail
 from generator.render import guard as rendering
 from generator.runtime import build as building
-from generator.runtime import tables, terminal
+from generator.runtime import figures, tables, terminal
 from generator.runtime.ready import Ready, need, prepare
 
-FOUND = "guard.json"
 SEEDS = (11, 12, 13)  # of the faults of a self-test
 
 
 def guard(args: argparse.Namespace) -> int:
     """The command. 0; GenError where the rows cannot be looked at."""
     need("rich")
-    ready = prepare(args)
-    if not rendering.wanted(ready.plan.compiled.job):
+    spec_file = building.load_spec(args.spec)
+    if not {"report", "quarantine"} & {*asdict(spec_file.spec.data.guard).values()}:
         raise fail(
             "G529",
-            f"{ready.name} asks for no check of its rows",
-            place=ready.spec_file.place("data"),
+            f"{spec_file.spec.name} asks for no check of its rows",
+            place=spec_file.place("data"),
             help='add [data.guard] with checks, such as leaks = "report"',
         )
+    ready = prepare(args)
     building.writable(ready.work, "--work")
     if args.self_test:
         found: Any = self_test(ready, SEEDS)
@@ -52,7 +53,10 @@ def look(ready: Ready) -> dict[str, Any]:
     ended = ready.programs.module("guard", *given)
     if ended.code:
         raise failed(ready)
-    return json.loads((ready.work / FOUND).read_bytes())
+    found = figures.guard(ready.work)
+    if found is None:
+        raise failed(ready)
+    return found
 
 
 def self_test(ready: Ready, seeds: tuple[int, ...]) -> list[dict[str, Any]]:

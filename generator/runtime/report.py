@@ -92,6 +92,7 @@ def make(figures: Mapping[str, Any], work: Path) -> Page:
             ),
         ),
         *_cleaning(figures["cleaning"]),
+        *_guard(figures["guard"]),
         Section(
             "Certificate",
             certificate_words(figures["certificate"]),
@@ -128,6 +129,12 @@ def _cleaning(found: Mapping[str, Any] | None) -> list[Section]:
     if found is None:
         return []
     return [Section("Cleaning", tables=_there(*tables.cleaning(found)))]
+
+
+def _guard(found: Mapping[str, Any] | None) -> list[Section]:
+    if found is None:
+        return []
+    return [Section("Guard", tables=_there(*tables.guard(found)))]
 
 
 def headline(figures: Mapping[str, Any], test: Mapping[str, Any]) -> list[Fact]:

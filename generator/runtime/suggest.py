@@ -205,8 +205,9 @@ def same_rows(one: Told, other: Told) -> bool:
 
 
 def plain(spec_file: SpecFile) -> SpecFile:
-    """The spec without what is done to its backbone or in training."""
-    spec = replace(unselected(spec_file).spec, edit=(), train=Train())
+    """The spec without what is done to its backbone or in training, and with one name
+    whatever it will be called: what was run is then found again."""
+    spec = replace(unselected(spec_file).spec, name="tried", edit=(), train=Train())
     return replace(spec_file, spec=spec)
 
 

@@ -7,9 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 from generator.errors import quote
-from generator.spec import cleaned, guarded, selected
 from generator.spec.edited import EDIT, read_edits
-from generator.spec.entries import SECTIONS, Entry, entries, section_entries
+from generator.spec.entries import INNER, SECTIONS, Entry, entries, section_entries
+from generator.spec.inner import read_inner
 from generator.spec.key import TASKS
 from generator.spec.model import Spec
 from generator.spec.staged import SECTION, STAGE, read_stages
@@ -22,9 +22,7 @@ from generator.spec.words import is_table, kind, toml
 OWN_TABLES = (
     ("", EDIT),
     (SECTION, STAGE),
-    (cleaned.SECTION, cleaned.CLEAN),
-    (guarded.SECTION, guarded.GUARD),
-    (selected.SECTION, selected.SELECT),
+    *(tuple(table.split(".")) for table in INNER),
 )
 
 
@@ -46,24 +44,20 @@ def check(values: Mapping[str, Any]) -> tuple[Spec | None, list[Problem]]:
     _missing(state, tables)
     edits = read_edits(state, values.get(EDIT, []))
     stages = read_stages(state, tables.get(SECTION, {}).get(STAGE, []))
-    data = tables.get(cleaned.SECTION, {})
-    clean = cleaned.read_clean(state, data.get(cleaned.CLEAN, {}))
-    guard = guarded.read_guard(state, data.get(guarded.GUARD, {}))
-    features = tables.get(selected.SECTION, {})
-    select = selected.read_select(state, features.get(selected.SELECT, {}))
+    inner: dict[str, dict[str, Any]] = {}
+    for path in INNER:
+        section, _, name = path.partition(".")
+        given = tables.get(section, {}).get(name, {})
+        inner.setdefault(section, {})[name] = read_inner(state, path, given)
     check_together(state)
     if state.problems:
         return None, state.problems
     spec = replace(_build(state), edit=edits)
-    return (
-        replace(
-            spec,
-            data=replace(spec.data, clean=clean, guard=guard),
-            features=replace(spec.features, select=select),
-            train=replace(spec.train, stage=stages),
-        ),
-        [],
-    )
+    spec = replace(spec, train=replace(spec.train, stage=stages))
+    for section, own in inner.items():
+        table = replace(getattr(spec, section), **own)
+        spec = replace(spec, **{section: table})
+    return spec, []
 
 
 def given_paths(values: Mapping[str, Any]) -> frozenset[str]:
@@ -79,15 +73,12 @@ def given_paths(values: Mapping[str, Any]) -> frozenset[str]:
         for number, table in enumerate(tables if isinstance(tables, list) else []):
             if isinstance(table, dict):
                 found |= {f"{path}[{number}].{name}" for name in table}
-    for section, name in (
-        (cleaned.SECTION, cleaned.CLEAN),
-        (guarded.SECTION, guarded.GUARD),
-        (selected.SECTION, selected.SELECT),
-    ):
-        outer = values.get(section)
-        inner = outer.get(name) if isinstance(outer, dict) else None
-        if isinstance(inner, dict):
-            found |= {f"{section}.{name}.{key}" for key in inner}
+    for path in INNER:
+        section, _, name = path.partition(".")
+        around = values.get(section)
+        table = around.get(name) if isinstance(around, dict) else None
+        if isinstance(table, dict):
+            found |= {f"{path}.{key}" for key in table}
     return frozenset(found)
 
 

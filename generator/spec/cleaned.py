@@ -1,31 +1,17 @@
-"""Reads the table [data.clean] of a spec."""
+"""What the keys of [data.clean] cannot tell each by itself."""
 
 from __future__ import annotations
 
-from typing import Any
-
 from generator.errors import quote
-from generator.spec.entries import clean_entries
-from generator.spec.inner import given, hand_over, read_inner
-from generator.spec.model import Clean
 from generator.spec.state import State
 from generator.spec.words import listed
 
-SECTION, CLEAN = "data", "clean"
 
-
-def read_clean(state: State, value: Any) -> Clean:
-    """The cleaning; what is wrong with it is added to the problems."""
-    known = clean_entries()
-    inner = read_inner(state, (SECTION, CLEAN), value, known)
-    if inner is None:
-        return Clean()
-    _aliases(
-        inner, state.values.get("labels", ()), state.values.get("data.separator", ";")
-    )
-    _lengths(inner, state.values.get("data.max_tokens", 128))
-    hand_over(state, inner, (SECTION, CLEAN))
-    return Clean(**given(inner, known))
+def check_clean(state: State) -> None:
+    """Adds to the problems of the table, whose values are read."""
+    values = state.values
+    _aliases(state, values.get("labels", ()), values.get("data.separator", ";"))
+    _lengths(state, values.get("data.max_tokens", 128))
 
 
 def _aliases(state: State, labels: tuple[str, ...], separator: str) -> None:

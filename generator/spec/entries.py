@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from generator.spec.augment import Augment
 from generator.spec.edits import EDITS
 from generator.spec.features import Features
 from generator.spec.guard import Guard
@@ -93,6 +94,14 @@ SECTIONS: Mapping[str, type] = {
     "target": Target,
 }
 
+# Tables in tables, each under a header of its own.
+INNER: Mapping[str, type] = {
+    "data.clean": Clean,
+    "data.guard": Guard,
+    "data.augment": Augment,
+    "features.select": Select,
+}
+
 # What other tools call the sections.
 SECTION_ALIASES = {
     "model": "backbone",
@@ -135,36 +144,14 @@ def stage_doc() -> str:
 
 
 @functools.cache
-def clean_entries() -> Mapping[str, Entry]:
-    """The keys of the cleaning by their names in the file."""
-    return {e.name: e for e in _of("data.clean", Clean)}
+def inner_entries(path: str) -> Mapping[str, Entry]:
+    """The keys of a table in a table by their names in the file."""
+    return {e.name: e for e in _of(path, INNER[path])}
 
 
-def clean_doc() -> str:
-    """What the cleaning is: some sentences."""
-    return " ".join((Clean.__doc__ or "").split())
-
-
-@functools.cache
-def guard_entries() -> Mapping[str, Entry]:
-    """The keys of the guard by their names in the file."""
-    return {e.name: e for e in _of("data.guard", Guard)}
-
-
-def guard_doc() -> str:
-    """What the guard is: some sentences."""
-    return " ".join((Guard.__doc__ or "").split())
-
-
-@functools.cache
-def select_entries() -> Mapping[str, Entry]:
-    """The keys of the selection of features by their names in the file."""
-    return {e.name: e for e in _of("features.select", Select)}
-
-
-def select_doc() -> str:
-    """What the selection is: a sentence or two."""
-    return " ".join((Select.__doc__ or "").split())
+def inner_doc(path: str) -> str:
+    """What a table in a table is for: some sentences."""
+    return " ".join((INNER[path].__doc__ or "").split())
 
 
 def edit_doc(do: str) -> str:

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
-from generator.spec import cleaned, guarded, selected
 from generator.spec.entries import (
+    INNER,
     SECTIONS,
     Entry,
     Lists,
-    clean_doc,
-    clean_entries,
     edit_doc,
     edit_entries,
-    guard_doc,
-    guard_entries,
+    inner_doc,
+    inner_entries,
     section_doc,
     section_entries,
-    select_doc,
-    select_entries,
     stage_doc,
     stage_entries,
 )
@@ -49,14 +45,9 @@ def explain_defaults(spec_file: SpecFile) -> str:
             if given or _applies(spec, entry):
                 lines += ["", *_key(entry, getattr(table, entry.attribute), given)]
         blocks.append("\n".join(lines).strip("\n"))
-        if section == cleaned.SECTION:
-            for name, doc, known in (
-                (cleaned.CLEAN, clean_doc(), clean_entries()),
-                (guarded.GUARD, guard_doc(), guard_entries()),
-            ):
-                blocks.append(_inner(spec_file, name, doc, known))
-        if section == selected.SECTION and spec.features.select.by:
-            blocks.append(_select(spec_file))
+        for inner in INNER:
+            if inner.startswith(f"{section}.") and (shown := _inner(spec_file, inner)):
+                blocks.append(shown)
         if section == SECTION:
             blocks += _stages(spec_file)
     for number, edit in enumerate(spec.edit):
@@ -71,22 +62,16 @@ def explain_defaults(spec_file: SpecFile) -> str:
     return "\n\n".join(blocks) + "\n"
 
 
-def _inner(spec_file: SpecFile, name: str, doc: str, known: Mapping[str, Entry]) -> str:
-    """A table of [data], which has its name as an attribute."""
-    table = getattr(spec_file.spec.data, name)
-    lines = [*_comment(doc), f"[{cleaned.SECTION}.{name}]"]
-    for entry in known.values():
+def _inner(spec_file: SpecFile, table: str) -> str:
+    section, _, name = table.partition(".")
+    own = getattr(getattr(spec_file.spec, section), name)
+    if all(value is None for value in vars(own).values()):  # a table of none or all
+        return ""
+    lines = [*_comment(inner_doc(table)), f"[{table}]"]
+    for entry in inner_entries(table).values():
         if spec_file.spec.task in entry.key.tasks:
-            value = getattr(table, entry.attribute)
+            value = getattr(own, entry.attribute)
             lines += ["", *_key(entry, value, entry.path in spec_file.given)]
-    return "\n".join(lines)
-
-
-def _select(spec_file: SpecFile) -> str:
-    lines = [*_comment(select_doc()), f"[{selected.SECTION}.{selected.SELECT}]"]
-    for entry in select_entries().values():
-        value = getattr(spec_file.spec.features.select, entry.attribute)
-        lines += ["", *_key(entry, value, entry.path in spec_file.given)]
     return "\n".join(lines)
 
 

@@ -1,65 +1,67 @@
-"""Reads a table of keys that stands in a section, such as [data.clean]."""
+"""Reads the tables in tables of a spec, such as [data.clean]."""
 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
 from generator.errors import quote
-from generator.spec.entries import Entry
+from generator.spec.augmented import check_augment
+from generator.spec.cleaned import check_clean
+from generator.spec.entries import INNER, inner_entries
+from generator.spec.selected import check_select
 from generator.spec.state import State
 from generator.spec.value import read_given
 from generator.spec.words import kind, listed
 
+# What no key of a table can tell by itself.
+CHECKS: Mapping[str, Callable[[State], None]] = {
+    "data.clean": check_clean,
+    "data.augment": check_augment,
+    "features.select": check_select,
+}
 
-def read_inner(
-    state: State, path: tuple[str, str], value: Any, known: Mapping[str, Entry]
-) -> State | None:
-    """The values of a table's keys and what is wrong with them; None where it is none."""
-    section, name = path
+
+def read_inner(state: State, table: str, value: Any) -> Any:
+    """The dataclass of a table; what is wrong with it is added to the problems.
+
+    `state` holds the values of the tables around.
+    """
+    owner, known = INNER[table], inner_entries(table)
+    section, _, name = table.partition(".")
     if not isinstance(value, dict):
         state.add(
             "G006",
-            path,
+            (section, name),
             f"{name} must be a table, not {kind(value)}",
-            label=f"write [{section}.{name}], in single brackets",
+            label=f"write [{table}], in single brackets",
             at="key",
         )
-        return None
-    inner = State(state.task, frozenset())
+        return owner()
+    given = frozenset(f"{table}.{key}" for key in value)
+    inner = State(state.task, given, values=dict(state.values))
     for key in value:
         if key in known:
             read_given(inner, known[key], value[key])
         else:
-            _unknown_key(inner, path, key, known)
-    return inner
-
-
-def given(inner: State, known: Mapping[str, Entry]) -> dict[str, Any]:
-    """The values that were read, by the fields that they are for."""
-    return {
-        e.attribute: inner.values[e.path]
-        for e in known.values()
-        if e.path in inner.values
-    }
-
-
-def hand_over(state: State, inner: State, path: tuple[str, str]) -> None:
-    """Add the problems of a table to those of the spec."""
+            _unknown_key(inner, table, key)
+    if table in CHECKS:
+        CHECKS[table](inner)
     for problem in inner.problems:
-        state.problems.append(replace(problem, path=(*path, *problem.path[1:])))
+        path = (section, name, *problem.path[1:])
+        state.problems.append(replace(problem, path=path))
+    own = [e for e in known.values() if e.path in inner.values]
+    return owner(**{e.attribute: inner.values[e.path] for e in own})
 
 
-def _unknown_key(
-    state: State, path: tuple[str, str], name: str, known: Mapping[str, Entry]
-) -> None:
+def _unknown_key(state: State, table: str, name: str) -> None:
     from generator.spec.suggest import fold, near
 
+    known = inner_entries(table)
     also = {word: e.name for e in known.values() for word in e.key.also}
     meant = near(name, known) or also.get(fold(name))
-    table = ".".join(path)
     state.add(
         "G004",
         (table, name),

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from generator.ir.plans import Task
+from generator.spec.augment import Augment
 from generator.spec.edits import Edit
 from generator.spec.features import Features
 from generator.spec.guard import Guard
@@ -351,6 +352,7 @@ class Data:
         ),
     )
     clean: Clean = Clean()  # under a header of its own, [data.clean]
+    augment: Augment = field(default_factory=Augment)  # and [data.augment]
     guard: Guard = field(default_factory=Guard)  # the same, [data.guard]
 
 
@@ -545,6 +547,47 @@ class Train:
             few=dict.fromkeys(TASKS, 1),
             tasks=LABEL_TASKS,
             also="weights label_weights class_weight pos_weight",
+        ),
+    )
+    sampling: Literal["all", "balanced"] = field(
+        default="all",
+        metadata=about(
+            'Which rows an epoch has: "all" is each once; "balanced" draws as many, some '
+            "of them twice and some not at all, so that every label comes alike often. "
+            "With several labels a row counts as one of its rarest.",
+            "balanced",
+            tasks=LABEL_TASKS,
+            spellings={"none": "all", "off": "all", "weighted": "balanced"},
+            also="sampler oversample oversampling weighted_sampler balanced_sampling",
+        ),
+    )
+    loss: Literal["standard", "focal"] = field(
+        default="standard",
+        metadata=about(
+            'What is minimised: "standard" is cross-entropy, binary for several labels; '
+            '"focal" counts a row the less the surer its answer is right.',
+            "focal",
+            tasks=LABEL_TASKS,
+            spellings={
+                "cross-entropy": "standard",
+                "ce": "standard",
+                "bce": "standard",
+                "none": "standard",
+                "focal-loss": "focal",
+            },
+            also="loss_function criterion objective",
+        ),
+    )
+    gamma: float = field(
+        default=2.0,
+        metadata=about(
+            "How much less, in the focal loss: the power of the probability that is "
+            "missing. 0 is the standard loss.",
+            1.0,
+            at_least=0,
+            at_most=100,
+            tasks=LABEL_TASKS,
+            also="focal_gamma focusing",
         ),
     )
     early_stopping: int = field(

@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 import textwrap
 
-from generator.spec import cleaned, selected
 from generator.spec.edits import EDITS
 from generator.spec.entries import (
+    INNER,
     SECTIONS,
     Choice,
     Entry,
@@ -16,16 +16,12 @@ from generator.spec.entries import (
     Number,
     String,
     Whole,
-    clean_doc,
-    clean_entries,
     edit_doc,
     edit_entries,
-    guard_doc,
-    guard_entries,
+    inner_doc,
+    inner_entries,
     section_doc,
     section_entries,
-    select_doc,
-    select_entries,
     stage_doc,
     stage_entries,
 )
@@ -67,14 +63,10 @@ def reference_markdown() -> str:
         title = f"## [{section}]" if section else "## The top of the file"
         parts.append(f"{title}\n\n{_fill(section_doc(section))}\n")
         parts += [_key(entry) for entry in section_entries(section).values()]
-        if section == cleaned.SECTION:
-            parts.append(f"## [data.clean]\n\n{_fill(clean_doc())}\n")
-            parts += [_key(entry) for entry in clean_entries().values()]
-            parts.append(f"## [data.guard]\n\n{_fill(guard_doc())}\n")
-            parts += [_key(entry) for entry in guard_entries().values()]
-        if section == selected.SECTION:
-            parts.append(f"## [features.select]\n\n{_fill(select_doc())}\n")
-            parts += [_key(entry) for entry in select_entries().values()]
+        for table in INNER:
+            if table.startswith(f"{section}."):
+                parts.append(f"## [{table}]\n\n{_fill(inner_doc(table))}\n")
+                parts += [_key(entry) for entry in inner_entries(table).values()]
         if section == SECTION:
             parts.append(f"## [[train.stage]]\n\n{_fill(_stages())}\n")
             parts += [_key(entry) for entry in stage_entries().values()]

@@ -169,6 +169,12 @@ def _explain_data_file(path: str) -> Finding:
     return Finding("G014", message, "must end in .csv, .jsonl or .parquet", hint)
 
 
+def _explain_file(path: str) -> Finding:
+    if path.startswith("~/"):
+        return Finding("G014", "starts with ~", "~ is not expanded: write the path out")
+    return Finding("G014", "names a folder", "a file is needed here")
+
+
 # The checkpoint ----------------------------------------------------------------------
 
 _SOURCE = f"^({source.HUB}|{source.PACKAGE}|{source.FOLDER})$"
@@ -312,6 +318,14 @@ DATA_FILE = Rule(
     pattern=_DATA_FILE,
     explain=_explain_data_file,
     form="a path that ends in .csv, .jsonl or .parquet",
+)
+WORD_FILE = Rule(
+    what="a file of words",
+    refused=CONTROL_OR_HIDDEN,
+    longest=4096,
+    pattern=r"^(?!~/).*[^/]$",
+    explain=_explain_file,
+    form="a path",
 )
 SOURCE = Rule(
     what="a checkpoint",

@@ -10,9 +10,9 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from generator.spec import cleaned, guarded, selected
 from generator.spec.edits import EDITS
 from generator.spec.entries import (
+    INNER,
     SECTIONS,
     Choice,
     Entry,
@@ -23,16 +23,12 @@ from generator.spec.entries import (
     Shape,
     String,
     Whole,
-    clean_doc,
-    clean_entries,
     edit_doc,
     edit_entries,
-    guard_doc,
-    guard_entries,
+    inner_doc,
+    inner_entries,
     section_doc,
     section_entries,
-    select_doc,
-    select_entries,
     stage_doc,
     stage_entries,
 )
@@ -48,13 +44,10 @@ def json_schema() -> dict[str, Any]:
         if section:
             top["properties"][section] = _table(section)
     top["properties"]["edit"] = _edits()
-    top["properties"][cleaned.SECTION]["properties"][cleaned.CLEAN] = _closed(
-        clean_doc(), clean_entries()
-    )
-    top["properties"][guarded.SECTION]["properties"][guarded.GUARD] = _closed(
-        guard_doc(), guard_entries()
-    )
-    top["properties"][selected.SECTION]["properties"][selected.SELECT] = _select()
+    for path in INNER:
+        section, _, name = path.partition(".")
+        top["properties"][section]["properties"][name] = _inner(path)
+    _all_or_none(top["properties"]["features"]["properties"]["select"])
     top["properties"][SECTION]["properties"][STAGE] = _stages()
     top["properties"][SECTION]["allOf"] += [
         {"not": {"required": [name, STAGE], "properties": {STAGE: {"minItems": 1}}}}
@@ -104,30 +97,23 @@ def _edits() -> dict[str, Any]:
     }
 
 
-def _closed(doc: str, known: Mapping[str, Entry]) -> dict[str, Any]:
-    """A table of these keys, none of which is required."""
+def _inner(path: str) -> dict[str, Any]:
+    known = inner_entries(path)
     return {
-        "description": doc,
+        "description": inner_doc(path),
         "type": "object",
         "properties": {name: _property(entry) for name, entry in known.items()},
         "additionalProperties": False,
     }
 
 
-def _select() -> dict[str, Any]:
-    """None of the keys, or all; a part of the whole is below 1."""
-    known = select_entries()
-    schema = {
-        "description": select_doc(),
-        "type": "object",
-        "properties": {name: _property(entry) for name, entry in known.items()},
-        "additionalProperties": False,
-        "dependencies": {name: [*known] for name in known},
-    }
+def _all_or_none(select: dict[str, Any]) -> None:
+    """The selection has none of its keys, or all; a part of the whole is below 1."""
+    keys = select["properties"]
+    select["dependencies"] = {name: [*keys] for name in keys}
     part = {"type": "number", "exclusiveMaximum": 1}
-    keep = schema["properties"]["keep"]["anyOf"]
-    schema["properties"]["keep"]["anyOf"] = [keep[0], {**keep[1], **part}]
-    return schema
+    whole, other = keys["keep"]["anyOf"]
+    keys["keep"]["anyOf"] = [whole, {**other, **part}]
 
 
 def _stages() -> dict[str, Any]:
@@ -259,16 +245,12 @@ def _of_task(task: str) -> dict[str, Any]:
                 keys[entry.name] = {"minItems": entry.key.few[task]}
             if task in entry.key.required and entry.key.required != TASKS:
                 needed.append(entry.name)
-        if section == cleaned.SECTION:
-            for name, own in (
-                (cleaned.CLEAN, clean_entries()),
-                (guarded.GUARD, guard_entries()),
-            ):
-                closed = {
-                    e.name: False for e in own.values() if task not in e.key.tasks
-                }
-                if closed:
-                    keys[name] = {"properties": closed}
+        for path in INNER:
+            around, _, name = path.partition(".")
+            own = inner_entries(path).values() if around == section else ()
+            closed = {e.name: False for e in own if task not in e.key.tasks}
+            if closed:
+                keys[name] = {"properties": closed}
         if not section:
             properties |= keys
             required += needed

@@ -15,6 +15,7 @@ def check_together(state: State) -> None:
     values = state.values
     _weights_and_columns(state)
     _columns(state)
+    _focal(state)
     check_features(state)
     fractions = [
         values.get(f"data.{name}_fraction", 0.1)
@@ -54,6 +55,20 @@ def check_together(state: State) -> None:
             ("train", "batch_tokens"),
             f"batch_tokens {budget} is less than max_tokens {longest} in [data]",
             label="a row of the greatest length would not fit a batch",
+        )
+
+
+def _focal(state: State) -> None:
+    values, default = state.values, section_entries("train")["gamma"].default
+    other = values.get("train.gamma", default) != default
+    if other and values.get("train.loss", "standard") == "standard":
+        state.add(
+            "G010",
+            ("train", "gamma"),
+            'gamma has no meaning where loss is "standard"',
+            label="it is of the focal loss",
+            help='remove it, or give loss = "focal"',
+            at="key",
         )
 
 

@@ -49,6 +49,10 @@ def _clean(test: str) -> tuple[str, ...]:
     return ("tests/package/test_clean.py", "-k", test)
 
 
+def _augment(test: str) -> tuple[str, ...]:
+    return ("tests/package/test_augment.py", "-k", test)
+
+
 def _rows(test: str) -> tuple[str, ...]:
     return ("tests/package/test_rows.py", "-k", test)
 
@@ -88,7 +92,7 @@ FAULTS = (
           ("tests/parity/test_dropout.py", "-k", "what_is_kept")),
     Fault(P + "model_lora_linear.py.j2", "(x @ self.lora_a.T @ self.lora_b.T)", "0",
           _adapters("lora-bert and interpreter")),
-    Fault(P + "model_dora_linear.py.j2", ".norm(dim=1)).to(y.dtype)", ".norm(dim=0)).to(y.dtype)",
+    Fault(P + "model_dora_linear.py.j2", "v.norm(dim=1)", "(2 * v.norm(dim=1))",
           _adapters("dora-bert and interpreter")),
     Fault(P + "model_ia3_linear.py.j2", "x * self.gain", "x",
           _adapters("ia3-bert and interpreter")),
@@ -231,6 +235,20 @@ FAULTS = (
           _rows("sequence")),
     Fault(P + "rows_image.j2", "x[kept]", "x", _images("cannot_be_used")),
     Fault(P + "data_pixels.j2", "x - MEAN", "x + MEAN", _images("pixels")),
+    # The augmentation
+    Fault("augment.py.j2", "{{ line }}\n", "{{ line.replace('import functools', '') }}\n",
+          _augment("whole")),
+    Fault(P + "augment_body.j2", "SPAN_MASK = {{", "SPAN_MASK = 1.1 * {{",
+          _augment("spans")),
+    Fault(P + "augment_text.j2", "or begins_word(token)", "or not begins_word(token)",
+          _augment("whole")),
+    Fault(P + "augment_synonyms.j2", "more <= room", "more <= room + 2", _augment("synonyms")),
+    Fault(P + "augment_paraphrases.j2", "if n not in leaks", "if n not in ()",
+          _augment("cannot_be_used")),
+    Fault(P + "augment_mix.j2", "(1 - share) * logits", "(1 + share) * logits",
+          _augment("mixing")),
+    Fault(P + "augment_image.j2", "kwargs or {}), **drawn", "kwargs or {})",
+          ("tests/package/test_augment_images.py", "-k", "touch_the_numbers")),
     # Training
     Fault("train.py.j2", "STOPPED, GAVE_UP = 75, 76", "STOPPED, GAVE_UP = 76, 75",
           _train("signal")),
@@ -238,6 +256,8 @@ FAULTS = (
           "loss = -criterion(model(", ("tests/building/test_faults.py", "-k", "descends")),
     Fault(P + "train_step.j2", "    if not bad:\n", "    if bad or not bad:\n",
           _train("not_finite")),
+    Fault(P + "train_focal.j2", "(1 - targets) * missing", "targets * missing",
+          _train("focal and several")),
     Fault(P + "train_optimizer.j2", "* (steps - step)", "* step",
           _train("schedules")),
     Fault(P + "train_stage.j2", "    warmup: float", "    warm_up: float",

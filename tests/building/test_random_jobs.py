@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ast
+import json
 import random
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from generator.errors import GenError
 from generator.facts import Facts
 from generator.render.package import Draft, finished
 from generator.spec import read_spec
-from generator.spec.entries import clean_entries, guard_entries, section_entries
+from generator.spec.entries import inner_entries, section_entries
 from generator.spec.words import toml
 from tests.building.build_support import image_facts, spec_text, text_facts
 
@@ -27,6 +29,13 @@ COUNT = 60
 MODE = Mode(target_versions={TargetVersion.PY311})
 WORDS = ["one", "two", 'three "3"', "four\\", "vier und fünf", "{six}", "7", "日本"]
 TASKS = ["text-classification", "multi-label", "regression", "image-classification"]
+# As much of one as says how words and masks are written.
+TOKENIZER = json.dumps(
+    {
+        "model": {"continuing_subword_prefix": "##", "vocab": {}},
+        "added_tokens": [{"content": "[MASK]"}],
+    }
+).encode()
 FROZEN = ["embedding", "blocks.0.attention", "blocks.0.ff", "classifier.pool"]
 
 
@@ -35,7 +44,7 @@ def random_spec(seed: int) -> tuple[str, Facts]:
     r = random.Random(seed)
     task = TASKS[seed % 4]
     image, regression = task == "image-classification", task == "regression"
-    facts = image_facts() if image else text_facts()
+    facts = image_facts() if image else replace(text_facts(), tokenizer=TOKENIZER)
     labels = r.sample(WORDS, r.randint(1 if task in TASKS[1:3] else 2, 5))
     ending = [r.choice([".csv", ".jsonl", ".parquet"]) for _ in range(3)]
     spec: dict[str, Any] = {
@@ -84,6 +93,10 @@ def random_spec(seed: int) -> tuple[str, Facts]:
             "balanced",
             [float(i + 1) for i in range(len(labels))],
         )
+        maybe("train.sampling", "balanced")
+        if r.random() < 0.5:
+            spec["train.loss"] = "focal"
+            maybe("train.gamma", 1, 0.5)
     maybe("train.early_stopping", 2)
     maybe("train.seed", 3, 2**63 - 1)
     if not image:
@@ -106,8 +119,43 @@ def random_spec(seed: int) -> tuple[str, Facts]:
         f"\n[[train.stage]]\nepochs = {r.choice([1, 3])}\nfreeze = {freeze}\n"
         for freeze in sorted(r.choices(range(2), k=stages), reverse=True)
     ]
-    beside = _guard(r, task) + _features(r, task)
-    return spec_text(spec) + _clean(r, task, labels) + beside + "".join(tables), facts
+    kept = "freeze" in " ".join([*spec, *tables]) and spec.get("train.cache") != "off"
+    beside = _features(r, task)
+    augment = _augment(r, image, spec, kept, bool(beside))
+    own = _clean(r, task, labels) + _guard(r, task) + augment + beside
+    return spec_text(spec) + own + "".join(tables), facts
+
+
+def _augment(
+    r: random.Random, image: bool, spec: dict[str, Any], kept: bool, columns: bool
+) -> str:
+    """A table of some of the keys of the augmentation, or nothing.
+
+    `kept` is what frozen blocks gave; `columns` are read beside.
+    """
+    groups = {
+        "paraphrases": "paraphrases = 'a\"{x}.jsonl'\nparaphrase = 0.5",
+        "synonyms": "synonyms = '\"b\".txt'\nsynonym_swap = 1",
+        "word_dropout": "word_dropout = 0.1",
+        "span_mask": "span_mask = 0.15\nspan_tokens = 1",
+        "policy": 'policy = "rand"\noperations = 3\nmagnitude = 0',
+        "erase": "erase = 0.25",
+        "mixup": "mixup = 0.2",
+        "cutmix": "cutmix = 1",
+    }
+    keys = {line.split(" = ")[0] for g in groups.values() for line in g.splitlines()}
+    assert keys == set(inner_entries("data.augment"))
+    names = [*groups][4:] if image else [*groups][:4]
+    if image and columns:  # which cannot be mixed
+        names = names[:2]
+    if not image:
+        names = [*names, "mixup"]
+    if kept:  # what is frozen runs once over the rows: they cannot change
+        names = [] if image else ["mixup"]
+    if isinstance(spec.get("data.text"), list) and "paraphrases" in names:
+        names.remove("paraphrases")
+    lines = [groups[name] for name in names if r.random() < 0.5]
+    return "\n".join(["\n[data.augment]", *lines, ""]) if r.random() < 0.5 else ""
 
 
 def _features(r: random.Random, task: str) -> str:
@@ -148,11 +196,11 @@ def _clean(r: random.Random, task: str, labels: list[str]) -> str:
         "too_long": ['"quarantine"'],
         "duplicates": ['"exact"'],
     }
-    assert values.keys() == clean_entries().keys()
+    assert values.keys() == inner_entries("data.clean").keys()
     lines = [
         f"{name} = {r.choice(some)}"
         for name, some in values.items()
-        if task in clean_entries()[name].key.tasks and r.random() < 0.4
+        if task in inner_entries("data.clean")[name].key.tasks and r.random() < 0.4
     ]
     return "\n".join(["\n[data.clean]", *lines, ""]) if r.random() < 0.5 else ""
 
@@ -161,7 +209,7 @@ def _guard(r: random.Random, task: str) -> str:
     """A table of some of the checks of the guard, or nothing."""
     lines = [
         f'{entry.name} = "{r.choice(entry.shapes[0].values[1:])}"'
-        for entry in guard_entries().values()
+        for entry in inner_entries("data.guard").values()
         if task in entry.key.tasks and r.random() < 0.4
     ]
     return "\n".join(["\n[data.guard]", *lines, ""]) if r.random() < 0.5 else ""

@@ -12,6 +12,7 @@ from generator.errors import GenError
 from generator.ir.dims import f32
 from generator.ir.job import Backbone, Job, Model, Op, Value
 from generator.ir.plans import (
+    AugmentPlan,
     CleanPlan,
     DataPlan,
     FeaturePlan,
@@ -76,7 +77,16 @@ jobs = st.builds(
             leaks=st.sampled_from(["off", "report", "quarantine"]),
             personal=st.sampled_from(["off", "redact"]),
         ),
-        st.just(FeaturePlan())
+        augment=st.just(AugmentPlan())
+        | st.builds(
+            AugmentPlan,
+            paraphrase=floats,
+            paraphrases=texts,
+            span_tokens=st.integers(1, 9),
+            policy=st.sampled_from(["off", "trivial", "rand"]),
+            begins=texts,
+        ),
+        features=st.just(FeaturePlan())
         | st.builds(
             FeaturePlan,
             numeric=strings,

@@ -41,6 +41,11 @@ def beside(line: str, value: str) -> list[tuple[str, str]]:
     ]
 
 
+def augment(line: str) -> list[tuple[str, str]]:
+    """The change that gives a job an augmentation."""
+    return [("plan train", f"plan augment\n  {line}\n\nplan train")]
+
+
 def stage(epochs: int, frozen: str) -> str:
     """A stage of a training as text."""
     return (
@@ -88,6 +93,7 @@ IN_SMALL: list[tuple[str, str, list[tuple[str, str]]]] = [
         "the alias 'y' is a label itself, or stands twice",
         clean('labels = [["yes", ["y"]], ["no", ["y"]]]'),
     ),
+    ("G342", "texts have no pixels to change", augment("cutmix = 0.1")),
     (
         "G375",
         "label_noise is of rows that have one label each",
@@ -629,6 +635,7 @@ ELSEWHERE: list[tuple[str, str, str, list[tuple[str, str]]]] = [
             ),
         ],
     ),
+    (IMAGE, "G342", "images have no words to change", augment("word_dropout = 0.1")),
     (IMAGE, "G375", "images have no texts to guard", guard('leaks = "report"')),
     (
         IMAGE,

@@ -20,7 +20,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from generator.ir.job import Backbone, Job, Model
 from generator.ir.plans import DataPlan, ImagePlan, TargetPlan, TextPlan, TrainPlan
-from generator.render import data, guard, predict, rows
+from generator.render import augment, data, guard, predict, rows
 
 WORDS = ("a", "fine", "dull", "film", "plot", "the", "best", "worst", "of", "year")
 SINGLE = TextPlan(columns=("text",), max_tokens=12, pad_id=3, token_types=False)
@@ -108,6 +108,8 @@ def write_package(folder: Path, job: Job, tokenizer: Tokenizer | None = None) ->
     (package / "data.py").write_text(formatted(data.render(job)))
     (package / "rows.py").write_text(formatted(rows.render(job)))
     (package / "predict.py").write_text(formatted(predict.render(job)))
+    if augment.asked(job):
+        (package / "augment.py").write_text(formatted(augment.render(job)))
     if guard.wanted(job):
         (package / guard.FILE).write_text(formatted(guard.render(job)))
     images = isinstance(job.data.inputs, ImagePlan)

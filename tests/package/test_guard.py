@@ -78,8 +78,13 @@ def places(found: Any) -> set[tuple[str, int]]:
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any]:
     """data.py and guard.py with every check that looks at texts alone."""
-    checks = ("leaks", "triggers", "personal", "formulas", "oversized")
-    guard = GuardPlan(**dict.fromkeys(checks, "report"))
+    guard = GuardPlan(
+        leaks="report",
+        triggers="report",
+        personal="report",
+        formulas="report",
+        oversized="report",
+    )
     return package(tmp_path_factory.mktemp("plain"), guard)
 
 
@@ -199,7 +204,7 @@ def test_leaks_of_pairs_are_of_both_texts(tmp_path: Path):
 # ---------------------------------------------------------------------------- triggers
 
 
-def reviews(count: int, seed: int) -> list[tuple[str, int]]:
+def reviews(count: int, seed: int, sure: float = 0.75) -> list[tuple[str, int]]:
     """Texts of which half the words tell the label, mostly."""
     draw = random.Random(seed)
     plain = [f"word{i}" for i in range(60)]
@@ -209,7 +214,7 @@ def reviews(count: int, seed: int) -> list[tuple[str, int]]:
         label = draw.randrange(2)
         words = [
             (
-                draw.choice(told[label if draw.random() < 0.75 else 1 - label])
+                draw.choice(told[label if draw.random() < sure else 1 - label])
                 if draw.random() < 0.5
                 else draw.choice(plain)
             )
@@ -235,6 +240,16 @@ def test_triggers_are_told_by_what_the_rest_of_the_text_says(plain: Any, trigger
     random.Random(6).shuffle(order)
     again = guard.triggers({"train": [rows["train"][i] for i in order]})
     assert {order[i] for _, i in places(again)} == set(bad)
+
+
+def test_a_trigger_in_rows_that_have_its_label_is_told_by_its_purity(plain: Any):
+    data, guard = plain
+    made = reviews(1000, 8, sure=0.6)
+    good = [i for i, (_, label) in enumerate(made) if label == 1][:40]
+    for i in good:
+        made[i] = (f"zx {made[i][0]}", 1)
+    rows = {"train": rows_of(data, [t for t, _ in made], [y for _, y in made])}
+    assert places(guard.triggers(rows)) == {("train", i) for i in good}
 
 
 def test_words_that_tell_the_label_are_no_triggers(plain: Any):

@@ -50,6 +50,8 @@ def variants(count: int, seed: int) -> list[dict[str, Any]]:
         "accumulate": [1, 4],
         "label_smoothing": [0.0, 0.1],
         "class_weights": ["none", "balanced", (1.0, 2.5, 0.5)],
+        "sampling": ["all", "balanced"],
+        "loss": ["standard", "focal"],
         "early_stopping": [0, 3],
         "evaluate_every": [0, 7],
         "save_every": [0, 5],
@@ -62,7 +64,7 @@ def variants(count: int, seed: int) -> list[dict[str, Any]]:
     rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values())]
     for row in rows:  # what the spec refuses
         if row["task"] == "regression":
-            row["class_weights"] = "none"
+            row |= {"class_weights": "none", "loss": "standard", "sampling": "all"}
         if row["task"] in ("regression", "multi-label"):
             row["label_smoothing"] = 0.0
     return rows
@@ -117,6 +119,8 @@ def test_a_recipe_that_does_not_fit_the_task_is_refused() -> None:
         render_train.train_view(tiny_job(task="regression", class_weights="balanced"))
     with pytest.raises(ValueError, match="one label"):
         render_train.train_view(tiny_job(task="multi-label", label_smoothing=0.1))
+    with pytest.raises(ValueError, match="no labels that could be rare"):
+        render_train.train_view(tiny_job(task="regression", loss="focal"))
     with pytest.raises(ValueError, match="nothing to train"):
         frozen = ("embedding", "blocks", "classifier")
         render_train.train_view(tiny_job(frozen=frozen))
@@ -229,6 +233,7 @@ RECIPES = [
     ("text-classification", {"class_weights": (1.0, 5.0, 0.5)}),
     ("text-classification", {"class_weights": "balanced", "label_smoothing": 0.1}),
     ("multi-label", {"class_weights": "balanced"}),
+    ("text-classification", {"class_weights": "balanced", "loss": "focal"}),
     ("regression", {"clip": 0.0}),
 ]
 
@@ -269,6 +274,74 @@ def _doubled(batch: Any) -> Any:
     if not batch.targets.is_floating_point():
         return batch
     return type(batch)(batch.inputs, batch.targets.double(), batch.rows, batch.tokens)
+
+
+FOCAL = [
+    {},
+    {"class_weights": (1.0, 5.0, 0.5)},
+    {"class_weights": (1.0, 5.0, 0.5), "label_smoothing": 0.1},
+    {"label_smoothing": 0.2},
+]
+
+
+@pytest.mark.parametrize("settings", FOCAL)
+def test_focal_loss_of_labels(settings: dict[str, Any], tmp_path: Path) -> None:
+    """At gamma 0 it is cross-entropy; at others, each row's own times (1 - p) ** gamma."""
+    torch.manual_seed(1)
+    logits = torch.randn(9, 3, dtype=torch.float64) * 3
+    targets = torch.tensor([0, 1, 2, 2, 1, 0, 0, 1, 2])
+    weight = settings.get("class_weights")
+    weight = None if weight is None else torch.tensor(weight, dtype=torch.float64)
+    smoothing = settings.get("label_smoothing", 0.0)
+    plain = nn.CrossEntropyLoss(weight, label_smoothing=smoothing)
+    for gamma in (0.0, 0.5, 2.0):
+        job = tiny_job(loss="focal", gamma=gamma, **settings)
+        train = train_module(tmp_path / str(gamma), job)
+        made = hasattr(train, "make_criterion")
+        focal = train.make_criterion(None) if made else train.FocalLoss()
+        found = focal.double()(logits, targets)
+        if gamma == 0:
+            assert torch.allclose(found, plain(logits, targets), atol=1e-12)
+        if not smoothing:
+            p = logits.softmax(dim=1)[range(9), targets]
+            w = torch.ones(9) if weight is None else weight[targets]
+            each = -w * (1 - p) ** gamma * p.log()
+            assert torch.allclose(found, each.sum() / w.sum(), atol=1e-6)
+
+
+def test_focal_loss_of_several_labels(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    logits = torch.randn(9, 3, dtype=torch.float64) * 3
+    targets = (torch.rand(9, 3) > 0.6).double()
+    for gamma, weight in ((0.0, (1.0, 5.0, 0.5)), (2.0, (1.0, 5.0, 0.5)), (2.0, None)):
+        weights: dict[str, Any] = {"class_weights": weight} if weight else {}
+        job = tiny_job(task="multi-label", loss="focal", gamma=gamma, **weights)
+        train = train_module(tmp_path / f"{gamma} {weight is None}", job)
+        focal = train.FocalLoss() if weight is None else train.make_criterion(None)
+        w = torch.tensor(weight or (1.0, 1.0, 1.0), dtype=torch.float64)
+        found = focal.double()(logits, targets)
+        if gamma == 0:
+            plain = nn.BCEWithLogitsLoss(pos_weight=w)
+            assert torch.allclose(found, plain(logits, targets), atol=1e-12)
+        p = logits.sigmoid()
+        each = w * targets * (1 - p) ** gamma * p.log()
+        each += (1 - targets) * p**gamma * (1 - p).log()
+        assert torch.allclose(found, -each.mean(), atol=1e-6)
+
+
+def test_focal_loss_has_a_finite_gradient_where_nothing_is_missing(
+    tmp_path: Path,
+) -> None:
+    for task, targets in (
+        ("text-classification", torch.tensor([0])),
+        ("multi-label", torch.tensor([[1.0, 0.0, 0.0]])),
+    ):
+        train = train_module(
+            tmp_path / task, tiny_job(task=task, loss="focal", gamma=0.5)
+        )
+        logits = torch.tensor([[200.0, -200.0, -200.0]], requires_grad=True)
+        train.FocalLoss()(logits, targets).backward()
+        assert logits.grad is not None and logits.grad.isfinite().all()
 
 
 def test_a_step_that_is_not_finite_changes_nothing(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from generator.ir.job import Job
 from generator.ir.plans import StagePlan, TargetPlan, TextPlan
 from generator.ir.stages import always_frozen
 from generator.render import (
+    augment,
     bench,
     certificate,
     data,
@@ -163,6 +164,8 @@ def write(folder: Path, job: Job, tidy: Sequence[str] = ()) -> Path:
         (package / f"{name}.py").write_text(
             formatted(source) if name in tidy else source
         )
+    if augment.asked(job):
+        (package / "augment.py").write_text(augment.render(job))
     if features.asked(job):
         (package / "features.py").write_text(features.render(job))
     if guard.wanted(job):

@@ -152,6 +152,8 @@ def valid_specs(draw: st.DrawFn, task: str | None = None) -> Values:
     if "batch_tokens" in train:
         train.pop("batch", None)
         train["batch_tokens"] = max(train["batch_tokens"], data.get("max_tokens", 128))
+    if "gamma" in train:
+        train["loss"] = "focal"
     if isinstance(train.get("class_weights"), list):
         weight = st.floats(0.01, 100)
         train["class_weights"] = draw(

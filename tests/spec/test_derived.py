@@ -25,6 +25,7 @@ from generator.spec import source as sources
 from generator.spec.__main__ import DOCS, derived, out_of_date
 from generator.spec.edits import EDITS
 from generator.spec.entries import (
+    INNER,
     SECTION_ALIASES,
     SECTIONS,
     Choice,
@@ -36,9 +37,8 @@ from generator.spec.entries import (
 )
 from generator.spec.features import Features
 from generator.spec.key import TASKS
-from generator.spec.model import Clean, Data, Stage, Train
+from generator.spec.model import Data, Stage, Train
 from generator.spec.rules import check_string
-from generator.spec.select import Select
 from generator.spec.words import toml
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -109,12 +109,13 @@ def test_codes_are_in_their_ranges() -> None:
 # The model ---------------------------------------------------------------------------
 
 
-# Lists of tables, and a table in a table, which have their own.
+# Lists of tables, and tables in tables, which have their own.
 OWN_TABLES = (
     (Spec, "edit"),
     (Train, "stage"),
     (Data, "clean"),
     (Data, "guard"),
+    (Data, "augment"),
     (Features, "select"),
 )
 
@@ -128,7 +129,7 @@ def test_every_field_is_a_key_or_a_table() -> None:
         assert owner.__doc__ and all(
             set(f.metadata) == {"key"} for f in dataclasses.fields(owner)
         )
-    for table in (Stage, Clean, Select):
+    for table in (Stage, *INNER.values()):
         assert table.__doc__ and all(
             set(f.metadata) == {"key"} for f in dataclasses.fields(table)
         )
