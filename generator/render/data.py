@@ -213,6 +213,7 @@ class DataView:
     clean: CleanView
     receives: str  # prose: what becomes of the work folder
     features: bool  # the head reads more of a row
+    dates: bool  # some of that are dates
     raw_args: str  # code: what they are read from, in a `record` and its `text`
     raw_of: str  # code: a call that reads them
     guarded: bool  # what is shown of rows has nothing personal in it
@@ -379,6 +380,7 @@ def _view(job: Job) -> DataView:
         clean=clean_view(plan),
         receives=_receives(plan),
         features=len(more) > 0,
+        dates=len(plan.features.dates) > 0,
         raw_args=raw_args(plan),
         raw_of=raw_of(plan),
         guarded=not images and plan.guard != GuardPlan(),

@@ -271,6 +271,36 @@ def test_a_column_that_is_not_there(made: Whole, tmp_path: Path) -> None:
         data.load_splits(tmp_path, tmp_path / "work")
 
 
+def test_dates_of_a_parquet_file(tmp_path: Path) -> None:
+    """Of nanoseconds, of days, or with a zone, they are those of the same in a text."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    def edit(job: Job) -> Job:
+        job = joined(FeaturePlan(dates=("written",)))(job)
+        files = {name: f"{name}.parquet" for name in ("train", "valid", "test")}
+        return replace(job, data=replace(job.data, formats=("parquet",), **files))
+
+    config, sizes, _ = CASES["bert"]
+    made = whole(tmp_path, config(**sizes), head="new", edit=edit, labels=("no", "yes"))
+    data, features = made.module("data"), made.module("features")
+    for kind, value, text in (
+        (pa.timestamp("ns"), 1_700_000_000_000_000_001, "2023-11-14T22:13:20"),
+        (pa.timestamp("s", "Asia/Tokyo"), 1_700_000_000, "2023-11-15T07:13:20+09:00"),
+        (pa.date32(), 19675, "2023-11-14"),
+    ):
+        written = pa.array([value, None], kind)
+        table = {"text": ["a", "b"], "label": ["no", "yes"], "written": written}
+        pq.write_table(pa.table(table), tmp_path / "train.parquet")
+        columns = ("text", "label", "written")
+        found = [
+            features.read(record.fields)
+            for record in data.parquet_records(tmp_path / "train.parquet", columns)
+        ]
+        assert found[0] == features.read({"written": text})
+        assert math.isnan(found[1].numbers[0])
+
+
 # --------------------------------------------------------------------- what is fitted
 
 
