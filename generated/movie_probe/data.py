@@ -13,6 +13,7 @@ import difflib
 import functools
 import hashlib
 import json
+import multiprocessing
 import os
 import shutil
 import sys
@@ -21,7 +22,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from io import StringIO
-from itertools import islice
+from itertools import islice, starmap
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
@@ -59,9 +60,10 @@ PAD = 0
 BATCH = 32  # examples
 OTHER = "other reasons"  # where there are too many to count each
 PART, PART_CHARS = 4096, 1 << 22  # rows that are prepared at a time, and their size
-FORK_BYTES = 1 << 24  # of a file, for each process that prepares it
+FORK_BYTES = 1 << 22  # of a file, for each process that prepares it
 # Elsewhere than on Linux processes are not forked safely.
 CORES = len(os.sched_getaffinity(0)) if sys.platform == "linux" else 1
+LONGEST = 1 << 22  # of a line; of one that is longer the beginning is put aside
 
 
 class DataError(Exception):
@@ -84,10 +86,15 @@ def csv_records(path: Path, columns: Sequence[str]) -> Iterator[Record]:
     """The wanted columns of a CSV file (RFC 4180, UTF-8), read as a stream."""
     csv.field_size_limit(1 << 20)  # an unclosed quote must not swallow a large file
     raw: list[str] = []  # lines of the row that is being read
+    long = False  # one of them is, and is cut
 
     def lines(file: TextIO) -> Iterator[str]:
-        for line in file:
+        nonlocal long
+        while line := file.readline(LONGEST):
             raw.append(line)
+            rest = line
+            while len(rest) == LONGEST and rest[-1] not in "\r\n":
+                long, rest = True, file.readline(LONGEST)
             yield line
 
     # Bytes that are not UTF-8 come through as surrogates, which are refused below.
@@ -102,6 +109,7 @@ def csv_records(path: Path, columns: Sequence[str]) -> Iterator[Record]:
         at = [find_column(column, header, path) for column in columns]
         while True:
             raw.clear()
+            long = False
             line, fault, fields = reader.line_num + 1, "", header
             try:
                 fields = next(reader)
@@ -113,6 +121,8 @@ def csv_records(path: Path, columns: Sequence[str]) -> Iterator[Record]:
                 continue
             if len(fields) != len(header):
                 fault = f"{len(fields)} fields where the header has {len(header)}"
+            if long:
+                fault = f"a line of more than {LONGEST:,} characters"
             if fault:
                 yield Record(line, {"raw": "".join(raw)}, fault)
             else:
@@ -252,11 +262,11 @@ def usable(records: Iterable[Record], name: str, quarantine: Quarantine) -> list
     return rows
 
 
-def part_of(name: str, records: list[Record]) -> tuple[dict[str, bytes], dict]:
+def part_of(name: str, records: list[tuple]) -> tuple[dict[str, bytes], dict]:
     """What is kept of some rows of a file, by column, and what was counted."""
     aside = StringIO()
     quarantine = Quarantine(aside)
-    rows = usable(records, name, quarantine)
+    rows = usable(starmap(Record, records), name, quarantine)
     texts = [row.text.encode() for row in rows]
     tokens = encode([row.text for row in rows])
     columns = {
@@ -272,12 +282,12 @@ def part_of(name: str, records: list[Record]) -> tuple[dict[str, bytes], dict]:
     return found, {"records": len(records), **quarantine.about()}
 
 
-def parts_of(records: Iterable[Record]) -> Iterator[list[Record]]:
+def parts_of(records: Iterable[Record]) -> Iterator[list[tuple]]:
     """The rows that are prepared together: PART of them, fewer where they are long."""
-    some: list[Record] = []
+    some: list[tuple] = []  # which go to another process in half the time
     size = 0
     for record in records:
-        some.append(record)
+        some.append(tuple(record))
         size += sum(map(len, map(str, record.fields.values())))
         if len(some) == PART or size > PART_CHARS:
             yield some
@@ -317,7 +327,10 @@ def prepare(path: Path, split: str, folder: Path) -> dict[str, Any]:
     rest = parts_of(islice(csv_records(path, (TEXT, LABEL)), records, None))
     work = functools.partial(part_of, FILES[split])
     processes = min(CORES, path.stat().st_size // FORK_BYTES)
-    parts = in_order(work, rest, processes) if processes > 1 else map(work, rest)
+    if processes < 2 or multiprocessing.current_process().daemon:  # which has no others
+        parts = map(work, rest)
+    else:
+        parts = in_order(work, rest, processes)
     for found, counted in parts:
         for column, raw in found.items():
             with open(folder / column, "ab") as file:
@@ -345,7 +358,10 @@ def read(root: Path, split: str, quarantine: Quarantine, work: Path) -> Rows:
     path = root / FILES[split]
     if not path.is_file():
         raise DataError(f"no file {path}; --root is the folder that paths start from")
-    folder = work / "rows" / f"{split}-{content_key(path)}"
+    try:
+        folder = work / "rows" / f"{split}-{content_key(path)}"
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from None
     for old in folder.parent.glob(f"{split}-*"):
         if old != folder:
             shutil.rmtree(old)

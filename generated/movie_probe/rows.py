@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import hashlib
 import multiprocessing
 import os
@@ -145,19 +146,28 @@ def in_order(
     work: Callable[[Any], Any], items: Iterable[Any], processes: int
 ) -> Iterator[Any]:
     """What `work` makes of each item, by some processes, a little ahead of its use."""
-    ahead: deque[Future[Any]] = deque()
+    ahead: deque[tuple[Any, Future[Any]]] = deque()
+
+    def first() -> Any:
+        item, result = ahead.popleft()
+        try:
+            return result.result()
+        except RecursionError:  # it is nested too deep to be sent
+            return work(item)
+
     context = multiprocessing.get_context("fork")
     with ProcessPoolExecutor(processes, context, alone) as pool:
         for item in items:
-            ahead.append(pool.submit(work, item))
+            ahead.append((item, pool.submit(work, item)))
             if len(ahead) > 2 * processes:
-                yield ahead.popleft().result()
+                yield first()
         while ahead:
-            yield ahead.popleft().result()
+            yield first()
 
 
 def alone() -> None:
     """Make of a forked process one of several, that ends when the first one does."""
+    gc.freeze()  # what came along is not looked through again
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
