@@ -6,13 +6,16 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from hashlib import sha256
 from typing import Any
 
 from generator import vocab
 from generator.errors import fail
 from generator.facts import Facts, Scores, load_scores, load_used
+from generator.ir.head import classifier, vector
 from generator.ir.job import Job
+from generator.ir.text import print_job
 from generator.passes.chosen_blocks import chosen, too_many
 from generator.spec import SpecFile
 from generator.spec.edits import (
@@ -60,6 +63,56 @@ def arguments(
             total = job.model.sizes["C"]
             return {"kept": _channels_to_keep(edit, total, spec_file, facts)}
     return asdict(edit)
+
+
+def features_to_keep(spec_file: SpecFile, facts: Facts, job: Job) -> tuple[int, ...]:
+    """The numbers of the vector with the highest scores; `job` is before the selection."""
+    select = spec_file.spec.features.select
+    assert select.by is not None and select.keep is not None
+    found = classifier(job.model)
+    kind = found.module.types[vector(found)]
+    total = kind.shape[-1].value(job.model.sizes)
+    count = round(select.keep * total) if select.keep < 1 else int(select.keep)
+    if not 0 < count < total:
+        raise fail(
+            "G391",
+            f"the head reads {total} numbers of a row, of which {count} cannot be chosen",
+            place=spec_file.place("features.select.keep"),
+            help=f"keep = {max(1, total // 3)}, or any other number below {total}",
+        )
+    again = _calibrate(spec_file)
+    place = spec_file.place("features.select.by")
+    if facts.scores is None:
+        raise fail(
+            "G390",
+            "choosing features needs their scores on the training rows",
+            place=place,
+            help=again,
+        )
+    scores = load_scores(facts.scores, facts.card, "the facts' scores")
+    values = scores.values.get(features_list(select.by, job))
+    if values is None or len(values) != total:
+        old = any(name.startswith(f"{select.by}/features/") for name in scores.values)
+        raise fail(
+            "G390",
+            (
+                f"the facts' {select.by} scores are of other vectors: the data, the "
+                "cleaning or the edits have changed"
+                if old
+                else f"the facts have no {select.by} scores of features"
+            ),
+            place=place,
+            help=again,
+        )
+    return _highest(values, count)
+
+
+def features_list(by: str, job: Job) -> str:
+    """The name of the scores of the vectors of a job. It has a hash of all that they follow
+    from beside the weights and the files: the model, and how rows are read."""
+    parts = print_job(replace(job, name="job")).split("\n\n")
+    about = [p for p in parts if not p.startswith(("plan train", "plan target"))]
+    return f"{by}/features/{sha256(chr(10).join(about).encode()).hexdigest()[:16]}"
 
 
 def _tokens_to_keep(

@@ -223,6 +223,12 @@ def run_run(args: argparse.Namespace) -> int:
     return run(args)
 
 
+def run_suggest(args: argparse.Namespace) -> int:
+    from generator.runtime.suggest import suggest
+
+    return suggest(args)
+
+
 def run_certify(args: argparse.Namespace) -> int:
     from generator.runtime.certify import certify
 
@@ -364,6 +370,7 @@ def run_schema(args: argparse.Namespace) -> int:
 FUNCTIONS = {
     "build": run_build,
     "init": run_init,
+    "suggest": run_suggest,
     "check": run_check,
     "facts": run_facts,
     "calibrate": run_calibrate,

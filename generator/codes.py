@@ -1115,6 +1115,30 @@ frozen as all of its stages are, has no cut, and as many epochs as they have tog
         "and the table of categories a row for each of them and for the unknown one of "
         "each column.",
     ),
+    "G381": Code(
+        "No layer of the head could read more than the vector",
+        """
+What is known of a row beside its vector joins it ahead of the first layer that no weights of
+the checkpoint are read into. A head that is the checkpoint's own as a whole has none. With
+`head = "new"` in `[backbone]` the last layer starts afresh.
+""",
+    ),
+    "G390": Code(
+        "Features cannot be chosen yet",
+        """
+`[features.select]` keeps the numbers of a row's vector that have the best scores on the
+training rows, and the facts have no such scores, or those of other vectors: of other
+edits, another cleaning, other columns. `gen calibrate SPEC` works them out, from the
+frozen model and the training rows, and the next build reads them.
+""",
+    ),
+    "G391": Code(
+        "There are not so many features to choose from",
+        """
+`keep` of `[features.select]` says how many of the numbers that feed the head stay: one at
+least, and fewer than there are. The message has how many those are.
+""",
+    ),
 }
 
 # Build, check, seals and vendoring, G400-G499. ----------------------------------------
@@ -1302,6 +1326,23 @@ is proposed.
         """
 guard.py, or the self-test that plants faults in a copy of the rows, ended with an error;
 what it said stands above the message. Mostly a file is missing or has no usable rows.
+""",
+    ),
+    "G535": Code(
+        "The frozen model cannot be run over the rows",
+        """
+A linear probe, `gen suggest` and the choice of features need the vectors that the model
+gives before any training. The package was built in a folder of its own and its rows read,
+and that ended with an error, which stands above the message: a data file that is not
+there, a full disk, or too little memory. `gen run --probe off` does without the probe.
+""",
+    ),
+    "G536": Code(
+        "None of the backbones can be tried",
+        """
+`gen suggest` runs each backbone over the rows, and none of those named could be: it is not
+there, is of another kind of task than the data are for, or is of an architecture that is
+not known. The messages say which; what can be tried is ranked without the others.
 """,
     ),
 }

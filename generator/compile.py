@@ -19,11 +19,12 @@ from typing import Any, get_args
 
 from generator import archs, vocab
 from generator.archs.build import Imported, Request
-from generator.arguments import arguments
+from generator.arguments import arguments, features_to_keep
 from generator.cost import Cost, Stage, describe
 from generator.errors import Diagnostic, GenError, fail
 from generator.facts import Facts, dump_card
 from generator.ir.dims import dim
+from generator.ir.head import selection
 from generator.ir.job import Backbone, Job, Tensor, added, parameters
 from generator.ir.plans import (
     CleanPlan,
@@ -43,7 +44,15 @@ from generator.ir.stages import always_frozen, covers, cuts
 from generator.ir.text import parse_job, print_job
 from generator.ir.verify import verify
 from generator.ir.weightmap import WeightMap
-from generator.passes import EDITS, NAMED, NAMING, Step, join_features, steps
+from generator.passes import (
+    EDITS,
+    NAMED,
+    NAMING,
+    Step,
+    join_features,
+    select_features,
+    steps,
+)
 from generator.passes.prune_width import of_rms
 from generator.passes.trim_vocab import kept_tokens
 from generator.render.package import Draft, finished, render_package
@@ -51,6 +60,7 @@ from generator.spec import SpecFile
 from generator.spec.edits import ExtendPositions, ResizeImage
 from generator.spec.features import Features
 from generator.spec.model import Clean, Spec
+from generator.spec.select import Select
 
 LOCK = "gen.lock"
 LOCK_VERSION = 1
@@ -80,6 +90,7 @@ EDIT_PLACES = {
     "G265": ("size",),
     "G266": ("do",),
 }
+SELECT = "select-features"  # the step behind the edits
 ADAPTING = ("lora", "dora", "ia3", "adapter")
 FORMATS: dict[str, Format] = {".csv": "csv", ".jsonl": "jsonl", ".parquet": "parquet"}
 
@@ -125,6 +136,7 @@ def draft(
     naming = [name for name in NAMING if name not in left_out]
     imported = import_job(spec_file, facts)
     edits = tuple(_edits(spec_file, facts, imported))
+    edits += tuple(_selected(spec_file, facts, edits[-1].job if edits else imported))
     edits += tuple(_joined(spec_file.spec, edits[-1].job if edits else imported))
     named = tuple(steps(edits[-1].job if edits else imported, naming))
     ready = _with_frozen(spec_file, named[-1].job)
@@ -178,6 +190,37 @@ def _edits(spec_file: SpecFile, facts: Facts, job: Job) -> Iterator[Step]:
         yield Step(edit.DO, job, weights)
 
 
+def _selected(spec_file: SpecFile, facts: Facts, job: Job) -> Iterator[Step]:
+    """The job whose head reads the chosen numbers of its vector alone."""
+    if spec_file.spec.features.select.by:
+        kept = features_to_keep(spec_file, facts, _with_features(spec_file, job))
+        joined = _features(spec_file.spec.features) != FeaturePlan()
+        job, weights = select_features.run(job, kept=kept, cuts=not joined)
+        verify(job, after=SELECT)
+        yield Step(SELECT, job, weights)
+
+
+def chosen_from(spec_file: SpecFile, facts: Facts) -> Job:
+    """The job whose vector features are chosen of: behind the edits, and ahead of what
+    joins it, whose weights have learned nothing that could be told of them."""
+    job = import_job(spec_file, facts)
+    for step in _edits(spec_file, facts, job):
+        job = step.job
+    return _with_features(spec_file, job)
+
+
+def _with_features(spec_file: SpecFile, job: Job) -> Job:
+    """The job with the columns that its rows are read with: some rows leave by them."""
+    plan = _features(spec_file.spec.features)
+    return replace(job, data=replace(job.data, features=plan))
+
+
+def unselected(spec_file: SpecFile) -> SpecFile:
+    """The spec with all features: what they are chosen from."""
+    features = replace(spec_file.spec.features, select=Select())
+    return replace(spec_file, spec=replace(spec_file.spec, features=features))
+
+
 def _joined(spec: Spec, job: Job) -> Iterator[Step]:
     """The job whose head reads what [features] says, where it says any."""
     plan, own = _features(spec.features), spec.features
@@ -191,6 +234,7 @@ def _joined(spec: Spec, job: Job) -> Iterator[Step]:
 
 def as_read(spec_file: SpecFile) -> SpecFile:
     """The spec with those edits alone that its rows need: of longer ones, larger images."""
+    spec_file = unselected(spec_file)
     reading = tuple(
         edit
         for edit in spec_file.spec.edit
@@ -536,6 +580,11 @@ def _notes(job: Job, facts: Facts) -> list[str]:
                 "it is the backbone at that width, its weights cut likewise, and not the "
                 "backbone with the others masked"
             )
+        )
+    if of := selection(job.model):
+        notes.append(
+            f"of the {of.total} numbers of a row's vector the head reads "
+            f"{len(job.model.kept[of.name])}, those that score highest on training rows"
         )
     for number, stage in enumerate(job.stages, 1):
         notes.append(

@@ -40,6 +40,26 @@ def parser(functions: Mapping[str, Run]) -> argparse.ArgumentParser:
     init.add_argument("--out", type=Path, metavar="FILE", help="default: NAME.toml")
     _long(init)
 
+    suggest = command("suggest", "which backbone to start from, by frozen features")
+    suggest.add_argument("data", nargs="+", type=Path, metavar="DATA-OR-SPEC")
+    suggest.add_argument(
+        "--backbone",
+        action="append",
+        required=True,
+        help="one to try; once for each of them",
+    )
+    suggest.add_argument(
+        "--rows", type=_at_least_one, default=2000, help="training rows to try them on"
+    )
+    suggest.add_argument(
+        "--root", type=Path, help="where data paths start; the spec's folder"
+    )
+    suggest.add_argument("--work", type=Path, help="default: runs/<name>_suggest")
+    suggest.add_argument(
+        "--out", type=Path, metavar="FILE", help="the spec to write; of data NAME.toml"
+    )
+    _long(suggest)
+
     check = command("check", "is everything generated current and unedited?")
     check.add_argument("specs", nargs="+", type=Path, metavar="SPEC")
     _out(check)
@@ -100,6 +120,12 @@ def parser(functions: Mapping[str, Run]) -> argparse.ArgumentParser:
         "--record", action="store_true", help="make what is measured part of the facts"
     )
     run.add_argument("--no-bench", action="store_true", help="leave the bench out")
+    run.add_argument(
+        "--probe",
+        choices=("short", "full", "off"),
+        default="short",
+        help="of a linear probe beside the result: few rows, all of them, or none",
+    )
     _long(run)
 
     for name, help in (

@@ -357,7 +357,8 @@ class Quarantine:
         self.rewrites = Rewrites()  # of rows that can be used
 
     def add(self, path: str, line: int, reason: str, fields: dict[str, Any]) -> None:
-        texts = {name: str(value) for name, value in fields.items()}
+        # The file that it comes from has it whole.
+        texts = {name: redacted(str(value)) for name, value in fields.items()}
         row = {"file": path, "line": line, "reason": reason, "row": texts}
         self.file.write(json.dumps(row) + "\n")
         self.count(reason)

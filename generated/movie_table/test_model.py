@@ -341,14 +341,14 @@ def served(model: Model, file: str) -> float:
     """How far a prediction is from the model on what training makes of the same text."""
     texts = [text for text in SAMPLES if text.strip()]
     targets = torch.tensor([0 for _ in texts])
-    raw, clean_texts, fields = [], [], rows_of(texts)
-    for record in (Record(i, row) for i, row in enumerate(fields)):
-        clean_texts.append(text := text_of(record))
-        raw.append(raw_of(record, text))
+    fields = rows_of(texts)
+    records = [Record(line, row) for line, row in enumerate(fields, 1)]
+    used = [text_of(record) for record in records]
+    raw = [raw_of(record, text) for record, text in zip(records, used)]
     fitted = features.fit(raw[::2])
     features.write(fitted, Path(file).with_name(features.FILE))
     columns = features.columns_of(raw, fitted)
-    split = Split(encode(clean_texts), targets, columns, fitted)
+    split = Split(encode(used), targets, columns, fitted)
     expected = torch.empty(len(texts), 2)
     for batch in evaluation_batches(split):
         expected[batch.rows] = model(*batch.inputs).softmax(1)

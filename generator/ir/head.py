@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from generator.errors import fail
 from generator.ir.cut import reaching
-from generator.ir.dims import Dim, Type, parse_type
+from generator.ir.dims import Dim, Type, dim, parse_type
 from generator.ir.emit import Emitter
 from generator.ir.job import (
     Const,
@@ -23,10 +24,11 @@ from generator.ir.job import (
     Value,
     parameters,
 )
-from generator.ir.sources import Init, Source, keys
+from generator.ir.sources import Init, Source, Take, keys
 from generator.ir.weightmap import WeightMap
 
 POOLS = frozenset({"first", "mean", "largest", "weighted_mean"})
+SELECTED = "W"  # the dimension of the numbers that the head reads, where it is not all
 STD = 0.02  # of new weights, where the model has none that say it
 
 
@@ -84,14 +86,94 @@ def classifier(model: Model) -> Classifier:
     return Classifier(call, module, pool, label)
 
 
-def first_new(found: Classifier) -> Op:
-    """The first linear layer of the head that no checkpoint's weights are read into.
+def reader(found: Classifier) -> Op:
+    """What reads the vector of a row that training starts from: of the operations behind
+    the pooling the first with new weights, or the one that gives the labels.
 
-    What it reads is what features join, and are chosen of.
+    What lies between it and the pooling, such as a dense layer, came with the checkpoint.
     """
+    new = {
+        p.name.rpartition(".")[0]
+        for p in found.module.parameters
+        if isinstance(p.source, Init)
+    }
+    behind = {r.name for r in found.pool.results}
+    for op in found.head:
+        if behind.isdisjoint(op.args):
+            continue
+        if op.name in new or op == found.label:
+            return op
+        behind |= {r.name for r in op.results}
+    return found.label
+
+
+def vector(found: Classifier) -> str:
+    """The value that feeds the head: what `reader` reads, ahead of a dropout."""
+    made = {r.name: op for op in found.module.ops for r in op.results}
+    value = reader(found).args[0]
+    while made[value].kind == "dropout":
+        value = made[value].args[0]
+    return value
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which numbers of a vector the head reads."""
+
+    name: str  # of their list
+    total: int  # how many the vector has, with all of them
+    matrix: str  # the path of the weight that reads them
+    channels: bool = False  # they are the channels of the model's width themselves
+
+
+def selection(model: Model) -> Selection | None:
+    """What select-features has left of the vector; None where all of it is read."""
+    found, main = classifier(model), model.main
+    matrix = f"{found.call.name}.{reader(found).name}.weight"
+    for op in found.module.ops:
+        if op.kind == "select":
+            last = found.module.types[op.args[0]].shape[-1]
+            total, name = last.value(model.sizes), str(op.attrs_dict["by"])
+            return Selection(name, total, matrix, channels=last == dim("C"))
+    shapes = {t.key: t.shape for t in model.tensors}
+    for p in found.module.parameters:  # the rows of a dense layer were left out
+        match p.source:
+            case Take(axis=0, name=name) if p.type.shape == (dim(SELECTED),):
+                (key,) = keys(p.source)
+                whole = main.instance(found.call.name).keys + key
+                return Selection(name, shapes[whole][0], matrix)
+    return None
+
+
+def states_paths(model: Model) -> tuple[str, ...]:
+    """The path of the module that gives positions (B, T, C), and those of what makes the
+    backbone's last states of them, one after the other; none where one has no name."""
+    found, main = classifier(model), model.main
+    value = found.backbone[0].args[0] if found.backbone else found.states
+    at = [v.name for v in found.module.inputs].index(value)
+    value = found.call.args[at]
+    picked = picks(main, value)
+    value = picked.args[0] if picked else value
+    made = {r.name: op for op in main.ops for r in op.results}
+    last = [made[value].name] if value in made else [""]
+    names = [
+        *last,
+        *(op.name and f"{found.call.name}.{op.name}" for op in found.backbone),
+    ]
+    return tuple(names) if all(names) else ()
+
+
+def first_new(found: Classifier) -> Op:
+    """What reads the vector, where no checkpoint's weights are read into it."""
     sources = {p.name: p.source for p in found.module.parameters}
-    layers = (*found.dense, found.label)
-    return next(op for op in layers if isinstance(sources[f"{op.name}.weight"], Init))
+    op = reader(found)
+    if isinstance(sources[f"{op.name}.weight"], Init):
+        return op
+    raise fail(
+        "G381",
+        "every layer of this head is the checkpoint's, and reads the vector alone",
+        help='head = "new" in [backbone] starts the last one afresh',
+    )
 
 
 def new_linear(

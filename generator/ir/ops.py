@@ -312,6 +312,12 @@ def _rest(args: Types, params: Params, attrs: Attrs) -> Types:
     return (Type("f32", (B, T + number(-1), C)),)
 
 
+def _select(args: Types, params: Params, attrs: Attrs) -> Types:
+    x = _one(args, "f32", 2)
+    _need(isinstance(attrs["by"], str), "by is the name of a list")
+    return (Type("f32", (x.shape[0], _dim(attrs, "width"))),)
+
+
 def _narrow(args: Types, params: Params, attrs: Attrs) -> Types:
     B, _, C = _one(args, "f32", 3).shape
     return (Type("f32", (B, number(1), C)),)
@@ -466,6 +472,7 @@ OPS: dict[str, OpDef] = {
         OpDef("join", _join),
         OpDef("flatten", _flatten),
         OpDef("rest", _rest),
+        OpDef("select", _select, attrs=("by", "width")),
         OpDef("narrow", _narrow),
         OpDef("last_index", _last_index, optional_attrs=("padding",)),
         OpDef("keys_until", _keys_until),

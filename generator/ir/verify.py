@@ -413,6 +413,16 @@ class _Checker:
                 last = (longest or 1) - 1
             if rows is not None and isinstance(last, int) and last >= rows:
                 yield self.error("G334", f"{op.kind} {op.name}: row {last} of {rows}")
+        if op.kind == "select":
+            index = self.model.kept.get(str(attrs["by"]), ())
+            wide, few = (
+                _size(t.shape[-1], sizes) for t in (args[0], op.results[0].type)
+            )
+            ascend = [*index] == sorted(set(index))
+            if len(index) != few or not ascend or (wide and index[-1] >= wide):
+                yield self.error(
+                    "G334", f"the list {attrs['by']} is not {few} numbers of {wide}"
+                )
         if op.kind == "attention" and "groups" in attrs:
             h, g = (_size(args[i].shape[1], sizes) for i in (0, 1))
             if h and g and h % g:

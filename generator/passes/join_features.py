@@ -39,7 +39,7 @@ PLACE = "features"  # the key of the spec that all of it is there for
 NUMBERS, CATEGORIES, FEATURES = "numbers", "categories", "features"
 DROPOUT = "features_dropout"
 # The dimensions: numbers, columns of categories, rows of their table, its width, hidden.
-X, A, U, W, O = "X", "A", "U", "W", "O"
+X, A, U, I, O = "X", "A", "U", "I", "O"
 
 
 def run(
@@ -82,7 +82,7 @@ def _with_sizes(job: Job, width: int, hidden: int | None, dropout: float) -> Mod
         dims += [
             DimDef(A, len(plan.categorical), "category_columns", doc="their columns"),
             DimDef(U, plan.entries, "categories", doc="categories of all columns"),
-            DimDef(W, width, "category_width", doc="the width of a category"),
+            DimDef(I, width, "category_width", doc="the width of a category"),
         ]
     if hidden:
         dims.append(DimDef(O, hidden, "features_hidden", doc="their hidden layer"))
@@ -105,7 +105,7 @@ def _features(
     if CATEGORIES in parts:
         table = ParameterDef(
             "category.weight",
-            parse_type(f"f32[{U},{W}]"),
+            parse_type(f"f32[{U},{I}]"),
             "embedding",
             Init("normal", std),
             PLACE,

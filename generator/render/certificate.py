@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from generator.ir.cut import reaching
-from generator.ir.head import classifier
+from generator.ir.head import SELECTED, Selection, classifier, selection
 from generator.ir.job import Job, Model, Module, Op, added, parameters
 from generator.ir.plans import FeaturePlan, ImagePlan, TextPlan
 from generator.ir.sources import (
@@ -125,6 +125,7 @@ class FeaturesView:
     categorical: tuple[str, ...]
     dates: tuple[str, ...]
     columns: bool  # there are any of these
+    of_text: bool  # its numbers are among them
     raw_of: str  # code: what reads it of a record
 
 
@@ -159,6 +160,11 @@ class CertificateView:
     channels: int  # as many as it has
     gains: bool  # its norms are RMS norms, and ours rescaled for the masked channels
     narrowed: tuple[str, ...]  # new matrices that read the channels that are kept
+    # Code: what of a vector the head reads; "" for all. And the new matrix that reads it,
+    # where the head is transformers': elsewhere that one has zeros there.
+    selected: str
+    reading: str
+    columns: str  # code: which of its columns those are there
     kept: tuple[int, ...]  # of transformers' blocks; none stands for all
     total: int  # of them; 0 where they are as many as ours
     copies: tuple[str, ...]  # blocks that transformers does not have, with a dot
@@ -242,6 +248,8 @@ def certificate_view(job: Job) -> CertificateView:
         and not p.path.startswith(copies)
     ]
     new, whole = tuple(p.path for p in fresh), _at_full_width(job)
+    of = selection(job.model)
+    reading = next((p for p in fresh if of and p.path == of.matrix), None)
     new_shapes = {whole[path] for path in new}
     lengths = any(isinstance(p.source, Norms) for p in infos)
     shapes = {t.key: t.shape for t in job.model.tensors}
@@ -290,7 +298,16 @@ def certificate_view(job: Job) -> CertificateView:
         width=_list(job, "width") if job.reference.width else "",
         channels=job.reference.width,
         gains=Gain in made,
-        narrowed=tuple(p.path for p in fresh if whole[p.path] != p.shape),
+        narrowed=tuple(
+            p.path for p in fresh if whole[p.path] != p.shape and p != reading
+        ),
+        selected=_tensor(job, of.name) if of else "",
+        reading=reading.path if reading else "",
+        columns=(
+            "torch.as_tensor(WIDTH)[FEATURES]"
+            if of and of.channels and job.reference.width
+            else "FEATURES"
+        ),
         kept=_kept(job),
         total=job.reference.total,
         masked=tuple(_masked(job, job.reference.masked)),
@@ -381,9 +398,12 @@ def certificate_view(job: Job) -> CertificateView:
 
 
 def _at_full_width(job: Job) -> dict[str, tuple[int, ...]]:
-    """The shapes of the parameters before channels of the width were left out."""
-    width = job.reference.width or job.model.sizes["C"]
-    dims = (replace(d, size=width) if d.symbol == "C" else d for d in job.model.dims)
+    """The shapes of the parameters before channels of the width, or of the vector that the
+    head reads, were left out."""
+    wide = {"C": job.reference.width or job.model.sizes["C"]}
+    if of := selection(job.model):
+        wide[SELECTED] = wide["C"] if of.channels else of.total
+    dims = (replace(d, size=wide.get(d.symbol, d.size)) for d in job.model.dims)
     model = replace(job.model, dims=tuple(dims))
     return {p.path: p.shape for p in parameters(replace(job, model=model))}
 
@@ -500,9 +520,14 @@ def _processor_sizes(job: Job) -> str:
 def _trimmed(job: Job) -> str:
     for name in job.model.kept:
         if name.rpartition(".")[2] == "vocab":
-            found = _list(job, name)
-            return f"torch.tensor({found})" if found.startswith("[") else found
+            return _tensor(job, name)
     return ""
+
+
+def _tensor(job: Job, name: str) -> str:
+    """Code of a list as a tensor."""
+    found = _list(job, name)
+    return f"torch.tensor({found})" if found.startswith("[") else found
 
 
 def _list(job: Job, name: str) -> str:
@@ -553,7 +578,9 @@ def hand_view(job: Job) -> HandView:
     lines: list[str] = []
     names: list[str] = []
     for path, module, ops in written:
-        hand = _Hand(job, module, path, picked, masked)
+        selects = any(op.kind == "select" for op in module.ops)
+        of = selection(job.model) if selects else None
+        hand = _Hand(job, module, path, picked, masked, of)
         lines += [line for op in ops for line in hand.lines(op)]
         names += (
             f"{path}.{p.name}"
@@ -588,6 +615,7 @@ class _Hand:
     path: str
     picked: bool
     masked: bool
+    of: Selection | None  # what of the vector is read, where the others are zeros here
 
     def lines(self, op: Op) -> Iterator[str]:
         """The lines of an operation, of which the last gives its variable anew."""
@@ -614,11 +642,20 @@ class _Hand:
                 yield f"weights = {weights}{mask}"
             case "weighted_mean":
                 yield "x = (weights * x).sum(1) / weights.sum(1)"
+            case "linear" if self.of and self.weight(op) == py(self.of.matrix):
+                # What reads some numbers has weights for all, zeros for the others.
+                wide = f"some.new_zeros(len(some), {self.of.total})"
+                wide = f"{wide}.index_copy(1, FEATURES, some)"
+                if self.joins:
+                    yield f"some, more = p[{self.weight(op)}].tensor_split([{self.chosen}], 1)"
+                    wide = f"torch.cat([{wide}, more], 1)"
+                else:
+                    yield f"some = p[{self.weight(op)}]"
+                yield f"wide = {wide}"
+                yield f"x = x @ wide.T{self.bias(op)}"
             case "linear":
-                name = f"{self.path}.{op.name}.bias"
-                bias = f" + p[{py(name)}]" if _biased(self.job, name) else ""
                 x = self.variable(op.args[0])
-                yield f"{v} = {x} @ p[{self.weight(op)}].T{bias}"
+                yield f"{v} = {x} @ p[{self.weight(op)}].T{self.bias(op)}"
             case "activation":
                 formula = BY_HAND[str(op.attrs_dict["kind"])]
                 yield f"{v} = {formula.format(x=self.variable(op.args[0]))}"
@@ -629,6 +666,19 @@ class _Hand:
             case "join":
                 parts = ", ".join(self.variable(arg) for arg in op.args)
                 yield f"{v} = torch.cat([{parts}], 1)"
+
+    @property
+    def joins(self) -> bool:
+        return any(op.kind == "join" for op in self.module.ops)
+
+    @property
+    def chosen(self) -> int:
+        """How many of the vector's numbers are read."""
+        return self.job.model.sizes[SELECTED]
+
+    def bias(self, op: Op) -> str:
+        name = f"{self.path}.{op.name}.bias"
+        return f" + p[{py(name)}]" if _biased(self.job, name) else ""
 
     def weight(self, op: Op) -> str:
         return py(f"{self.path}.{op.name}.weight")
@@ -658,6 +708,7 @@ def features_view(job: Job) -> FeaturesView:
         categorical=plan.categorical,
         dates=plan.dates,
         columns=len(plan.columns) > 0,
+        of_text=bool(plan.text or plan.patterns),
         raw_of=data.raw_of(job.data),
     )
 

@@ -344,6 +344,11 @@ class Body:
         given = ", ".join(self._use(a) for a in op.args)
         return Parts(f"weighted_mean({given})", comment=True)
 
+    def _select(self, op: Op) -> Parts:
+        self.functions.add("select")
+        x = self._use(op.args[0], tight=True)
+        return Parts(f"{x}[:, self.{op.attrs_dict['by']}]", comment=True)
+
     def _narrow(self, op: Op) -> Parts:
         return Parts(f"{self._use(op.args[0], tight=True)}[:, :1]", comment=True)
 

@@ -217,6 +217,7 @@ class DataView:
     raw_of: str  # code: a call that reads them
     guarded: bool  # what is shown of rows has nothing personal in it
     checked: bool  # rows may leave that guard.py finds
+    private: bool  # nor has what is put aside
     # Batches
     batch: int
     batch_unit: str  # prose
@@ -378,8 +379,9 @@ def _view(job: Job) -> DataView:
         features=len(more) > 0,
         raw_args=raw_args(plan),
         raw_of=raw_of(plan),
-        guarded=any(action != "off" for action in asdict(plan.guard).values()),
+        guarded=not images and plan.guard != GuardPlan(),
         checked=_checked(plan.guard),
+        private=plan.guard.personal != "off",
         batch=job.train.batch or job.train.batch_tokens,
         batch_unit="examples" if job.train.batch else "tokens, padding included",
         by_tokens=not job.train.batch,

@@ -68,6 +68,7 @@ class GuardView:
     file_of: str  # code
     block: str  # code: the last of the model
     moved: str  # code: inputs where the model is
+    more: bool  # the head reads more of a row
 
 
 def wanted(job: Job) -> bool:
@@ -153,13 +154,16 @@ def guard_view(job: Job) -> GuardView:
         target_type="int" if single else "list[float]",
         target_shown="{LABELS[some[i].target]!r}" if single else "{some[i].target}",
         file_of=data.file_of(job.data),
+        more=len(data.beside(job)) > 0,
         block=_last_block(job) if featured else "",
         moved=(
-            "(None if x is None else x.to(device) for x in inputs)"
+            "(None if x is None else x.to(device) for x in batch.inputs)"
             if cuda
-            else "inputs"
+            else "batch.inputs"
         ),
     )
     body = fill("partials/guard_body.j2", view)
     beside = {name: (data.OWN, "from .data") for name in data.names(job)}
-    return replace(view, imports=data.imports(body, {**beside, **BESIDE}))
+    return replace(
+        view, imports=data.imports(body, {**data.FEATURES, **beside, **BESIDE})
+    )

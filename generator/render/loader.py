@@ -135,7 +135,7 @@ def loader_view(job: Job, sizes: Sizes) -> LoaderView:
     if single and single[0].startswith("state[") and len(single[0]) < 80:
         name, _, value = single.pop(0).removeprefix("state[").partition("] = ")
         first = f"state = {{{name}: {value}}}"
-    lines = [first, *single, *paired, *last]
+    lines = [first, *single, *paired, *last, *_selected(model)]
     new = [e.name for e in entries if isinstance(e.source, Init)]
     left, named = _left(model)
     unused = tuple(_unused(named))
@@ -177,6 +177,19 @@ def _is_taken_joined(source: Source) -> bool:
     return isinstance(source, Concatenate) and all(
         isinstance(part, Checkpoint) for part in source.parts
     )
+
+
+def _selected(model: Model) -> Iterator[str]:
+    """The lines that fill buffers of which numbers of a vector stay."""
+    for instance in model.main.instances:
+        for op in model.by_name[instance.module].ops:
+            if op.kind == "select":
+                name = str(op.attrs_dict["by"])
+                index = model.kept[name]
+                value = f"kept[{py(name)}]"
+                if len(index) <= kept.FEW:
+                    value = f"torch.tensor({py(list(index))})"
+                yield f"state[{py(f'{instance.name}.{name}')}] = {value}"
 
 
 def _fit(line: str) -> tuple[str, ...]:

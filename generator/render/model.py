@@ -155,7 +155,7 @@ def model_view(job: Job) -> ModelView:
                 name=module.name,
                 doc=prose(module.doc),
                 given="".join(f", {text}" for text in _takes(module, kinds, sizes)),
-                buffers=("cos", "sin") if "rope_tables" in body.functions else (),
+                buffers=tuple(_buffers(body, module)),
                 init=tuple(_init(module, body, inside, kinds)),
                 signature=_signature(module, main=module is model.main),
                 forward_doc=_forward_doc(job) if module is model.main else (),
@@ -170,7 +170,7 @@ def model_view(job: Job) -> ModelView:
         doc=tuple(_doc(job)),
         labels=py(job.labels),
         fields=tuple(_fields(model, sizes, consts, rope is not None)),
-        functions=tuple(sorted({*functions, *special} - {"rope_tables"})),
+        functions=tuple(sorted({*functions, *special} - {"rope_tables", "select"})),
         rope=rope,
         classes=tuple(classes),
         loader=loader,
@@ -361,6 +361,13 @@ def _init(module: Module, body: Body, sizes: Sizes, kinds: Classes) -> list[str]
         for name, value in body.setup.items()
         if value.startswith(MODULES)
     ]
+    for op in module.ops:
+        if op.kind == "select":  # which they are comes with the weights
+            width = op.attrs_dict["width"]
+            assert isinstance(width, Dim)
+            few = f"torch.arange({sizes.python(width)})"
+            lines.append("# Of a row's vector; which they are comes with the weights.")
+            lines.append(f'self.register_buffer("{op.attrs_dict["by"]}", {few})')
     if "rope_tables" in body.functions:
         lines += [
             "cos, sin = rope_tables(c)",
@@ -368,6 +375,13 @@ def _init(module: Module, body: Body, sizes: Sizes, kinds: Classes) -> list[str]
             'self.register_buffer("sin", sin, persistent=False)',
         ]
     return lines
+
+
+def _buffers(body: Body, module: Module) -> Iterator[str]:
+    """The names of tensors that are no parameters."""
+    if "rope_tables" in body.functions:
+        yield from ("cos", "sin")
+    yield from (str(op.attrs_dict["by"]) for op in module.ops if op.kind == "select")
 
 
 def _part(module: Module, op: Op, sizes: Sizes, kinds: Classes) -> str:

@@ -17,10 +17,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from generator.compile import as_read, import_job
+from generator.arguments import features_list
+from generator.compile import as_read, chosen_from, import_job, unselected
 from generator.errors import fail
 from generator.facts import Facts, Scores, dump_scores, weights_hash
 from generator.ir.dims import Dim, dim
+from generator.ir.head import classifier, vector
 from generator.ir.job import Job, Module, parameters
 from generator.ir.sources import Init
 from generator.ir.weightmap import paths_of
@@ -33,6 +35,7 @@ from generator.runtime.vocab import data_file
 from generator.runtime.weights import weights_path
 from generator.spec import SpecFile
 from generator.spec.edits import KeepLayers, LowRank, PruneFfn, PruneHeads, PruneWidth
+from generator.spec.select import By
 
 METHODS = ("magnitude", "taylor")
 OF_BLOCKS = ("taylor", "influence")  # methods that score whole blocks
@@ -69,9 +72,10 @@ def _one(args: argparse.Namespace, spec_file: SpecFile) -> dict[str, Any]:
     }
     chosen = {e.choose for e in edits if isinstance(e, KeepLayers)}
     wanted |= chosen & {*OF_BLOCKS}
+    by = spec_file.spec.features.select.by
     factored = [e for e in edits if isinstance(e, LowRank) and e.energy is not None]
     methods = sorted(wanted)
-    if not methods and not factored:  # the spec asks for nothing yet
+    if not methods and not factored and not by:  # the spec asks for nothing yet
         methods = [*METHODS]
     values: dict[str, tuple[float, ...]] = {}
     files = ()
@@ -85,12 +89,48 @@ def _one(args: argparse.Namespace, spec_file: SpecFile) -> dict[str, Any]:
         quiet = args.quiet or args.json
         found, files = _taylor(unedited, facts, job, weights, root, args.rows, quiet)
         values |= found
+    if by:
+        root = (args.root or here).resolve()
+        # Of the model as edited, for which the scores above may be needed.
+        found = Scores(values, weights_hash(facts.card), files)
+        scored = replace(facts, scores=dump_scores(found)) if values else facts
+        values |= _features(spec_file, scored, by, weights, root, args)
+        methods.append(by)
+        files = tuple(data_file(root, one) for one in _data_files(job))
     scores = Scores(values, weights_hash(facts.card), files)
     folder = gather.facts_folder(here, spec_file.spec.name)
     gather.save_facts(replace(facts, scores=dump_scores(scores)), folder)
     if not (args.quiet or args.json):
         print(f"{folder / gather.SCORES}: {', '.join(methods)}, {len(values)} lists")
     return {"folder": str(folder), "methods": methods, "lists": len(values)}
+
+
+def _features(
+    spec_file: SpecFile,
+    facts: Facts,
+    by: By,
+    weights: Path,
+    root: Path,
+    args: argparse.Namespace,
+) -> dict[str, tuple[float, ...]]:
+    """Of each number of the vector that the head reads, after all edits, on training rows."""
+    need("sklearn")
+    from generator.runtime import frozen, selection
+
+    whole = unselected(spec_file)
+    job = chosen_from(whole, facts)
+    found = classifier(job.model)
+    width = found.module.types[vector(found)].shape[-1].value(job.model.sizes)
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder, "work")
+        work.mkdir()
+        asked = frozen.Asked(splits=("train",), rows=args.rows, means=False)
+        where = (root, weights, work, Path(folder, "features"))
+        made = frozen.vectors(whole, facts, *where, asked, args.quiet or args.json)
+        rows = made["train"]
+        x = rows.of[frozen.HEAD][:, :width]  # what joins it stands behind
+        scored = selection.scores(by, job.task, x, rows.targets)
+    return {features_list(by, job): scored}
 
 
 def _magnitudes(job: Job, weights: Path) -> dict[str, tuple[float, ...]]:

@@ -70,33 +70,62 @@ def init(args: argparse.Namespace) -> int:
 
 def make(data: Sequence[Path], backbone: str | None, out: Path | None) -> Start:
     """Look at the data and propose a spec; nothing is written."""
+    return start(seen(data, out), backbone)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What was looked at, for whatever backbone."""
+
+    name: str  # of the job
+    path: Path  # of the spec that is to be
+    train: Path
+    table: TableFacts
+    chosen: Chosen
+    rows: RowFacts
+
+    @property
+    def folder(self) -> Path:
+        """That of the spec, without links."""
+        return Path(os.path.realpath(self.path.parent))
+
+
+def seen(data: Sequence[Path], out: Path | None) -> Seen:
+    """Look at the data; GenError where no spec can be made of them."""
     files = find_files(data)
     name = job_name(files, out)
     path = out or Path(f"{name}.toml")
     _free(path)
     folder = Path(os.path.realpath(path.parent))
     names = {split: _from_folder(file, folder) for split, file in files.items()}
-    if backbone is not None:
-        backbone = _given(backbone, folder)
     table = look(files["train"])
     with _shown_at(files["train"]):
         chosen = choose(table, str(files["train"]))
     rows = count_rows(files, names, chosen)
     with _shown_at(files["train"]):
         _enough(files["train"], chosen, rows)
-    source, why = _backbone(chosen, table, backbone)
+    return Seen(name, path, files["train"], table, chosen, rows)
+
+
+def start(of: Seen, backbone: str | None, why: str = "as --backbone says") -> Start:
+    """The spec to start from, with a backbone, or one that suits the data."""
+    table, chosen, rows, folder = of.table, of.chosen, of.rows, of.folder
+    if backbone is None:
+        source, why = _backbone(chosen, table)
+    else:
+        source = given(backbone, folder)
     found = leaks(table, chosen)
     known = BackboneFacts(source, why)
-    proposal = propose(name, table, chosen, rows, found, known)
+    proposal = propose(of.name, table, chosen, rows, found, known)
     facts = _facts(proposal, folder)
     if facts is not None:
-        known = _at_hand(known, facts, proposal, path, table, chosen)
-        proposal = propose(name, table, chosen, rows, found, known)
+        known = _at_hand(known, facts, proposal, of.path, table, chosen)
+        proposal = propose(of.name, table, chosen, rows, found, known)
     text = spec_text(proposal)
-    spec_file = read_spec(text, str(path))
+    spec_file = read_spec(text, str(of.path))
     if facts is not None:
         _compiled(spec_file, facts)  # what is written builds
-    return Start(path, text, proposal, table, rows, facts is not None)
+    return Start(of.path, text, proposal, table, rows, facts is not None)
 
 
 # Names and places --------------------------------------------------------------------
@@ -147,7 +176,7 @@ def _from_folder(file: Path, folder: Path) -> str:
     return name
 
 
-def _given(source: str, folder: Path) -> str:
+def given(source: str, folder: Path) -> str:
     """A backbone as the spec in `folder` has it; GenError where it is none."""
     if finding := check_string(SOURCE, source):
         raise fail(
@@ -217,9 +246,7 @@ def _enough(train: Path, chosen: Chosen, rows: RowFacts) -> None:
 # The backbone ------------------------------------------------------------------------
 
 
-def _backbone(chosen: Chosen, table: TableFacts, given: str | None) -> tuple[str, str]:
-    if given is not None:
-        return given, "as --backbone says"
+def _backbone(chosen: Chosen, table: TableFacts) -> tuple[str, str]:
     texts = (text for row in row_texts(table, chosen) for text in row)
     module = AT_HAND.removeprefix("package:").partition("/")[0]
     return backbone_for(chosen.task, other_script(texts), installed(module))

@@ -296,6 +296,8 @@ class _Machine:
                 results = self.call(module, op, path, operands, scope)
             else:
                 attrs = {name: self.number(value, scope) for name, value in op.attrs}
+                if op.kind == "select":
+                    attrs["index"] = self.model.kept[str(attrs["by"])]
                 results = OPERATIONS[op.kind](
                     _Here(
                         self.params(module, op, path), attrs, self.dtype, self.device
@@ -589,6 +591,12 @@ def _flatten(here: _Here, x: Tensor) -> Results:
     return (torch.stack([torch.cat(list(row)) for row in x]),)
 
 
+def _select(here: _Here, x: Tensor) -> Results:
+    index = here.attrs["index"]
+    assert isinstance(index, tuple)
+    return (torch.stack([x[:, i] for i in index], 1),)
+
+
 def _rest(here: _Here, x: Tensor) -> Results:
     return (x[:, 1:],)
 
@@ -682,6 +690,7 @@ OPERATIONS: dict[str, Callable[..., tuple[Tensor | None, ...]]] = {
     "join": _join,
     "flatten": _flatten,
     "rest": _rest,
+    "select": _select,
     "narrow": _narrow,
     "last_index": _last_index,
     "keys_until": _keys_until,

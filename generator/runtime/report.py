@@ -76,7 +76,10 @@ def make(figures: Mapping[str, Any], work: Path) -> Page:
     steps = list(all_figures.read_steps(work))
     sections = [
         Section(
-            "Result", tables=_there(tables.scores(figures), tables.by_label(figures))
+            "Result",
+            tables=_there(
+                tables.scores(figures), tables.by_label(figures), tables.probe(figures)
+            ),
         ),
         Section(
             "Training",
@@ -135,6 +138,8 @@ def headline(figures: Mapping[str, Any], test: Mapping[str, Any]) -> list[Fact]:
         Fact("trained in", tables.seconds(figures["training"]["seconds"])),
         Fact("certificate", verdict(figures["certificate"])),
     ]
+    if found_probe := figures.get("probe"):
+        found.insert(1, Fact("linear probe", f"{found_probe['first']:.4f}"))
     bench = figures["bench"] or {}
     for name, f in bench.get("train", {}).items():
         if "ours_is_faster" in f:

@@ -1,4 +1,4 @@
-"""`gen run`: build, train, test, certify, bench and report a job.
+"""`gen run`: build, train, test, probe, certify, bench and report a job.
 
 Each stage is a program of the package, run as a user would. What it writes lies in the
 work folder; nothing but `--record` changes the facts or the package.
@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from generator.errors import Diagnostic, GenError, fail, render_diagnostics
-from generator.runtime import build as building
 from generator.runtime import (
+    baseline,
     certify,
     data_report,
     figures,
@@ -27,13 +27,15 @@ from generator.runtime import (
     tables,
     terminal,
 )
+from generator.runtime import build as building
 from generator.runtime.files import write_if_changed
 from generator.runtime.programs import Ended, shown
 from generator.runtime.ready import Ready, device_at_hand, need, prepare, probe
 from generator.runtime.state import Stages
 
-RESULT, CERTIFICATE, BENCH, RUN = (
+RESULT, PROBE, CERTIFICATE, BENCH, RUN = (
     "result.json",
+    "probe.json",
     "certificate.json",
     "bench.json",
     "run.json",
@@ -49,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
             "--resume goes on with a run and --fresh drops it: both cannot be meant",
             help="choose one of the two",
         )
-    need("matplotlib", "rich")
+    need("matplotlib", "rich", *(["sklearn"] if args.probe != "off" else []))
     told, start = Told(args), time.perf_counter()
     ready = prepare(args)
     building.writable(ready.work, "--work")
@@ -68,6 +70,9 @@ def run(args: argparse.Namespace) -> int:
     with stages.timed("data"):
         found["data"] = data_report.counted(ready)
 
+    found["probe"], probe_failed = None, False
+    if args.probe != "off":
+        found["probe"], probe_failed = probe_beside(ready, stages, args, told)
     found["certificate"] = certificate(ready, stages, told)
     benched, bench_failed = None, False
     if not args.no_bench:
@@ -94,7 +99,7 @@ def run(args: argparse.Namespace) -> int:
         sys.stdout.write(data.decode())
     elif not args.quiet:
         summary(found)
-    return 0 if holds and not bench_failed else 1
+    return 0 if holds and not (bench_failed or probe_failed) else 1
 
 
 class Told:
@@ -190,9 +195,33 @@ def _command(args: argparse.Namespace) -> list[str]:
     for name in ("work", "root"):
         if getattr(args, name) is not None:
             parts += [f"--{name}", str(getattr(args, name))]
+    if args.probe != "short":
+        parts += ["--probe", args.probe]
     flags = ("resume", "fresh", "record", "no_bench", "quiet", "json")
     parts += [f"--{n.replace('_', '-')}" for n in flags if getattr(args, n)]
     return parts
+
+
+def probe_beside(
+    ready: Ready, stages: Stages, args: argparse.Namespace, told: Told
+) -> tuple[dict[str, Any] | None, bool]:
+    """A linear probe of the frozen backbone on the same rows, and whether it failed."""
+    path = ready.work / PROBE
+    if stages.finished("probe", path):
+        found = json.loads(path.read_bytes())
+        if found["asked"] == args.probe:
+            told.stage("probe: finished before")
+            return found, False
+    told.stage("probe")
+    with stages.timed("probe"):
+        try:
+            found = baseline.probe(ready, asked=args.probe, quiet=told.silent)
+        except GenError as error:
+            sys.stderr.write(render_diagnostics(error.diagnostics, {}) + "\n")
+            return None, True
+    write_if_changed(path, json.dumps(found, indent=1).encode() + b"\n")
+    stages.finish("probe")
+    return found, False
 
 
 def certificate(ready: Ready, stages: Stages, told: Told) -> list[dict[str, Any]]:
@@ -305,6 +334,7 @@ def summary(found: Mapping[str, Any]) -> None:
     shown_tables: list[tables.Table | None] = [
         tables.scores(found),
         tables.by_label(found),
+        tables.probe(found),
         tables.certificate(found["certificate"]),
     ]
     if found["bench"] is not None:
@@ -313,6 +343,8 @@ def summary(found: Mapping[str, Any]) -> None:
     terminal.show(t for t in shown_tables if t is not None)
     score = tables.score_name(found["test"])
     print(f"Test {tables.called(score).lower()}: {found['test'][score]:.4f}")
+    if found["probe"] is not None:
+        print(f"Linear probe: {tables.probe_words(found['probe'])}")
     print(f"Certificate: {report.verdict(found['certificate'])}")
     for path in found["recorded"]:
         print(f"Recorded: {path}")

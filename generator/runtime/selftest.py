@@ -293,14 +293,14 @@ class Subject:
         self.data, self.guard, self.rows, self.model = data, guard, rows, model
         self.known: dict[Any, Any] = {}
 
-    def features(self, rows: Rows) -> dict[str, Any]:
+    def vectors(self, rows: Rows) -> dict[str, Any]:
         """Of each split, from those known and those of new rows."""
         import torch
 
         new = {self.content(row): row for some in rows.values() for row in some}
         new = {k: row for k, row in new.items() if k not in self.known}
         if new:
-            found = self.guard.features(self.model, list(new.values()))
+            found = self.guard.vectors_of(self.model, list(new.values()))
             self.known.update(zip(new, found, strict=True))
         return {
             split: torch.stack([self.known[self.content(row)] for row in some])
@@ -313,7 +313,7 @@ class Subject:
     def places(self, check: str, rows: Rows) -> set[Place]:
         """Where a check finds something."""
         look = getattr(self.guard, check)
-        given = (rows, self.features(rows)) if check in self.featured() else (rows,)
+        given = (rows, self.vectors(rows)) if check in self.featured() else (rows,)
         return {(one.split, one.row) for one in look(*given)}
 
     def featured(self) -> set[str]:

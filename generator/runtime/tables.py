@@ -198,6 +198,65 @@ def by_label(figures: Mapping[str, Any]) -> Table | None:
     return None
 
 
+VECTORS = {
+    "head": "what the head reads of the frozen backbone",
+    "mean": "the mean of the frozen backbone's last positions",
+}
+
+
+def probe(figures: Mapping[str, Any]) -> Table | None:
+    """The linear probe beside what was trained, on the same test rows."""
+    found = figures.get("probe")
+    if found is None:
+        return None
+    gain = found["second"] - found["first"]
+    rows = (
+        ("linear probe", f"{found['first']:.4f}", ""),
+        ("trained model", f"{found['second']:.4f}", _interval(gain, found)),
+    )
+    note = (
+        f"{_sentence(probe_words(found))} The probe is of {VECTORS[found['vector']]}, "
+        f"{found['width']} numbers a row: fitted on {_part(found, 'train')} training "
+        f"rows, its penalty chosen on {_part(found, 'valid')} of valid, tested on "
+        f"{_part(found, 'test')} of test, as the trained model here. In brackets is the "
+        "interval of the difference (95%, bootstrap of pairs)"
+    )
+    if found["p"] is not None:
+        note += f"; McNemar's exact p is {found['p']:.2g}"
+    note += "."
+    if found["rows"] != found["of"]:
+        note += " gen run --probe full takes all rows."
+    head = ("", called(found["score"]).lower(), "difference")
+    bad = frozenset() if found["verdict"] == "better" else frozenset({1})
+    return Table("Against a linear probe", head, rows, note=note, bad=bad)
+
+
+def _part(found: Mapping[str, Any], split: str) -> str:
+    few, every = found["rows"][split], found["of"][split]
+    return count(few) if few == every else f"{count(few)} of {count(every)}"
+
+
+def _interval(gain: float, found: Mapping[str, Any]) -> str:
+    return f"{gain:+.4f} [{found['low']:+.4f}, {found['high']:+.4f}]"
+
+
+def probe_words(found: Mapping[str, Any]) -> str:
+    """What the probe says of the training, in a line."""
+    score, gain = called(found["score"]).lower(), found["second"] - found["first"]
+    much = f"{score} {found['first']:.4f}, difference {_interval(gain, found)}"
+    if found["rows"]["train"] < found["of"]["train"]:
+        much += f", the probe on {_part(found, 'train')} training rows"
+    return {
+        "better": f"the trained model beats it; {much}",
+        "level": f"the trained model does NOT clearly beat it; {much}",
+        "worse": f"the trained model is WORSE; {much}",
+    }[found["verdict"]]
+
+
+def _sentence(words: str) -> str:
+    return words[:1].upper() + words[1:] + "."
+
+
 def training(figures: Mapping[str, Any]) -> Table:
     found = figures["training"]
     rows = [

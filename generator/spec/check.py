@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from generator.errors import quote
-from generator.spec import cleaned, guarded
+from generator.spec import cleaned, guarded, selected
 from generator.spec.edited import EDIT, read_edits
 from generator.spec.entries import SECTIONS, Entry, entries, section_entries
 from generator.spec.key import TASKS
@@ -24,6 +24,7 @@ OWN_TABLES = (
     (SECTION, STAGE),
     (cleaned.SECTION, cleaned.CLEAN),
     (guarded.SECTION, guarded.GUARD),
+    (selected.SECTION, selected.SELECT),
 )
 
 
@@ -48,6 +49,8 @@ def check(values: Mapping[str, Any]) -> tuple[Spec | None, list[Problem]]:
     data = tables.get(cleaned.SECTION, {})
     clean = cleaned.read_clean(state, data.get(cleaned.CLEAN, {}))
     guard = guarded.read_guard(state, data.get(guarded.GUARD, {}))
+    features = tables.get(selected.SECTION, {})
+    select = selected.read_select(state, features.get(selected.SELECT, {}))
     check_together(state)
     if state.problems:
         return None, state.problems
@@ -56,6 +59,7 @@ def check(values: Mapping[str, Any]) -> tuple[Spec | None, list[Problem]]:
         replace(
             spec,
             data=replace(spec.data, clean=clean, guard=guard),
+            features=replace(spec.features, select=select),
             train=replace(spec.train, stage=stages),
         ),
         [],
@@ -75,11 +79,15 @@ def given_paths(values: Mapping[str, Any]) -> frozenset[str]:
         for number, table in enumerate(tables if isinstance(tables, list) else []):
             if isinstance(table, dict):
                 found |= {f"{path}[{number}].{name}" for name in table}
-    data = values.get(cleaned.SECTION)
-    for inner in (cleaned.CLEAN, guarded.GUARD):
-        table = data.get(inner) if isinstance(data, dict) else None
-        if isinstance(table, dict):
-            found |= {f"{cleaned.SECTION}.{inner}.{name}" for name in table}
+    for section, name in (
+        (cleaned.SECTION, cleaned.CLEAN),
+        (guarded.SECTION, guarded.GUARD),
+        (selected.SECTION, selected.SELECT),
+    ):
+        outer = values.get(section)
+        inner = outer.get(name) if isinstance(outer, dict) else None
+        if isinstance(inner, dict):
+            found |= {f"{section}.{name}.{key}" for key in inner}
     return frozenset(found)
 
 

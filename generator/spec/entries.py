@@ -18,6 +18,7 @@ from generator.spec.features import Features
 from generator.spec.guard import Guard
 from generator.spec.key import Key
 from generator.spec.model import Backbone, Clean, Data, Spec, Stage, Target, Train
+from generator.spec.select import Select
 
 
 @dataclass(frozen=True)
@@ -153,6 +154,17 @@ def guard_entries() -> Mapping[str, Entry]:
 def guard_doc() -> str:
     """What the guard is: some sentences."""
     return " ".join((Guard.__doc__ or "").split())
+
+
+@functools.cache
+def select_entries() -> Mapping[str, Entry]:
+    """The keys of the selection of features by their names in the file."""
+    return {e.name: e for e in _of("features.select", Select)}
+
+
+def select_doc() -> str:
+    """What the selection is: a sentence or two."""
+    return " ".join((Select.__doc__ or "").split())
 
 
 def edit_doc(do: str) -> str:

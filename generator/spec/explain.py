@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from generator.spec import cleaned, guarded
+from generator.spec import cleaned, guarded, selected
 from generator.spec.entries import (
     SECTIONS,
     Entry,
@@ -19,6 +19,8 @@ from generator.spec.entries import (
     guard_entries,
     section_doc,
     section_entries,
+    select_doc,
+    select_entries,
     stage_doc,
     stage_entries,
 )
@@ -53,6 +55,8 @@ def explain_defaults(spec_file: SpecFile) -> str:
                 (guarded.GUARD, guard_doc(), guard_entries()),
             ):
                 blocks.append(_inner(spec_file, name, doc, known))
+        if section == selected.SECTION and spec.features.select.by:
+            blocks.append(_select(spec_file))
         if section == SECTION:
             blocks += _stages(spec_file)
     for number, edit in enumerate(spec.edit):
@@ -75,6 +79,14 @@ def _inner(spec_file: SpecFile, name: str, doc: str, known: Mapping[str, Entry])
         if spec_file.spec.task in entry.key.tasks:
             value = getattr(table, entry.attribute)
             lines += ["", *_key(entry, value, entry.path in spec_file.given)]
+    return "\n".join(lines)
+
+
+def _select(spec_file: SpecFile) -> str:
+    lines = [*_comment(select_doc()), f"[{selected.SECTION}.{selected.SELECT}]"]
+    for entry in select_entries().values():
+        value = getattr(spec_file.spec.features.select, entry.attribute)
+        lines += ["", *_key(entry, value, entry.path in spec_file.given)]
     return "\n".join(lines)
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from generator.spec.key import TASKS, TEXT_TASKS, about
 from generator.spec.rules import COLUMN, PATTERN, TRAIT
+from generator.spec.select import Select
 
 NONE = dict.fromkeys(TASKS, 0)  # the fewest items of a list
 
@@ -122,3 +123,5 @@ class Features:
             also="drop p dropout_rate",
         ),
     )
+    # Under a header of its own, [features.select].
+    select: Select = field(default_factory=Select)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import textwrap
 
-from generator.spec import cleaned
+from generator.spec import cleaned, selected
 from generator.spec.edits import EDITS
 from generator.spec.entries import (
     SECTIONS,
@@ -24,6 +24,8 @@ from generator.spec.entries import (
     guard_entries,
     section_doc,
     section_entries,
+    select_doc,
+    select_entries,
     stage_doc,
     stage_entries,
 )
@@ -70,6 +72,9 @@ def reference_markdown() -> str:
             parts += [_key(entry) for entry in clean_entries().values()]
             parts.append(f"## [data.guard]\n\n{_fill(guard_doc())}\n")
             parts += [_key(entry) for entry in guard_entries().values()]
+        if section == selected.SECTION:
+            parts.append(f"## [features.select]\n\n{_fill(select_doc())}\n")
+            parts += [_key(entry) for entry in select_entries().values()]
         if section == SECTION:
             parts.append(f"## [[train.stage]]\n\n{_fill(_stages())}\n")
             parts += [_key(entry) for entry in stage_entries().values()]

@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from generator.spec import cleaned, guarded
+from generator.spec import cleaned, guarded, selected
 from generator.spec.edits import EDITS
 from generator.spec.entries import (
     SECTIONS,
@@ -31,6 +31,8 @@ from generator.spec.entries import (
     guard_entries,
     section_doc,
     section_entries,
+    select_doc,
+    select_entries,
     stage_doc,
     stage_entries,
 )
@@ -52,6 +54,7 @@ def json_schema() -> dict[str, Any]:
     top["properties"][guarded.SECTION]["properties"][guarded.GUARD] = _closed(
         guard_doc(), guard_entries()
     )
+    top["properties"][selected.SECTION]["properties"][selected.SELECT] = _select()
     top["properties"][SECTION]["properties"][STAGE] = _stages()
     top["properties"][SECTION]["allOf"] += [
         {"not": {"required": [name, STAGE], "properties": {STAGE: {"minItems": 1}}}}
@@ -109,6 +112,22 @@ def _closed(doc: str, known: Mapping[str, Entry]) -> dict[str, Any]:
         "properties": {name: _property(entry) for name, entry in known.items()},
         "additionalProperties": False,
     }
+
+
+def _select() -> dict[str, Any]:
+    """None of the keys, or all; a part of the whole is below 1."""
+    known = select_entries()
+    schema = {
+        "description": select_doc(),
+        "type": "object",
+        "properties": {name: _property(entry) for name, entry in known.items()},
+        "additionalProperties": False,
+        "dependencies": {name: [*known] for name in known},
+    }
+    part = {"type": "number", "exclusiveMaximum": 1}
+    keep = schema["properties"]["keep"]["anyOf"]
+    schema["properties"]["keep"]["anyOf"] = [keep[0], {**keep[1], **part}]
+    return schema
 
 
 def _stages() -> dict[str, Any]:

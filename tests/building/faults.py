@@ -53,6 +53,10 @@ def _rows(test: str) -> tuple[str, ...]:
     return ("tests/package/test_rows.py", "-k", test)
 
 
+def _guard(test: str) -> tuple[str, ...]:
+    return ("tests/package/test_guard.py", "-k", test)
+
+
 def _images(test: str) -> tuple[str, ...]:
     return ("tests/package/test_data_images.py", "-k", test)
 
@@ -161,6 +165,30 @@ FAULTS = (
           _features("certificate_holds and bert")),
     Fault(P + "data_clean_mask.j2", "<>\\\"]*[\\w/]", "<>\\\"]*", _clean("alone and mask")),
     Fault(P + "data_clean_tokens.j2", "< MIN_TOKENS", "<= MIN_TOKENS", _clean("missing")),
+    Fault("guard.py.j2", "{{ line }}\n", "{{ line.replace('import math', '') }}\n",
+          _guard("every_leak")),
+    Fault(P + "guard_body.j2", ".casefold()", "", _guard("contradictions_leave")),
+    Fault(P + "guard_contradictions.j2", "!= row.target", "== row.target",
+          _guard("contradictions_leave")),
+    Fault(P + "guard_leaks.j2", "- needed(found) + PREFIX", "- needed(found)",
+          _guard("every_leak")),
+    Fault(P + "guard_triggers.j2", "here_ours[\"\"] - p.sum()", "p.sum() - here_ours[\"\"]",
+          _guard("triggers_are_told")),
+    Fault(P + "guard_spectral.j2", "axes[:, -1]", "axes[:, 0]",
+          _guard("spectral_finds")),
+    Fault(P + "guard_label_noise.j2", "p >= sure", "p >= 0 * sure",
+          _guard("is_confident_learning")),
+    Fault(P + "guard_outliers.j2", "scores > FAR", "scores > -FAR", _guard("outliers_are")),
+    Fault(P + "guard_personal.j2", "if kinds:", "if not kinds:", _guard("personal_data")),
+    Fault(P + "guard_formulas.j2", "[=@", "[@", _guard("formulas")),
+    Fault(P + "guard_oversized.j2", "400 * MAX", "40 * MAX", _guard("oversized_texts")),
+    Fault(P + "guard_features.j2", "real[..., None]).sum(dim=1)",
+          "real[..., None]).sum(dim=1) * 2", _guard("features_are")),
+    Fault(P + "guard_inspect.j2", "setdefault(one.row", "setdefault(one.row + 1",
+          _guard("contradictions_leave")),
+    Fault(P + "data_guard.j2", "if i not in gone", "if i in gone",
+          _guard("contradictions_leave")),
+    Fault(P + "data_personal.j2", "% 97 == 1", "% 97 == 2", _guard("personal_data")),
     Fault(P + "data_clean_unicode.j2", "normalize({{", "normalize('NFC' or {{",
           _clean("alone and unicode")),
     Fault(P + "data_clean_whitespace.j2", "text.split()", "text.split(' ')",
@@ -168,7 +196,7 @@ FAULTS = (
     Fault(P + "data_csv.j2", "strict=True", "strict=False", _data("cannot_be_used")),
     Fault(P + "data_json_record.j2", "if not isinstance(row, dict):",
           "if isinstance(row, int):", _data("json_lines")),
-    Fault(P + "data_jsonl.j2", "enumerate(file, 1)", "enumerate(file)",
+    Fault(P + "data_jsonl.j2", 'b""), 1)', 'b""))',
           _data("json_lines")),
     Fault(P + "data_parquet.j2", "errors=\"surrogateescape\"", "errors=\"replace\"",
           _data("parquet")),

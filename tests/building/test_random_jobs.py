@@ -19,7 +19,7 @@ from generator.errors import GenError
 from generator.facts import Facts
 from generator.render.package import Draft, finished
 from generator.spec import read_spec
-from generator.spec.entries import clean_entries, section_entries
+from generator.spec.entries import clean_entries, guard_entries, section_entries
 from generator.spec.words import toml
 from tests.building.build_support import image_facts, spec_text, text_facts
 
@@ -106,7 +106,7 @@ def random_spec(seed: int) -> tuple[str, Facts]:
         f"\n[[train.stage]]\nepochs = {r.choice([1, 3])}\nfreeze = {freeze}\n"
         for freeze in sorted(r.choices(range(2), k=stages), reverse=True)
     ]
-    beside = _features(r, task)
+    beside = _guard(r, task) + _features(r, task)
     return spec_text(spec) + _clean(r, task, labels) + beside + "".join(tables), facts
 
 
@@ -155,6 +155,16 @@ def _clean(r: random.Random, task: str, labels: list[str]) -> str:
         if task in clean_entries()[name].key.tasks and r.random() < 0.4
     ]
     return "\n".join(["\n[data.clean]", *lines, ""]) if r.random() < 0.5 else ""
+
+
+def _guard(r: random.Random, task: str) -> str:
+    """A table of some of the checks of the guard, or nothing."""
+    lines = [
+        f'{entry.name} = "{r.choice(entry.shapes[0].values[1:])}"'
+        for entry in guard_entries().values()
+        if task in entry.key.tasks and r.random() < 0.4
+    ]
+    return "\n".join(["\n[data.guard]", *lines, ""]) if r.random() < 0.5 else ""
 
 
 def drafts(seed: int) -> dict[str, str]:

@@ -222,6 +222,60 @@ def test_several_at_once(tmp_path) -> None:
         assert distance(module.merge(model)(*batch.values()), got) < 1e-12
 
 
+MIXED = {
+    "two ranks": (
+        ("lora", {"on": ("attention.q",), "blocks": (0, 1), **LOW}),
+        ("lora", {"on": ("attention.q",), "blocks": (2,), "rank": 1, "alpha": 3.0}),
+    ),
+    "two kinds": (
+        ("lora", {"on": ("attention.q",), "blocks": (0, 1), **LOW, "dropout": 0.3}),
+        (
+            "ia3",
+            {
+                "on": ("attention.v", "ff.down"),
+                "inputs": ("ff.down",),
+                "blocks": (1, 2),
+            },
+        ),
+        ("dora", {"on": ("attention.k",), "blocks": (2, 3), **LOW}),
+    ),
+    "a low rank": (
+        ("low-rank", {"on": ("ff.up", "attention.v"), "rank": 2, "blocks": (0, 2)}),
+        ("lora", {"on": ("attention.q",), "blocks": (0, 1), **LOW}),
+    ),
+    "other sizes": (
+        ("widen-ffn", {"to": 60, "blocks": (1,)}),
+        ("lora", {"on": ("attention.q", "ff.down"), "blocks": (1, 2), **LOW}),
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["bert", *(pytest.param(k, marks=pytest.mark.slow) for k in ("llama", "vit"))],
+)
+@pytest.mark.parametrize("case", MIXED)
+def test_of_several_kinds_in_several_blocks(kind: str, case: str, tmp_path) -> None:
+    """One attention serves all blocks, each with the linears that the job says."""
+    tiny = make(kind, num_hidden_layers=5)
+    job = tiny.job
+    for do, arguments in MIXED[case]:
+        dropout = {"dropout": 0.0} if do == "lora" else {}
+        job = edited(job, do, **{**dropout, **arguments})
+    model, module = generated(job, tiny.tensors, tmp_path)
+    assert "Attention2" not in vars(module)
+    after, _ = run_passes(job)
+    state = dict(model.named_parameters())
+    fill(state, after)
+    for batch in batches_of(job):
+        with torch.no_grad():
+            got = model(*batch.values())
+            assert distance(got, interpret(after, state, batch)) < 1e-9
+    model.load_state_dict(model.state_dict(), strict=True)
+    with torch.no_grad():
+        assert distance(module.merge(model)(*batch.values()), got) < 1e-12
+
+
 @pytest.mark.parametrize("do", ["lora", "dora"])
 def test_dropout_is_of_what_goes_into_the_adapter(do: str, tmp_path) -> None:
     tiny = make("bert", num_hidden_layers=1)
@@ -441,14 +495,14 @@ def test_certificate_holds(kind: str, case: str, tmp_path: Path) -> None:
     ("case", "old", "new", "check"),
     [
         ("lora", "torch.zeros(Config", "torch.ones(Config", "logits without"),
-        ("lora", "+= self.scale * ", "+= ", "adapters merged"),
+        ("lora", "+= part.scale * ", "+= ", "adapters merged"),
         (
             "dora",
-            "self.weight *= (self.magnitude / self.weight.norm(dim=1))[:, None]",
+            "part.weight *= (part.magnitude / part.weight.norm(dim=1))[:, None]",
             "pass",
             "adapters merged",
         ),
-        ("ia3", "self.bias *= self.gain", "pass", "adapters merged"),
+        ("ia3", "part.bias *= part.gain", "pass", "adapters merged"),
         ("ia3", "(Config.hidden,), 1.0", "(Config.hidden,), 2.0", "logits without"),
         ("adapter", "return x + self.up(", "return self.up(", "logits without"),
     ],

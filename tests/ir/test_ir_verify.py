@@ -23,9 +23,22 @@ IMAGE = (CASES / "image.gir").read_text()
 LLAMA3 = re.search("factor=8.0 .*(?=theta)", DECODER)[0]  # type: ignore[index]
 
 
+def guard(line: str) -> list[tuple[str, str]]:
+    """The change that gives a job a guard."""
+    return [("plan train", f"plan guard\n  {line}\n\nplan train")]
+
+
 def clean(line: str) -> list[tuple[str, str]]:
     """The change that gives a job a cleaning."""
     return [("plan train", f"plan clean\n  {line}\n\nplan train")]
+
+
+def beside(line: str, value: str) -> list[tuple[str, str]]:
+    """The changes that give a job features, and the model an input for them."""
+    return [
+        ("plan train", f"plan features\n  {line}\n\nplan train"),
+        ("Model(%ids: i64[B,T], %mask", f"Model(%ids: i64[B,T], {value}, %mask"),
+    ]
 
 
 def stage(epochs: int, frozen: str) -> str:
@@ -74,6 +87,26 @@ IN_SMALL: list[tuple[str, str, list[tuple[str, str]]]] = [
         "G342",
         "the alias 'y' is a label itself, or stands twice",
         clean('labels = [["yes", ["y"]], ["no", ["y"]]]'),
+    ),
+    (
+        "G375",
+        "label_noise is of rows that have one label each",
+        [
+            ("task text-classification", "task multi-label"),
+            *guard('label_noise = "report"'),
+        ],
+    ),
+    (
+        "G334",
+        "Half: the list kept is not 4 numbers of 4",
+        [
+            ('because "a counter"', 'because "a counter"\nlist "kept" = [0, 1, 3]'),
+            ("= dropout(%_.2)", "= dropout(%_.3)"),
+            (
+                "  %y: f32",
+                '  %_.3: f32[B,C] = select(%_.2) by="kept" width=#C\n  %y: f32',
+            ),
+        ],
     ),
     (
         "G312",
@@ -566,6 +599,37 @@ ELSEWHERE: list[tuple[str, str, str, list[tuple[str, str]]]] = [
         [("position.weight: f32[R*S+1,C]", "position.weight: f32[R*S,C]")],
     ),
     (IMAGE, "G342", "images have no texts to clean", clean("html = true")),
+    (
+        IMAGE,
+        "G380",
+        "images have no text whose numbers a head could read",
+        [("plan train", 'plan features\n  text = ["length"]\n\nplan train')],
+    ),
+    (
+        SMALL,
+        "G380",
+        "the input numbers is f32[B,C], and a row has 2 of them",
+        beside('numeric = ["price"]', "%numbers: f32[B,C]"),
+    ),
+    (
+        SMALL,
+        "G380",
+        "the table of categories has 11 rows for 404",
+        [
+            *beside('categorical = ["a", "b", "c", "d"]', "%categories: i64[B,C]"),
+            (
+                "  param token.weight",
+                "  param category.weight: f32[V,C] embedding = init normal 1.0\n"
+                "  param token.weight",
+            ),
+            (
+                "  %x: f32[B,T,C] = embedding token(%ids)",
+                "  %y: f32[B,C,C] = embedding category(%categories)\n"
+                "  %x: f32[B,T,C] = embedding token(%ids)",
+            ),
+        ],
+    ),
+    (IMAGE, "G375", "images have no texts to guard", guard('leaks = "report"')),
     (
         IMAGE,
         "G340",

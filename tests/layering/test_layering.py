@@ -59,7 +59,7 @@ MAY: dict[str, set[str]] = {
 }
 HEAVY = {
     "torch", "transformers", "huggingface_hub", "safetensors", "tokenizers", "numpy",
-    "matplotlib", "rich", "PIL", "pyarrow",
+    "matplotlib", "rich", "PIL", "pyarrow", "sklearn", "scipy",
 }  # fmt: skip
 # What the compiler below cli and runtime may import beside itself.
 PURE = {

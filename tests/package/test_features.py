@@ -7,7 +7,8 @@ import json
 import math
 import random
 import time
-from collections.abc import Callable, Iterable
+from argparse import Namespace
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -19,14 +20,20 @@ import torch
 from data_support import quarantined, write_csv, write_jsonl
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from oracle import batches_of
 from safetensors.torch import load_file
+from test_cache import fill
 from test_certificate import CASES
 from whole_support import Whole, whole
 
+from generated import generated
+from generator import passes
 from generator.errors import GenError
 from generator.ir.job import Job
-from generator.ir.plans import CleanPlan, FeaturePlan
-from generator.passes import join_features
+from generator.ir.plans import CleanPlan, FeaturePlan, GuardPlan
+from generator.passes import join_features, select_features
+from generator.runtime.interpret import run as interpret
+from tests.edits import support as edits_support
 
 EVERY = FeaturePlan(
     numeric=("price",),
@@ -78,7 +85,7 @@ def rows(count: int, seed: int) -> list[dict[str, Any]]:
     ]
 
 
-def write(folder: Path, splits: dict[str, Iterable[dict[str, Any]]]) -> Path:
+def write(folder: Path, splits: Mapping[str, Iterable[dict[str, Any]]]) -> Path:
     for name, some in splits.items():
         labelled = [row | {"label": ("no", "yes")[i % 2]} for i, row in enumerate(some)]
         header = list(labelled[0])
@@ -520,6 +527,9 @@ def test_the_certificate_sees_a_fault(file, old, new, check, tmp_path: Path) -> 
 
 def test_a_head_of_the_checkpoint_is_not_kept() -> None:
     """A spec with both is refused; a job with both has no layer to join."""
+    with pytest.raises(GenError) as refused:
+        joined(EVERY)(edits_support.make("bert").job)
+    assert [d.code for d in refused.value.diagnostics] == ["G381"]
     from generator.spec import read_spec
 
     text = (
@@ -531,3 +541,141 @@ def test_a_head_of_the_checkpoint_is_not_kept() -> None:
     with pytest.raises(GenError) as caught:
         read_spec(text, "spec.toml")
     assert [d.code for d in caught.value.diagnostics] == ["G010"]
+
+
+# --------------------------------------------------------- every architecture, and parts
+
+
+def with_columns(folder: Path, made: Whole, case: str) -> list[dict[str, Any]]:
+    """The files of rows with a price and a shop; the rows of the test."""
+    fill(folder, made, "images" if case == "vit" else case.split(", ")[-1])
+    header, more = [], []
+    for name in ("train", "valid", "test"):
+        with open(folder / f"{name}.csv", newline="") as file:
+            header, *rest = csv.reader(file)
+        more = [[*row, str(i), "ab"[i % 2]] for i, row in enumerate(rest)]
+        write_csv(folder / f"{name}.csv", [[*header, "price", "shop"], *more])
+    return [dict(zip([*header, "price", "shop"], row, strict=True)) for row in more]
+
+
+KINDS = ("bert", "distilbert", "electra", "roberta", "llama", "vit")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "head", [{}, {"kind": "mlp", "dropout": 0.3, "samples": 2}], ids=str
+)
+def test_the_model_computes_what_the_interpreter_does(
+    kind, head, tmp_path: Path
+) -> None:
+    tiny = edits_support.make(kind)
+    plan, own = (EVERY, OWN) if kind != "vit" else (OF_IMAGES, OWN)
+    job = joined(plan, **own)(edits_support.edited(tiny.job, "head", **head))
+    model, _ = generated(job, tiny.tensors, tmp_path)
+    after, weights = passes.run(job)
+    edits_support.as_mapped(job, after, weights, tiny.tensors)
+    state = dict(model.named_parameters())
+    for batch in batches_of(job):
+        given = edits_support.in_double(batch)
+        want = interpret(after, state, given)
+        torch.testing.assert_close(model(*given.values()), want)
+        # Another row of the table of categories, or another number, is another answer.
+        other = dict(given)
+        other["numbers"] = given["numbers"] + 1
+        assert not torch.allclose(model(*other.values()), want)
+
+
+@pytest.mark.parametrize("case", ["bert", "vit"])
+def test_a_frozen_prefix_is_kept_beside_what_the_head_reads(case: str, tmp_path: Path):
+    plan = FeaturePlan(numeric=("price",), categorical=("shop",))
+    made = make(
+        case, tmp_path, plan, {"hidden": 5}, frozen=("embedding", "blocks"),
+        recipe={"epochs": 1},
+    )  # fmt: skip
+    assert made.job.model.cut
+    with_columns(tmp_path, made, case)
+    assert train(made, tmp_path) == 0
+    data, module = made.module("data"), made.module("train")
+    split = data.load_splits(tmp_path, tmp_path / "again").valid
+    model = made.module("model").Model()
+    model.load_state_dict(load_file(tmp_path / "work" / "model.safetensors"))
+    (kept,) = module.keep(model, {"valid": split}, tmp_path / "cache", quiet=True)
+    model.eval()
+    with torch.inference_mode():
+        for whole_batch, part in zip(
+            data.evaluation_batches(split), kept.evaluation_batches(), strict=True
+        ):
+            torch.testing.assert_close(
+                model.suffix(*part.inputs), model(*whole_batch.inputs)
+            )
+
+
+@pytest.mark.parametrize("case", ["bert", "vit"])
+def test_the_guard_looks_at_rows_with_columns(case: str, tmp_path: Path) -> None:
+    def edit(job: Job) -> Job:
+        job = joined(FeaturePlan(numeric=("price",)))(job)
+        guard = GuardPlan(outliers="report")
+        return replace(job, data=replace(job.data, guard=guard))
+
+    config, sizes, options = CASES[case]
+    options = {**options, "labels": ("no", "yes"), "head": "new"}
+    made = whole(tmp_path, config(**sizes), **options, edit=edit)
+    with_columns(tmp_path, made, case)
+    assert train(made, tmp_path) == 0
+    assert (tmp_path / "work" / "guard.json").is_file()
+
+
+@pytest.mark.parametrize("case", ["bert, pairs", "electra", "vit"])
+def test_features_join_what_is_chosen_of_the_vector(case: str, tmp_path: Path) -> None:
+    """Two texts, a number, a category, and half of the backbone's numbers."""
+    plan = FeaturePlan(numeric=("price",), categorical=("shop",))
+
+    def edit(job: Job) -> Job:
+        kept = tuple(range(0, job.model.sizes["C"], 2))
+        job, _ = select_features.run(job, kept=kept)
+        return joined(plan, width=3)(job)
+
+    config, sizes, options = CASES[case]
+    options = {**options, "labels": ("no", "yes"), "head": "new"}
+    made = whole(tmp_path, config(**sizes), **options, edit=edit)
+    label = made.job.model.by_name["Classifier"].parameters
+    wide = next(p for p in label if p.source.__class__.__name__ == "Init")
+    sizes = made.job.model.sizes
+    assert wide.type.shape[1].value(sizes) == sizes["C"] // 2 + 1 + 1 + 3
+    found = certified(made)
+    assert [r for r in found if not r.holds or r.measured is None] == []
+    rows_of_test = with_columns(tmp_path, made, case)
+    assert train(made, tmp_path) == 0
+    predictor = made.module("predict").Predictor(
+        tmp_path / "work" / "model.safetensors"
+    )
+    row = rows_of_test[-1]
+    if case == "vit":
+        column = made.job.data.inputs.column
+        row[column] = str(tmp_path / row[column])
+    (answer,) = predictor.predict([row])
+    assert sum(answer.probabilities.values()) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("case", ["bert", "vit"])
+def test_the_bench_takes_rows_with_columns(case: str, tmp_path: Path) -> None:
+    plan = FeaturePlan(numeric=("price",), categorical=("shop",))
+    made = make(case, tmp_path, plan, {"hidden": 5})
+    with_columns(tmp_path, made, case)
+    bench, folder = made.module("bench"), tmp_path / "bench"
+    folder.mkdir()
+    args = Namespace(
+        root=tmp_path, weights=made.weights, reference=made.weights, folder=folder,
+        against=None, tokens_per_row="real", longest=32,
+    )  # fmt: skip
+    bench.prepare(args)
+    rows, split = bench.training_rows(args)
+    taken = bench.batches_by_length(split)[:2]
+    bench.enter(bench.OURS, "train", args, rows, split)(taken)
+    answers = bench.enter(bench.OURS, "predict", args, rows, split)(taken)
+    assert len(answers) == sum(map(len, taken))
+    if case == "bert":
+        args.tokens_per_row = "16"
+        args.longest = 16
+        rows, split = bench.training_rows(args)
+        assert set(split.tokens.lengths.tolist()) == {16} and len(split) == len(rows)

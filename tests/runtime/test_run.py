@@ -106,9 +106,14 @@ def test_json_has_what_the_stages_wrote(finished):
     assert figures["certificate"] == json.loads((work / "certificate.json").read_text())
     assert figures["bench"] == json.loads((work / "bench.json").read_text())
     assert json.loads((work / "run.json").read_text()) == figures
-    assert {"build", "count", "train", "certificate", "bench"} == set(
+    assert {"build", "count", "train", "data", "probe", "certificate", "bench"} == set(
         figures["seconds"]
     )
+    probe = figures["probe"]
+    assert probe == json.loads((work / "probe.json").read_text())
+    assert probe["rows"] == {"train": 64, "valid": 32, "test": 32}
+    # All test rows are compared, so that the trained model is as good as it said.
+    assert probe["second"] == pytest.approx(figures["test"]["accuracy"])
     assert all(len(value) == 64 for value in figures["hashes"].values())
     assert figures["environment"]["threads"] >= 1
 
@@ -245,16 +250,19 @@ def test_resume_does_no_finished_stage_again(ran, capsys, monkeypatch):
     assert f"{ran.figures['test']['accuracy']:.4f}" in shown.out
     for words in ("Confusion matrix", "Certificate", "Training steps", "report.html"):
         assert words in shown.out
+    assert "Against a linear probe" in shown.out and "Linear probe: " in shown.out
 
 
 def test_fresh_puts_the_earlier_run_aside(ran, capsys):
-    assert gen(*ran.arguments(), "--fresh", "--no-bench", "--quiet") == 0
+    assert gen(*ran.arguments(), "--fresh", "--no-bench", "--probe=off", "--quiet") == 0
     assert capsys.readouterr().out == ""
     (aside,) = ran.work.glob("before-*")
     assert (aside / "result.json").is_file()
     figures = json.loads((ran.work / "run.json").read_text())
     assert figures["bench"] is None
-    assert "Speed" not in (ran.work / "report.md").read_text()
+    assert figures["probe"] is None
+    text = (ran.work / "report.md").read_text()
+    assert "Speed" not in text and "linear probe" not in text
     assert figures["test"] == ran.figures["test"]  # the same seed, the same run
 
 
@@ -466,7 +474,7 @@ def test_the_run_of_another_job_is_not_gone_on_with(ran, capfd):
 def test_places_that_cannot_be_written(tmp_path, capsys):
     spec, out = write_job(tmp_path), tmp_path / "out"
     (tmp_path / "file").touch()
-    where = ("run", spec, "--out", out, "--no-bench", "--quiet")
+    where = ("run", spec, "--out", out, "--no-bench", "--probe=off", "--quiet")
     assert gen(*where, "--work", tmp_path / "file") == 2
     said = capsys.readouterr().err
     assert "G403" in said and "--work" in said and said.endswith("\n")

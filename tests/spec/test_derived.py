@@ -34,9 +34,11 @@ from generator.spec.entries import (
     entries,
     section_entries,
 )
+from generator.spec.features import Features
 from generator.spec.key import TASKS
 from generator.spec.model import Clean, Data, Stage, Train
 from generator.spec.rules import check_string
+from generator.spec.select import Select
 from generator.spec.words import toml
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -108,7 +110,13 @@ def test_codes_are_in_their_ranges() -> None:
 
 
 # Lists of tables, and a table in a table, which have their own.
-OWN_TABLES = ((Spec, "edit"), (Train, "stage"), (Data, "clean"), (Data, "guard"))
+OWN_TABLES = (
+    (Spec, "edit"),
+    (Train, "stage"),
+    (Data, "clean"),
+    (Data, "guard"),
+    (Features, "select"),
+)
 
 
 def test_every_field_is_a_key_or_a_table() -> None:
@@ -120,7 +128,7 @@ def test_every_field_is_a_key_or_a_table() -> None:
         assert owner.__doc__ and all(
             set(f.metadata) == {"key"} for f in dataclasses.fields(owner)
         )
-    for table in (Stage, Clean):
+    for table in (Stage, Clean, Select):
         assert table.__doc__ and all(
             set(f.metadata) == {"key"} for f in dataclasses.fields(table)
         )
