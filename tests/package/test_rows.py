@@ -216,7 +216,7 @@ def test_what_was_prepared_is_of_its_file_and_its_code(tmp_path: Path) -> None:
 
 def test_rows_are_a_sequence(tmp_path: Path) -> None:
     for inputs in (None, PAIR):
-        options = {} if inputs is None else {"inputs": inputs}
+        options: dict[str, Any] = {} if inputs is None else {"inputs": inputs}
         module, _ = load_package(tmp_path, make_job(**options))
         write_rows(tmp_path, pair=inputs is not None)
         rows = module.load_rows(tmp_path, tmp_path / "work")["train"]
