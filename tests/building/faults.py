@@ -200,7 +200,7 @@ FAULTS = (
     Fault(P + "data_csv.j2", "strict=True", "strict=False", _data("cannot_be_used")),
     Fault(P + "data_json_record.j2", "if not isinstance(row, dict):",
           "if isinstance(row, int):", _data("json_lines")),
-    Fault(P + "data_jsonl.j2", "enumerate(file, 1)", "enumerate(file)",
+    Fault(P + "data_jsonl.j2", 'b""), 1)', 'b""))',
           _data("json_lines")),
     Fault(P + "data_parquet.j2", "errors=\"surrogateescape\"", "errors=\"replace\"",
           _data("parquet")),
