@@ -272,7 +272,15 @@ def _explain_trait(text: str) -> Finding:
 
 def _is_no_pattern(text: str) -> Finding | None:
     """Why an expression cannot be counted, by the very library that will count it."""
-    import re2  # type: ignore[import-untyped]
+    try:
+        import re2  # type: ignore[import-untyped]
+    except ImportError:
+        return Finding(
+            "G016",
+            f"holds {quote(text)}, which cannot be checked here: RE2 is not installed",
+            "not checked",
+            "pip install google-re2, which packages with patterns need as well",
+        )
 
     options = re2.Options()
     options.log_errors = False  # it would write to standard error

@@ -190,7 +190,7 @@ FAULTS = (
           "real[..., None]).sum(dim=1) * 2", _guard("features_are")),
     Fault(P + "guard_inspect.j2", "setdefault(one.row", "setdefault(one.row + 1",
           _guard("contradictions_leave")),
-    Fault(P + "data_guard.j2", "if i not in gone", "if i in gone",
+    Fault(P + "data_guard.j2", "kept[list(gone)] = False", "kept[list(gone)] = True",
           _guard("contradictions_leave")),
     Fault(P + "data_personal.j2", "% 97 == 1", "% 97 == 2", _guard("personal_data")),
     Fault(P + "data_clean_unicode.j2", "normalize({{", "normalize('NFC' or {{",
