@@ -70,7 +70,8 @@ class CleanPlan:
     min_tokens: int = 0  # special tokens included
     too_long: Literal["cut", "quarantine"] = "cut"  # of more than max_tokens
     # "exact": of rows of the same text and target the first alone is trained on.
-    duplicates: Literal["off", "exact"] = "off"
+    # "near": nor on one that is nearly the same, or that the validation or test has so.
+    duplicates: Literal["off", "exact", "near"] = "off"
 
 
 @dataclass(frozen=True)

@@ -115,7 +115,8 @@ def _cleaning(job: Job) -> Iterator[Diagnostic]:
             yield Diagnostic(
                 "G342", f"the alias {alias!r} is a label itself, or stands twice"
             )
-    of_any = replace(clean, labels=(), duplicates="off")
+    near = clean.duplicates == "near"  # which is about texts
+    of_any = replace(clean, labels=(), duplicates="near" if near else "off")
     if isinstance(job.data.inputs, ImagePlan) and of_any != CleanPlan():
         yield Diagnostic("G342", "images have no texts to clean")
 

@@ -80,6 +80,7 @@ IMPORTS: Mapping[str, tuple[int, str]] = {
     "pa": (INSTALLED, "import pyarrow as pa"),
     "pq": (INSTALLED, "import pyarrow.parquet as pq"),
     "torch": (INSTALLED, "import torch"),
+    "MinHash": (INSTALLED, "from datasketch"),
     "Image": (INSTALLED, "from PIL"),
     "ImageOps": (INSTALLED, "from PIL"),
     "SafetensorError": (INSTALLED, "from safetensors"),
@@ -153,6 +154,7 @@ class CleanView:
     by_tokens: bool  # rows are chosen by their tokens
     overlong: bool  # those that are too long are put aside
     distinct: bool
+    near: bool  # and what is nearly the same leaves
     rewrites: bool  # of texts or labels
     rewritten: tuple[str, ...]  # the steps that are counted
     text_told: str  # code: the argument that is told of rewrites
@@ -452,7 +454,8 @@ def clean_view(plan: DataPlan) -> CleanView:
         lengths=bool(clean.min_chars or clean.max_chars),
         by_tokens=bool(clean.min_tokens or clean.too_long == "quarantine"),
         overlong=clean.too_long == "quarantine",
-        distinct=clean.duplicates == "exact",
+        distinct=clean.duplicates != "off",
+        near=clean.duplicates == "near",
         rewrites=bool(steps or clean.labels),
         rewritten=(*(step.name for step in steps), *["labels"] * bool(clean.labels)),
         text_told=", changes" if steps else "",

@@ -6,12 +6,22 @@ from generator.errors import quote
 from generator.spec.state import State
 from generator.spec.words import listed
 
+IMAGES = "image-classification"
+
 
 def check_clean(state: State) -> None:
     """Adds to the problems of the table, whose values are read."""
     values = state.values
     _aliases(state, values.get("labels", ()), values.get("data.separator", ";"))
     _lengths(state, values.get("data.max_tokens", 128))
+    if values.get("data.clean.duplicates") == "near" and state.task == IMAGES:
+        state.add(
+            "G011",
+            ("data.clean", "duplicates"),
+            f'duplicates "near" has no meaning for {IMAGES}',
+            label="it is about texts",
+            help='duplicates = "exact" is about equal files',
+        )
 
 
 def _aliases(state: State, labels: tuple[str, ...], separator: str) -> None:

@@ -220,12 +220,14 @@ class Clean:
             also="truncation truncate overflow",
         ),
     )
-    duplicates: Literal["off", "exact"] = field(
+    duplicates: Literal["off", "exact", "near"] = field(
         default="off",
         metadata=about(
             'With "exact", of training rows with the same input and the same label the '
             "first alone stays. Texts that differ in white space alone are the same. What "
-            "the validation or the test has as well leaves the training rows in any case.",
+            "the validation or the test has as well leaves the training rows in any case. With "
+            '"near" this is also so of texts that are nearly the same: of their runs of five '
+            "characters they share 80%.",
             "exact",
             spellings={"none": "off", "drop": "exact"},
             also="deduplicate dedup drop_duplicates",

@@ -86,7 +86,15 @@ _NAME = r"^[a-z][a-z0-9_]{0,62}$"
 _RESERVED_NAMES = (
     # What generated code imports or may stand beside, and cannot without trouble share
     # a name with; and the compiler itself.
-    *("accelerate", "black", "datasets", "generator", "huggingface_hub", "jinja2"),
+    *(
+        "accelerate",
+        "black",
+        "datasets",
+        "datasketch",
+        "generator",
+        "huggingface_hub",
+        "jinja2",
+    ),
     *("libcst", "matplotlib", "numpy", "packaging", "pandas", "pip", "pyarrow"),
     *("pytest", "rich", "safetensors", "scipy", "setuptools", "sklearn", "sympy"),
     *("tests", "tokenizers", "torch", "torchaudio", "torchvision", "tqdm"),

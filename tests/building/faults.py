@@ -147,6 +147,8 @@ FAULTS = (
     Fault(P + "data_clean_counts.j2", "[path] += 1", "[path] += 2", _clean("step_alone")),
     Fault(P + "data_clean_distinct.j2", "~new", "new",
           _clean("duplicates_leave")),
+    Fault(P + "data_clean_near.j2", "for other in sorted(others) if", "for other in () if",
+          ("tests/package/test_near.py",)),
     Fault(P + "data_clean_html.j2", 'tag["inline"] else " "', 'tag["inline"] else ""',
           _clean("alone and html")),
     Fault(P + "data_clean_invisible.j2", "\\u202a-\\u202e", "\\u202a-\\u202d",
