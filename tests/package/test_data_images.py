@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import json
 from dataclasses import replace
@@ -137,6 +138,25 @@ def test_images_that_cannot_be_used(tmp_path, capsys):
     direct = module.collate([module.pixels(folder / f"seen/{i}.png") for i in (4, 5)])
     assert torch.equal(batch.inputs[0], direct[0])
     capsys.readouterr()
+
+
+def test_the_digits_are_those_of_scikit_learn(tmp_path, monkeypatch):
+    """The images of the example are whole, and say what they say they are."""
+    digits = pytest.importorskip("sklearn.datasets").load_digits()
+    repository = Path(__file__).parents[2]
+    monkeypatch.syspath_prepend(str(repository / "generated"))
+    module = importlib.import_module("digits.data")
+    splits = module.load_splits(repository / "specs", tmp_path)
+    assert [len(split) for split in splits] == [300, 100, 100]
+    assert quarantined(tmp_path) == []
+    used = [int(path.stem) for split in splits for path in split.images]
+    assert len(set(used)) == 500
+    assert (
+        digits.target[used].tolist() == torch.cat([s.targets for s in splits]).tolist()
+    )
+    found = torch.stack([module.pixels(p) for split in splits for p in split.images])
+    expected = torch.from_numpy(digits.images[used] * 255 / 16).round()
+    assert torch.equal(found.double(), expected[:, None].expand(-1, 3, -1, -1))
 
 
 def test_images_that_are_not_there_or_change(tmp_path, monkeypatch):
