@@ -319,7 +319,7 @@ def plant(fault: Fault) -> None:
     text.environment = lambda: environment  # type: ignore[assignment]
 
 
-def _outcome(fault: Fault | None, tests: tuple[str, ...]) -> int:
+def _outcome(fault: Fault) -> int:
     """pytest's exit code in a fork: 0 where all tests pass, 1 where one fails."""
     child = os.fork()
     if child:
@@ -328,13 +328,12 @@ def _outcome(fault: Fault | None, tests: tuple[str, ...]) -> int:
     try:
         import pytest
 
-        if fault is not None:
-            plant(fault)
+        plant(fault)
         with open(os.devnull, "w") as nowhere:
             os.dup2(nowhere.fileno(), 1)
             os.dup2(nowhere.fileno(), 2)
             options = ["-x", "-q", "-p", "no:cacheprovider", "-m", "not slow"]
-            code = pytest.main([*options, *tests])
+            code = pytest.main([*options, *fault.tests])
     finally:
         os._exit(int(code))
 
@@ -349,10 +348,8 @@ def main() -> None:
     for fault in FAULTS:
         if wanted and not any(word in fault.template for word in wanted):
             continue
-        code = _outcome(fault, fault.tests)
+        code = _outcome(fault)
         print(json.dumps({"template": fault.template, "code": code}), flush=True)
-    for tests in () if wanted else dict.fromkeys(f.tests for f in FAULTS):
-        print(json.dumps({"tests": tests, "code": _outcome(None, tests)}), flush=True)
 
 
 if __name__ == "__main__":

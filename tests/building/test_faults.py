@@ -23,6 +23,8 @@ from generator.render import text
 from tests.building import faults
 from tests.building.build_support import REPOSITORY
 
+PARTS = 4  # that may run side by side
+
 
 def test_every_template_has_a_fault_that_keeps_it_well_formed():
     names = {
@@ -50,10 +52,12 @@ def test_a_view_without_what_a_template_reads_is_an_error():
 
 
 @pytest.mark.slow
-def test_a_fault_in_each_template_turns_a_test_red():
-    """Some 50 runs of a few tests each, and one of each without a fault."""
+@pytest.mark.parametrize("part", range(PARTS))
+def test_a_fault_in_each_template_turns_a_test_red(part: int):
+    """Those tests are green without a fault: they are among those that run by themselves."""
+    some = [fault.template for fault in faults.FAULTS[part::PARTS]]
     done = subprocess.run(
-        [sys.executable, "-m", "tests.building.faults"],
+        [sys.executable, "-m", "tests.building.faults", *some],
         cwd=REPOSITORY,
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)},
         capture_output=True,
@@ -61,11 +65,9 @@ def test_a_fault_in_each_template_turns_a_test_red():
         check=True,
     )
     found = [json.loads(line) for line in done.stdout.splitlines()]
-    missed = [r["template"] for r in found if "template" in r and r["code"] != 1]
-    broken = [r["tests"] for r in found if "tests" in r and r["code"] != 0]
-    assert not broken, f"red without a fault: {broken}"
+    missed = [r["template"] for r in found if r["code"] != 1]
     assert not missed, f"no test sees the fault in {missed}"
-    assert len(found) > len(faults.FAULTS)
+    assert {r["template"] for r in found} >= {*some}
 
 
 @pytest.mark.parametrize("kind", ["default", "longrope"])
