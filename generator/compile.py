@@ -449,6 +449,10 @@ def _clean(clean: Clean) -> CleanPlan:
         min_tokens=clean.min_tokens,
         too_long=clean.too_long,
         duplicates=clean.duplicates,
+        levels=clean.levels,
+        alpha=clean.alpha,
+        min_pixels=clean.min_pixels,
+        max_pixels=clean.max_pixels or 0,
     )
 
 

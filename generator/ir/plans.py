@@ -53,8 +53,9 @@ class ImagePlan:
 class CleanPlan:
     """What is done to rows before they are used, in the order of the fields.
 
-    Rewriting texts (unicode to whitespace) is the same in training and in prediction,
-    and so is what counts as missing; the rest is about rows of the data files alone.
+    Rewriting texts (unicode to whitespace) and images (levels, alpha) is the same in
+    training and in prediction, and so is what counts as missing; the rest is about rows
+    of the data files alone.
     """
 
     unicode: Literal["off", "NFC", "NFKC"] = "off"
@@ -72,6 +73,11 @@ class CleanPlan:
     # "exact": of rows of the same text and target the first alone is trained on.
     # "near": nor on one that is nearly the same, or that the validation or test has so.
     duplicates: Literal["off", "exact", "near"] = "off"
+    # Images.
+    levels: bool = False  # 16 bits a channel are scaled to 8
+    alpha: Literal["off", "white"] = "off"  # what shows through is white
+    min_pixels: int = 0
+    max_pixels: int = 0  # 0: no limit
 
 
 @dataclass(frozen=True)

@@ -115,10 +115,14 @@ def _cleaning(job: Job) -> Iterator[Diagnostic]:
             yield Diagnostic(
                 "G342", f"the alias {alias!r} is a label itself, or stands twice"
             )
+    images = isinstance(job.data.inputs, ImagePlan)
     near = clean.duplicates == "near"  # which is about texts
     of_any = replace(clean, labels=(), duplicates="near" if near else "off")
-    if isinstance(job.data.inputs, ImagePlan) and of_any != CleanPlan():
+    pixels = replace(of_any, levels=False, alpha="off", min_pixels=0, max_pixels=0)
+    if images and pixels != CleanPlan():
         yield Diagnostic("G342", "images have no texts to clean")
+    if not images and pixels != of_any:
+        yield Diagnostic("G342", "texts have no pixels to clean")
 
 
 def _augmentation(job: Job) -> Iterator[Diagnostic]:

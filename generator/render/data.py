@@ -155,7 +155,13 @@ class CleanView:
     overlong: bool  # those that are too long are put aside
     distinct: bool
     near: bool  # and what is nearly the same leaves
-    rewrites: bool  # of texts or labels
+    levels: bool
+    alpha: bool  # transparent parts become white
+    min_pixels: int
+    max_pixels: int
+    sized: bool  # there is a least or a greatest number of pixels
+    recoded: bool  # pixels are rewritten
+    rewrites: bool  # of texts, images or labels
     rewritten: tuple[str, ...]  # the steps that are counted
     text_told: str  # code: the argument that is told of rewrites
     label_told: str  # code
@@ -441,6 +447,7 @@ def clean_view(plan: DataPlan) -> CleanView:
     pair = isinstance(plan.inputs, TextPlan) and len(plan.inputs.columns) == 2
     given = _given(plan)
     steps = steps_of(plan)
+    pixels = ["levels"] * clean.levels + ["alpha"] * (clean.alpha != "off")
     return CleanView(
         asked=tuple(f"{name} = {json.dumps(value)}" for name, value in given.items()),
         steps=steps,
@@ -456,8 +463,18 @@ def clean_view(plan: DataPlan) -> CleanView:
         overlong=clean.too_long == "quarantine",
         distinct=clean.duplicates != "off",
         near=clean.duplicates == "near",
-        rewrites=bool(steps or clean.labels),
-        rewritten=(*(step.name for step in steps), *["labels"] * bool(clean.labels)),
+        levels=clean.levels,
+        alpha=clean.alpha != "off",
+        min_pixels=clean.min_pixels,
+        max_pixels=clean.max_pixels,
+        sized=bool(clean.min_pixels or clean.max_pixels),
+        recoded=bool(pixels),
+        rewrites=bool(steps or pixels or clean.labels),
+        rewritten=(
+            *(step.name for step in steps),
+            *pixels,
+            *["labels"] * bool(clean.labels),
+        ),
         text_told=", changes" if steps else "",
         label_told=", changes" if clean.labels else "",
         text=clean_text(plan),

@@ -78,7 +78,7 @@ def card_view(
 
 
 def _cleaned(plan: DataPlan) -> Iterator[str]:
-    """What is done to each text, in order."""
+    """What is done to each text or image, in order."""
     clean = plan.clean
     if clean.unicode != "off":
         yield f"in the form {clean.unicode}"
@@ -94,6 +94,10 @@ def _cleaned(plan: DataPlan) -> Iterator[str]:
         yield "in small letters"
     if clean.whitespace:
         yield "runs of white space as one space"
+    if clean.levels:
+        yield "16 bits scaled to 8"
+    if clean.alpha != "off":
+        yield "transparent parts white"
 
 
 def _stage(stage: Stage) -> tuple[str, ...]:

@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from generator.spec.key import TASKS, TEXT_TASKS, about
+from generator.spec.key import IMAGE_TASKS, TEXT_TASKS, about
 from generator.spec.rules import DATA_FILE, WORD_FILE
-
-IMAGE_TASKS = tuple(task for task in TASKS if task not in TEXT_TASKS)
 
 
 @dataclass(frozen=True, kw_only=True)

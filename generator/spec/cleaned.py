@@ -59,11 +59,12 @@ def _aliases(state: State, labels: tuple[str, ...], separator: str) -> None:
 
 
 def _lengths(state: State, longest: int) -> None:
-    """A least length that is above the greatest leaves no rows."""
+    """A least length or size that is above the greatest leaves no rows."""
     values = state.values
-    most = values.get("data.clean.max_chars")
+    most, largest = (values.get(f"data.clean.max_{x}") for x in ("chars", "pixels"))
     for name, bound, words in (
         ("min_chars", most, f"max_chars {most}"),
+        ("min_pixels", largest, f"max_pixels {largest}"),
         ("min_tokens", longest, f"max_tokens {longest} in [data]"),
     ):
         least = values.get(f"data.clean.{name}", 0)

@@ -12,6 +12,7 @@ from generator.spec.rules import Rule
 
 TASKS: tuple[Task, ...] = typing.get_args(Task)
 TEXT_TASKS: tuple[Task, ...] = ("text-classification", "multi-label", "regression")
+IMAGE_TASKS: tuple[Task, ...] = ("image-classification",)
 ONE_LABEL_TASKS: tuple[Task, ...] = ("text-classification", "image-classification")
 LABEL_TASKS: tuple[Task, ...] = (*ONE_LABEL_TASKS, "multi-label")
 

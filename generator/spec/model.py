@@ -16,6 +16,7 @@ from generator.spec.edits import Edit
 from generator.spec.features import Features
 from generator.spec.guard import Guard
 from generator.spec.key import (
+    IMAGE_TASKS,
     LABEL_TASKS,
     LARGEST,
     ONE_LABEL_TASKS,
@@ -81,8 +82,8 @@ class Backbone:
 class Clean:
     """What is done to rows before they are used; everything is off unless asked for.
 
-    Texts are rewritten in the order of these keys, over and over until nothing changes, the
-    same in training and in prediction. Every rewrite is counted in cleaning.json of the work
+    Texts are rewritten in the order of these keys, over and over until nothing changes, and
+    images once, the same in training and in prediction. Every rewrite is counted in cleaning.json of the work
     folder, with examples, and every row that leaves is in quarantine.jsonl with its reason.
     """
 
@@ -231,6 +232,54 @@ class Clean:
             "exact",
             spellings={"none": "off", "drop": "exact"},
             also="deduplicate dedup drop_duplicates",
+        ),
+    )
+    levels: bool = field(
+        default=False,
+        metadata=about(
+            "Whether grey images of 16 bits are scaled to 8. Otherwise what is brighter "
+            "than 255 is white, as it is to transformers. Images of 32 bits, whose range "
+            "nobody knows, are then put aside.",
+            True,
+            tasks=IMAGE_TASKS,
+            also="bits bit_depth depth sixteen_bit",
+        ),
+    )
+    alpha: Literal["off", "white"] = field(
+        default="off",
+        metadata=about(
+            "What shows through where an image is transparent. Otherwise it has the colour "
+            "that the file has there unseen, as it has to transformers.",
+            "white",
+            tasks=IMAGE_TASKS,
+            spellings={"none": "off", "true": "white"},
+            also="transparency transparent background",
+        ),
+    )
+    min_pixels: int = field(
+        default=0,
+        metadata=about(
+            "Rows of a data file with an image of fewer pixels, height times width, are "
+            "put aside. Prediction answers them.",
+            64,
+            unit="pixels",
+            at_least=0,
+            at_most=LARGEST,
+            tasks=IMAGE_TASKS,
+            also="min_size minimum_size min_resolution",
+        ),
+    )
+    max_pixels: int | None = field(
+        default=None,
+        metadata=about(
+            "The same of larger images, by what the file says ahead of its pixels, so that "
+            "none is unpacked that is too large. Where it is left out there is no limit.",
+            50000000,
+            unit="pixels",
+            at_least=1,
+            at_most=LARGEST,
+            tasks=IMAGE_TASKS,
+            also="max_size maximum_size max_resolution",
         ),
     )
 

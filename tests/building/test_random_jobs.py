@@ -194,6 +194,10 @@ def _clean(r: random.Random, task: str, labels: list[str]) -> str:
         "max_chars": ["999"],
         "min_tokens": ["3"],
         "too_long": ['"quarantine"'],
+        "levels": ["true"],
+        "alpha": ['"white"'],
+        "min_pixels": ["64"],
+        "max_pixels": ["89000000"],
         "duplicates": ['"exact"'] if task == TASKS[3] else ['"exact"', '"near"'],
     }
     assert values.keys() == inner_entries("data.clean").keys()

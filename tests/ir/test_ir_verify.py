@@ -94,6 +94,7 @@ IN_SMALL: list[tuple[str, str, list[tuple[str, str]]]] = [
         clean('labels = [["yes", ["y"]], ["no", ["y"]]]'),
     ),
     ("G342", "texts have no pixels to change", augment("cutmix = 0.1")),
+    ("G342", "texts have no pixels to clean", clean("levels = true")),
     (
         "G375",
         "label_noise is of rows that have one label each",

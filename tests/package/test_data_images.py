@@ -5,12 +5,15 @@ from __future__ import annotations
 import importlib
 import io
 import json
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from data_support import IMAGE, load_package, make_job, quarantined, write_csv
+
+from generator.ir.plans import CleanPlan
 
 Image = pytest.importorskip("PIL.Image")
 TASK = "image-classification"
@@ -219,3 +222,78 @@ def test_predictions_of_images(tmp_path, monkeypatch):
     assert answers[2]["probabilities"] == pytest.approx(
         together[1].probabilities, abs=1e-6
     )
+
+
+def deep(path: Path, level: int) -> None:
+    """A grey image of 16 bits."""
+    Image.frombytes("I;16", (9, 9), level.to_bytes(2, "little") * 81).save(path)
+
+
+CLEANED = CleanPlan(levels=True, alpha="white", min_pixels=50, max_pixels=400)
+
+
+def test_images_are_cleaned_and_what_was_done_is_counted(tmp_path):
+    job = make_job(IMAGE, task=TASK, files=("t.csv", None, None), clean=CLEANED)
+    module, _ = load_package(tmp_path, job)
+    for i in range(20):
+        noise(9, 9, i).save(tmp_path / f"{i}.png")
+    deep(tmp_path / "deep.png", 257 * 77)
+    glass = Image.new("RGBA", (9, 9), (10, 20, 30, 255))
+    glass.save(tmp_path / "opaque.png")
+    glass.paste((200, 0, 0, 0), (0, 0, 9, 4))
+    glass.save(tmp_path / "glass.png")
+    Image.new("P", (9, 9)).save(tmp_path / "palette.png", transparency=0)
+    Image.new("F", (9, 9), 0.5).save(tmp_path / "float.tiff")
+    noise(9, 9, 99).convert("CMYK").save(tmp_path / "cmyk.tiff")
+    noise(7, 7).save(tmp_path / "small.png")
+    noise(21, 20).save(tmp_path / "large.png")
+    # Says that it is large, and has no pixels at all: it is not unpacked.
+    header = bytearray((tmp_path / "0.png").read_bytes()[:33])
+    header[16:24] = (9000).to_bytes(4, "big") * 2
+    header[29:33] = zlib.crc32(header[12:29]).to_bytes(4, "big")
+    (tmp_path / "bomb.png").write_bytes(header + bytes.fromhex("0000000049444154"))
+    names = [f"{i}.png" for i in range(20)]
+    names += ["deep.png", "opaque.png", "glass.png", "palette.png", "cmyk.tiff"]
+    names += ["float.tiff", "small.png", "large.png", "bomb.png"]
+    rows = [(name, ("no", "yes")[i % 2]) for i, name in enumerate(names)]
+    write_csv(tmp_path / "t.csv", [("image", "label"), *rows])
+
+    splits = module.load_splits(tmp_path, tmp_path / "work")
+    assert sum(map(len, splits)) == 25
+    aside = {r["row"]["image"]: r["reason"] for r in quarantined(tmp_path / "work")}
+    assert aside == {
+        "float.tiff": "the image has levels that cannot be scaled (F)",
+        "small.png": "fewer than 50 pixels",
+        "large.png": "more than 400 pixels",
+        "bomb.png": "more than 400 pixels",
+    }
+    found = json.loads((tmp_path / "work/cleaning.json").read_text())
+    assert found["read"] == {"t.csv": 29}
+    assert found["rewritten"] == {"levels": {"t.csv": 1}, "alpha": {"t.csv": 2}}
+    lines = {e["line"]: (e["before"], e["after"]) for e in found["examples"]["alpha"]}
+    assert lines == {24: ("RGBA", "RGB"), 25: ("P", "RGB")}
+    assert [e["line"] for e in found["examples"]["levels"]] == [22]
+
+
+def test_cleaned_pixels_are_those_that_a_viewer_shows(tmp_path):
+    plan = replace(IMAGE, resize=(9, 9))
+    cleaned, _ = load_package(tmp_path, make_job(plan, task=TASK, clean=CLEANED))
+    for level in (0, 256, 30_000, 65_535):
+        deep(tmp_path / "deep.png", level)
+        found = cleaned.pixels(tmp_path / "deep.png").unique()
+        assert len(found) == 1 and abs(found.item() - level / 257) <= 0.5
+    random = torch.Generator().manual_seed(0)
+    raw = torch.randint(0, 256, (9, 9, 4), generator=random)
+    image = Image.frombytes("RGBA", (9, 9), bytes(raw.flatten().tolist()))
+    image.save(tmp_path / "glass.png")
+    colour, alpha = raw[..., :3].double(), raw[..., 3:].double() / 255
+    shown = (colour * alpha + 255 * (1 - alpha)).permute(2, 0, 1)
+    assert (cleaned.pixels(tmp_path / "glass.png") - shown).abs().max() <= 1
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    image.save(tmp_path / "turned.png", exif=turned)
+    found = cleaned.pixels(tmp_path / "turned.png")
+    assert torch.equal(found, cleaned.pixels(tmp_path / "glass.png").rot90(-1, (1, 2)))
+    # Limits are of files: a row to predict is answered, whatever its size.
+    noise(40, 40).save(tmp_path / "large.png")
+    assert cleaned.pixels(tmp_path / "large.png").shape == (3, 9, 9)

@@ -142,6 +142,8 @@ def changed(path: str, value: Any) -> dict[str, Any]:
         ("data.clean", {"missing": [""]}),
         ("data.clean", {"min_chars": -1}),
         ("data.clean", {"max_chars": 0}),
+        ("data.clean", {"max_pixels": 0}),
+        ("data.clean", {"alpha": "black"}),
         ("data.clean", {"labels": ["x"]}),
         ("data.clean", {"labels": {"a": []}}),
         ("data.clean", {"labels": {"a": "x"}}),
