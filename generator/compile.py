@@ -59,9 +59,10 @@ from generator.passes.prune_width import of_rms
 from generator.passes.trim_vocab import kept_tokens
 from generator.render.package import Draft, finished, render_package
 from generator.spec import SpecFile
+from generator.spec.clean import Clean
 from generator.spec.edits import ExtendPositions, ResizeImage
 from generator.spec.features import Features
-from generator.spec.model import Clean, Spec
+from generator.spec.model import Spec
 from generator.spec.select import Select
 
 LOCK = "gen.lock"

@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from generator.spec.augment import Augment
+from generator.spec.clean import Clean
 from generator.spec.edits import EDITS
 from generator.spec.features import Features
 from generator.spec.guard import Guard
 from generator.spec.key import Key
-from generator.spec.model import Backbone, Clean, Data, Spec, Stage, Target, Train
+from generator.spec.model import Backbone, Data, Spec, Stage, Target, Train
 from generator.spec.select import Select
 
 
