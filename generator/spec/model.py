@@ -194,9 +194,7 @@ class Data:
             also="max_length max_seq_length sequence_length seq_len",
         ),
     )
-    clean: Clean = field(
-        default_factory=Clean
-    )  # under a header of its own, [data.clean]
+    clean: Clean = field(default_factory=Clean)  # under a header, [data.clean]
     augment: Augment = field(default_factory=Augment)  # and [data.augment]
     guard: Guard = field(default_factory=Guard)  # the same, [data.guard]
 

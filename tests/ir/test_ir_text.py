@@ -70,6 +70,9 @@ jobs = st.builds(
             missing=strings,
             labels=st.lists(st.tuples(texts, strings), max_size=2).map(tuple),
             min_chars=st.integers(0, 99),
+            levels=st.booleans(),
+            alpha=st.sampled_from(["off", "white"]),
+            max_pixels=st.integers(0, 99),
         ),
         st.just(GuardPlan())
         | st.builds(
