@@ -74,7 +74,7 @@ jobs = st.builds(
             alpha=st.sampled_from(["off", "white"]),
             max_pixels=st.integers(0, 99),
         ),
-        st.just(GuardPlan())
+        guard=st.just(GuardPlan())
         | st.builds(
             GuardPlan,
             leaks=st.sampled_from(["off", "report", "quarantine"]),
