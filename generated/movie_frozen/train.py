@@ -44,12 +44,12 @@ from .model import LABELS, Config, Model, load_pretrained
 
 # -----------------------------------------------------------------------------
 # What to tune. Batch sizes, row lengths and the seed stand in data.py.
-EPOCHS = 1
+EPOCHS = 2
 LR = 0.0003  # the highest of the schedule
 WARMUP = 0.1  # part of all steps
 WEIGHT_DECAY = 0.01
 CLIP = 1.0  # the largest norm of the gradient
-EVALUATE_EVERY = 63  # steps
+EVALUATE_EVERY = 126  # steps
 CACHE = "float32"  # torch's type of what the frozen blocks gave
 KEEP = 2  # checkpoints
 MAX_BAD_STEPS = 10  # not finite, and so skipped
