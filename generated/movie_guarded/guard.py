@@ -147,9 +147,9 @@ def leaks(rows: Rows) -> Iterator[Found]:
         for number in sorted(n for n, count in shared.items() if count >= least):
             split, j = others[number]
             other = shingles(rows[split][j])
-            alike = len(own & other) / len(own | other)
-            if alike > best:
-                best, at = alike, (split, j)
+            part = len(own & other) / len(own | other)
+            if part > best:
+                best, at = part, (split, j)
         if best >= ALIKE:
             split, j = at
             line = rows[split][j].line
