@@ -147,9 +147,9 @@ def leaks(rows: Rows) -> Iterator[Found]:
         for number in sorted(n for n, count in shared.items() if count >= least):
             split, j = others[number]
             other = shingles(rows[split][j])
-            alike = len(own & other) / len(own | other)
-            if alike > best:
-                best, at = alike, (split, j)
+            part = len(own & other) / len(own | other)
+            if part > best:
+                best, at = part, (split, j)
         if best >= ALIKE:
             split, j = at
             line = rows[split][j].line
@@ -395,9 +395,9 @@ def outliers(rows: Rows, vectors: Vectors) -> Iterator[Found]:
 
     away = distances(train)
     for _ in range(REFITS):
-        near = away <= away.kthvalue(math.ceil(NEAREST * len(away))).values
-        mean = train[near].mean(dim=0)
-        covariance = (train[near] - mean).T.cov(correction=0)
+        inner = away <= away.kthvalue(math.ceil(NEAREST * len(away))).values
+        mean = train[inner].mean(dim=0)
+        covariance = (train[inner] - mean).T.cov(correction=0)
         # Directions in which rows hardly differ would count for more than all others.
         covariance += covariance.diagonal().mean().clamp(min=1e-12) * torch.eye(
             len(mean)
