@@ -59,7 +59,6 @@ from .data import (
     epoch_order,
     read,
     split_of,
-    tokenizer,
 )
 from .model import load_pretrained
 from .predict import Predictor
