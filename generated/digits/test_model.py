@@ -34,7 +34,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from .data import Split, collate, evaluation_batches
+from .data import Split, collate, evaluation_batches, pixels
 from .model import Config, Model, load_pretrained
 from .predict import Predictor
 

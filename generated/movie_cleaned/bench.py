@@ -59,6 +59,7 @@ from .data import (
     epoch_order,
     read,
     split_of,
+    tokenizer,
 )
 from .model import load_pretrained
 from .predict import Predictor

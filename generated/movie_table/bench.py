@@ -62,6 +62,7 @@ from .data import (
     epoch_order,
     read,
     split_of,
+    tokenizer,
 )
 from .features import FILE, columns_of, fit, write
 from .model import load_pretrained

@@ -615,12 +615,11 @@ def imports(
 ) -> tuple[tuple[str, ...], ...]:
     """Import lines for the names that a body uses, by section, in isort's order.
 
-    `beside` adds to IMPORTS; names that the body gives a value itself are left out.
+    `beside` adds to IMPORTS; names that the body defines itself are left out.
     """
     known = {**IMPORTS, **beside}
-    found, own, variables = _names(body)
-    # A function's variable is not what a module beside it calls so.
-    used = found - own - variables
+    found, own = _names(body)
+    used = found - own
     sections: tuple[dict[str, list[str]], ...] = ({}, {}, {})
     for name in sorted(used & known.keys(), key=_member_order):
         section, source = known[name]
@@ -651,9 +650,8 @@ def defined(source: str) -> frozenset[str]:
 
 
 @functools.lru_cache(maxsize=16)  # predict.py asks about data.py as well
-def _names(source: str) -> tuple[frozenset[str], frozenset[str], frozenset[str]]:
-    """Names that stand anywhere in a module, those that it defines at its top, and those
-    of its variables, in functions too."""
+def _names(source: str) -> tuple[frozenset[str], frozenset[str]]:
+    """Names that stand anywhere in a module, and those that it defines at its top."""
     tree = ast.parse(source)
     found: set[str] = set()
     for node in tree.body:
@@ -664,9 +662,8 @@ def _names(source: str) -> tuple[frozenset[str], frozenset[str], frozenset[str]]
                 target=ast.Name(id=name)
             ):
                 found.add(name)
-    there = [n for n in ast.walk(tree) if isinstance(n, ast.Name)]
-    variables = {n.id for n in there if isinstance(n.ctx, ast.Store)}
-    return frozenset(n.id for n in there), frozenset(found), frozenset(variables)
+    there = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name)}
+    return frozenset(there), frozenset(found)
 
 
 def _member_order(name: str) -> tuple[int, str]:

@@ -78,7 +78,7 @@ def test_jobs_of_every_kind_render_from_their_text_alone(without_archs: Path):
         facts = image_facts() if kind == "image" else text_facts()
         text = bland_text(kind, **{"backbone.from": facts.card.source})
         compiled = draft(read_spec(text, "spec.toml"), facts)
-        joined = (s.job for s in compiled.steps if s.name == "join-features")
+        joined = (s.job for s in compiled.steps if s.name == "features")
         texts[kind] = print_job(next(joined, compiled.imported))
         for one in compiled.drafts:
             if one.python:
