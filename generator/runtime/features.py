@@ -38,6 +38,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,7 @@ def main(package: str, root: Path, weights: Path, work: Path, request: Path) -> 
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
-            splits = data.load_splits(root, work)
+            splits = data.load_splits(root, work, **taken_out(data, work))
     except data.DataError as error:
         sys.exit(str(error))
     device = torch.device("cuda" if asked["cuda"] else "cpu")
@@ -102,6 +103,24 @@ def main(package: str, root: Path, weights: Path, work: Path, request: Path) -> 
 # Of a forward, of inputs as it takes them, and of the mask of real positions, if there is
 # one: what is kept of each row, some tensors (B, C).
 Give = Callable[[Callable, Sequence[Any], Tensor | None], list[Tensor]]
+
+
+def taken_out(data: Any, work: Path) -> dict[str, Any]:
+    """What the guard of the run in a work folder took out, for `load_splits`."""
+    file = work / "guard.json"
+    if "inspect" not in signature(data.load_splits).parameters or not file.is_file():
+        return {}
+    known = json.loads(file.read_text())
+
+    def inspect(rows: dict[str, Any]) -> dict[str, dict[int, tuple[str, str]]]:
+        if {split: len(some) for split, some in rows.items()} != known["sizes"]:
+            return {}  # it is of other rows
+        return {
+            split: {int(i): (reason, note) for i, (reason, note) in gone.items()}
+            for split, gone in known["leaving"].items()
+        }
+
+    return {"inspect": inspect}
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from runtime_support import write_job
 
 from generator.cli import main
-from generator.runtime import data_report
+from generator.runtime import data_counts, data_report, features
 from generator.runtime.data_counts import label_counts, spreads
 
 
@@ -101,3 +102,24 @@ def test_excerpts_are_short_and_hide_numbers() -> None:
         "write to max@mail.example or +49 (30) 123-4567 " + "x" * 999
     )
     assert "max" not in text and "123" not in text and len(text) <= data_report.ROOM
+
+
+@pytest.mark.parametrize("program", [data_counts, features])
+def test_rows_that_the_guard_took_out_stay_out(program, tmp_path: Path) -> None:
+    """Whatever reads the rows of a run again sees those that were trained on."""
+    told = {
+        "sizes": {"train": 3},
+        "leaving": {"train": {"1": ["leaks: why", "a note"]}},
+    }
+    (tmp_path / "guard.json").write_text(json.dumps(told))
+
+    def load_splits(root, work, inspect=None):
+        return inspect
+
+    guarded = SimpleNamespace(load_splits=load_splits)
+    inspect = program.taken_out(guarded, tmp_path)["inspect"]
+    assert inspect({"train": [0, 1, 2]}) == {"train": {1: ("leaks: why", "a note")}}
+    assert inspect({"train": [0, 1]}) == {}  # what was found is of other rows
+    plain = SimpleNamespace(load_splits=lambda root, work: None)
+    assert program.taken_out(plain, tmp_path) == {}
+    assert program.taken_out(guarded, tmp_path / "elsewhere") == {}
