@@ -303,7 +303,9 @@ def prepare(path: Path, split: str, folder: Path) -> dict[str, Any]:
     """
     about, sizes = folder / "about.json", dict.fromkeys([*COLUMNS, "aside"], 0)
     counts, records, done = Quarantine(StringIO()), 0, False
-    state = json.loads(about.read_text()) if about.exists() else {"sizes": {}}
+    state: dict[str, Any] = {"sizes": {}}
+    if about.exists():
+        state = json.loads(about.read_text())
     there = (
         (folder / column).stat().st_size >= n for column, n in state["sizes"].items()
     )

@@ -81,7 +81,9 @@ def package(kind: str, args: Namespace, rows: Sequence[Row], split: Split) -> Wo
         predictor = Predictor(args.folder / "ours.safetensors")
 
         def predict(batches: list[Tensor]) -> list:
-            return predictor.predict([rows[i].image for i in torch.cat(batches)])
+            return predictor.predict(
+                [rows[i].image for i in torch.cat(batches).tolist()]
+            )
 
         return predict
 

@@ -21,7 +21,7 @@ import math
 import os
 import sys
 from argparse import ArgumentParser
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
@@ -157,7 +157,7 @@ def fill(parameters: Iterable[nn.Parameter]) -> None:
         parameter.copy_(draw(parameter.shape, seed=2 + i))
 
 
-def by_hand(x: Tensor, mask: Tensor, p: dict[str, Tensor]) -> Tensor:
+def by_hand(x: Tensor, mask: Tensor, p: Mapping[str, Tensor]) -> Tensor:
     """The logits of transformers' last states (B, T, C): our head, written out anew."""
     x = (x * mask[:, :, None]).sum(1) / mask.sum(1)[:, None]
     some = p["classifier.label.weight"]

@@ -91,7 +91,9 @@ def package(kind: str, args: Namespace, rows: Sequence[Row], split: Split) -> Wo
         predictor = Predictor(args.folder / "ours.safetensors")
 
         def predict(batches: list[Tensor]) -> list:
-            return predictor.predict([rows[i].text for i in torch.cat(batches)])
+            return predictor.predict(
+                [rows[i].text for i in torch.cat(batches).tolist()]
+            )
 
         return predict
 
@@ -131,7 +133,7 @@ def hugging_face(
         return dict(tokenizer.pad(features, return_tensors="pt"))
 
     def tokenised(some: Tensor, **options: Any) -> dict[str, Tensor]:
-        texts = [rows[i].text for i in some]
+        texts = [rows[i].text for i in some.tolist()]
         options |= {"truncation": True, "max_length": args.longest}
         return dict(tokenizer(texts, **options))
 

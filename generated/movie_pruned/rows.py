@@ -74,7 +74,7 @@ class Rows(Sequence[Row]):
         self, folder: Path, columns: dict[str, Tensor], numbers: Tensor
     ) -> None:
         self.folder, self.columns, self.numbers = folder, columns, numbers
-        self.texts = memoryview(columns["texts"].numpy())
+        self.texts = columns["texts"].numpy().data
 
     def __len__(self) -> int:
         return len(self.numbers)

@@ -96,7 +96,7 @@ def package(kind: str, args: Namespace, rows: Sequence[Row], split: Split) -> Wo
         predictor = Predictor(args.folder / "ours.safetensors")
 
         def predict(batches: list[Tensor]) -> list:
-            some = [rows[i] for i in torch.cat(batches)]
+            some = [rows[i] for i in torch.cat(batches).tolist()]
             raw = [row.raw for row in some]
             return predictor.of_texts([row.text for row in some], raw)
 
@@ -139,7 +139,7 @@ def hugging_face(
         return dict(tokenizer.pad(features, return_tensors="pt"))
 
     def tokenised(some: Tensor, **options: Any) -> dict[str, Tensor]:
-        texts = [rows[i].text for i in some]
+        texts = [rows[i].text for i in some.tolist()]
         options |= {"truncation": True, "max_length": args.longest}
         return dict(tokenizer(texts, **options))
 
@@ -297,7 +297,7 @@ def prepare(args: Namespace) -> None:
         AutoTokenizer.from_pretrained(args.reference).save_pretrained(args.folder)
 
 
-def cold_start(name: str, args: Namespace, row: dict[str, str]) -> float:
+def cold_start(name: str, args: Namespace, row: dict[str, Any]) -> float:
     """Seconds from the start of a process to its first prediction."""
     ours = [
         "-m",

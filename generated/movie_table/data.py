@@ -256,7 +256,12 @@ def collate(
     mask = place < lengths  # (B, T)
     index = (tokens.starts[rows, None] + place) * mask
     ids = tokens.ids[index].long().masked_fill(~mask, PAD)
-    return ids, *columns.of(rows), None if mask.all() else mask
+    return (
+        ids,
+        columns.numbers[rows],
+        columns.categories[rows],
+        None if mask.all() else mask,
+    )
 
 
 def cut(lengths: Tensor, order: Tensor, size: int = BATCH) -> list[Tensor]:
@@ -319,7 +324,9 @@ def prepare(path: Path, split: str, folder: Path) -> dict[str, Any]:
     """
     about, sizes = folder / "about.json", dict.fromkeys([*COLUMNS, "aside"], 0)
     counts, records, done = Quarantine(StringIO()), 0, False
-    state = json.loads(about.read_text()) if about.exists() else {"sizes": {}}
+    state: dict[str, Any] = {"sizes": {}}
+    if about.exists():
+        state = json.loads(about.read_text())
     there = (
         (folder / column).stat().st_size >= n for column, n in state["sizes"].items()
     )

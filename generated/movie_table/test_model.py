@@ -21,7 +21,7 @@ import math
 import os
 import sys
 from argparse import ArgumentParser
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
@@ -195,7 +195,7 @@ def fill(parameters: Iterable[nn.Parameter]) -> None:
 
 
 def by_hand(
-    x: Tensor, numbers: Tensor, categories: Tensor, p: dict[str, Tensor]
+    x: Tensor, numbers: Tensor, categories: Tensor, p: Mapping[str, Tensor]
 ) -> Tensor:
     """The logits of transformers' last states (B, T, C): our head, written out anew."""
     y = p["features.category.weight"][categories]

@@ -38,6 +38,7 @@ class AugmentView:
     cuda: bool
     # Texts
     features: bool  # the head reads more of a row
+    taken: str  # code: that of some rows
     types: bool  # tokens have them
     cleans: bool  # texts are rewritten before they are used
     dropout: float
@@ -101,6 +102,7 @@ def _view(job: Job) -> AugmentView:
         prefetch=images or cuda,
         cuda=cuda,
         features=job.data.features != FeaturePlan(),
+        taken=data.columns_at(job, "self.split.columns", "[rows]"),
         types=isinstance(inputs, TextPlan) and inputs.token_types,
         cleans=len(data.steps_of(job.data)) > 0,
         dropout=plan.word_dropout,

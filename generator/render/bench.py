@@ -269,9 +269,9 @@ def bench_view(job: Job) -> BenchView:
             + (', "token_type_ids": [kinds[i] for i in some]}' if types else "}")
         ),
         texts=(
-            "map(list, zip(*(rows[i].text for i in some)))"
+            "map(list, zip(*(rows[i].text for i in some.tolist())))"
             if pair
-            else "[rows[i].text for i in some]"
+            else "[rows[i].text for i in some.tolist()]"
         ),
         types_asked=', "return_token_type_ids": True' if types else "",
         texts_given="*texts" if pair else "texts",

@@ -600,7 +600,7 @@ def hand_view(job: Job) -> HandView:
     cast = [f"{x}.to(dtype)" if masked and x == "numbers" else x for x in inputs]
     return HandView(
         "NEW" if names == new else py(tuple(names)),
-        f"{given}, p: dict[str, Tensor]",
+        f"{given}, p: Mapping[str, Tensor]",
         tuple(lines),
         ", ".join(["states", *cast, "head"]),
     )

@@ -237,6 +237,7 @@ class DataView:
     inputs_type: str  # code
     inputs_note: str
     inputs_names: str  # code: those beside the mask
+    taken: str  # code: what `collate` takes of the columns beside
     inputs_pinned: str  # code
     drawn: bool  # an epoch has rows of each label alike
     changed: bool  # augment.py makes batches too
@@ -407,6 +408,7 @@ def _view(job: Job) -> DataView:
             else "ids and mask, each (B, T)"
         ),
         inputs_names=", ".join(named),
+        taken=columns_at(job, "columns", "" if images else "[rows]"),
         inputs_pinned=", ".join(f"{name}.pin_memory()" for name in named),
         drawn=job.train.sampling == "balanced",
         changed=plan.augment.rows,
@@ -589,6 +591,11 @@ def beside(job: Job) -> tuple[str, ...]:
     """What of a row `forward` takes beside its text or image, in order."""
     numbers = ("numbers",) * (job.data.numbers > 0)
     return (*numbers, *("categories",) * bool(job.data.features.categorical))
+
+
+def columns_at(job: Job, columns: str, rows: str) -> str:
+    """Code: each of the tensors of `columns`, with the index `rows`."""
+    return ", ".join(f"{columns}.{name}{rows}" for name in beside(job))
 
 
 def _receives(plan: DataPlan) -> str:

@@ -18,7 +18,7 @@ from generator.ir.job import Job, ParameterInfo, Value, parameters
 from generator.ir.plans import AugmentPlan, FeaturePlan, ImagePlan, TextPlan
 from generator.ir.stages import by_stage, covers
 from generator.render import guard
-from generator.render.data import clean_view
+from generator.render.data import clean_view, columns_at
 from generator.render.sizes import Sizes
 from generator.render.text import fill, prose, py
 
@@ -458,7 +458,7 @@ def _cache(job: Job, cuts: Sequence[Division]) -> CacheView:
 def _suffix(job: Job, rest: list[str]) -> str:
     """What the suffix takes: `rest` are those of a batch, of which images make none."""
     if isinstance(job.data.inputs, ImagePlan) and rest[0]:
-        return "(x, *self.split.columns.of(rows))"
+        return f"(x, {columns_at(job, 'self.split.columns', '[rows]')})"
     return f"(x, {', '.join(rest).rstrip(', ')})" if rest[0] else "(x,)"
 
 

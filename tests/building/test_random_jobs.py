@@ -295,11 +295,13 @@ def test_formatting_any_again_changes_nothing(seed: int):
     stable(seed)
 
 
-@pytest.mark.xfail(
-    reason="jobs with columns beside the text are typed too loosely: bench.py, test_model.py"
-)
 @pytest.mark.slow
 def test_random_jobs_have_sound_types(tmp_path: Path):
     write(tmp_path, {seed: sources(seed) for seed in range(10)})
+    # torchvision need not be installed; what is asked of it is in its own tests.
+    stub = tmp_path / "typings/torchvision/transforms/__init__.pyi"
+    stub.parent.mkdir(parents=True)
+    stub.write_text("from typing import Any\n\nv2: Any\n")
+    (stub.parents[1] / "__init__.pyi").touch()
     (tmp_path / "pyrightconfig.json").write_text('{"typeCheckingMode": "basic"}')
     run("pyright", "--pythonpath", sys.executable, cwd=tmp_path)
