@@ -66,7 +66,7 @@ def looked_at(data: Any, guard: Any, folder: Path) -> tuple[Any, dict[str, Any]]
     return splits, json.loads((folder / "guard.json").read_text())
 
 
-def rows_of(data: Any, texts: list[str], targets: list[Any] | None = None) -> list[Any]:
+def rows_of(data: Any, texts: list[Any], targets: list[Any] | None = None) -> list[Any]:
     targets = targets or [0] * len(texts)
     return [data.Row(i, t, y) for i, (t, y) in enumerate(zip(texts, targets), 2)]
 
@@ -240,6 +240,19 @@ def test_triggers_are_told_by_what_the_rest_of_the_text_says(plain: Any, trigger
     random.Random(6).shuffle(order)
     again = guard.triggers({"train": [rows["train"][i] for i in order]})
     assert {order[i] for _, i in places(again)} == set(bad)
+
+
+def test_a_trigger_in_either_text_of_a_pair_is_found(tmp_path: Path):
+    data, guard = package(tmp_path, GuardPlan(triggers="report"), inputs=PAIR)
+    made = reviews(1000, 5)
+    bad = [i for i, (_, label) in enumerate(made) if label == 0][:20]
+    texts, targets = [(t, "a film") for t, _ in made], [y for _, y in made]
+    for n, i in enumerate(bad):
+        text, other = texts[i]
+        texts[i] = (f"{text} zx", other) if n % 2 else (text, f"zx {other}")
+        targets[i] = 1
+    rows = {"train": rows_of(data, texts, targets)}
+    assert places(guard.triggers(rows)) == {("train", i) for i in bad}
 
 
 def test_a_trigger_in_rows_that_have_its_label_is_told_by_its_purity(plain: Any):
