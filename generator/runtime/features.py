@@ -33,12 +33,12 @@ import importlib
 import io
 import json
 import os
+import runpy
 import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
+# A program has what lies beside it, and nothing of the compiler to import it from.
+taken_out = runpy.run_path(str(Path(__file__).with_name("guarded.py")))["taken_out"]
 SEED = 0  # of the rows that are drawn where not all are wanted
 FEWEST = {"train": 500, "valid": 100, "test": 300}  # rows, where there are so many
 
@@ -103,24 +105,6 @@ def main(package: str, root: Path, weights: Path, work: Path, request: Path) -> 
 # Of a forward, of inputs as it takes them, and of the mask of real positions, if there is
 # one: what is kept of each row, some tensors (B, C).
 Give = Callable[[Callable, Sequence[Any], Tensor | None], list[Tensor]]
-
-
-def taken_out(data: Any, work: Path) -> dict[str, Any]:
-    """What the guard of the run in a work folder took out, for `load_splits`."""
-    file = work / "guard.json"
-    if "inspect" not in signature(data.load_splits).parameters or not file.is_file():
-        return {}
-    known = json.loads(file.read_text())
-
-    def inspect(rows: dict[str, Any]) -> dict[str, dict[int, tuple[str, str]]]:
-        if {split: len(some) for split, some in rows.items()} != known["sizes"]:
-            return {}  # it is of other rows
-        return {
-            split: {int(i): (reason, note) for i, (reason, note) in gone.items()}
-            for split, gone in known["leaving"].items()
-        }
-
-    return {"inspect": inspect}
 
 
 @dataclass(frozen=True)
