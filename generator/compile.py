@@ -95,7 +95,12 @@ EDIT_PLACES = {
 }
 SELECT = "select-features"  # the step behind the edits
 ADAPTING = ("lora", "dora", "ia3", "adapter")
-FORMATS: dict[str, Format] = {".csv": "csv", ".jsonl": "jsonl", ".parquet": "parquet"}
+FORMATS: dict[str, Format] = {
+    ".csv": "csv",
+    ".jsonl": "jsonl",
+    ".parquet": "parquet",
+    ".tsv": "tsv",
+}
 
 
 @dataclass(frozen=True)

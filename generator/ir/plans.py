@@ -13,7 +13,7 @@ from typing import Literal
 Task = Literal[
     "text-classification", "multi-label", "regression", "image-classification"
 ]
-Format = Literal["csv", "jsonl", "parquet"]
+Format = Literal["csv", "jsonl", "parquet", "tsv"]
 Mask = Literal["url", "email", "number"]  # in the order in which they are replaced
 Trait = Literal["length", "capitals", "digits", "punctuation"]  # a number of a text
 Action = Literal["off", "report", "quarantine"]  # on rows that a check finds

@@ -78,7 +78,7 @@ class Backbone:
 
 @dataclass(frozen=True, kw_only=True)
 class Data:
-    """The rows: files ending in .csv, .jsonl or .parquet, and the columns that count."""
+    """The rows: files ending in .csv, .tsv, .jsonl or .parquet, and the columns that count."""
 
     train: str = field(
         metadata=about(
