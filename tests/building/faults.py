@@ -155,6 +155,7 @@ FAULTS = (
           _clean("alone and invisible")),
     Fault(P + "data_clean_lengths.j2", "> MAX_CHARS", ">= MAX_CHARS + 2",
           _clean("too_long_in_characters")),
+    Fault(P + "data_clean_language.j2", "found not in", "found in", _clean("languages")),
     Fault(P + "data_raw.j2", "raise BadRow", "raise TypeError", _features("cannot_be_used")),
     Fault("features.py.j2", "{{ line }}\n", "{{ line.replace('import re2', '') }}\n",
           _features("numbers_of_a_text")),
