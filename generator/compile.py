@@ -30,6 +30,7 @@ from generator.ir.plans import (
     AugmentPlan,
     CleanPlan,
     DataPlan,
+    DeployPlan,
     FeaturePlan,
     Format,
     GuardPlan,
@@ -95,7 +96,12 @@ EDIT_PLACES = {
 }
 SELECT = "select-features"  # the step behind the edits
 ADAPTING = ("lora", "dora", "ia3", "adapter")
-FORMATS: dict[str, Format] = {".csv": "csv", ".jsonl": "jsonl", ".parquet": "parquet"}
+FORMATS: dict[str, Format] = {
+    ".csv": "csv",
+    ".jsonl": "jsonl",
+    ".parquet": "parquet",
+    ".tsv": "tsv",
+}
 
 
 @dataclass(frozen=True)
@@ -349,6 +355,9 @@ def import_job(spec_file: SpecFile, facts: Facts) -> Job:
         train=_train(spec),
         target=TargetPlan(
             spec.target.device, spec.target.precision, spec.target.compile
+        ),
+        deploy=DeployPlan(
+            spec.deploy.quantize, spec.deploy.leave, spec.deploy.precision
         ),
     )
     verify(job, after="import")

@@ -13,7 +13,7 @@ from typing import Literal
 Task = Literal[
     "text-classification", "multi-label", "regression", "image-classification"
 ]
-Format = Literal["csv", "jsonl", "parquet"]
+Format = Literal["csv", "jsonl", "parquet", "tsv"]
 Mask = Literal["url", "email", "number"]  # in the order in which they are replaced
 Trait = Literal["length", "capitals", "digits", "punctuation"]  # a number of a text
 Action = Literal["off", "report", "quarantine"]  # on rows that a check finds
@@ -275,3 +275,12 @@ class TargetPlan:
     device: Literal["cpu", "cuda"]
     precision: Literal["fp32", "bf16"]  # bf16 is autocast; the weights stay fp32
     compile: bool
+
+
+@dataclass(frozen=True)
+class DeployPlan:
+    """How the model that predicts differs from the trained one."""
+
+    quantize: Literal["none", "int8", "int8-weights", "int4-weights"] = "none"
+    leave: tuple[str, ...] = ()  # paths of modules whose linears stay as they are
+    precision: Literal["fp32", "bf16"] = "fp32"  # of all weights

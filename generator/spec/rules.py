@@ -141,13 +141,12 @@ def _explain_name(name: str) -> Finding:
 
 # Paths -------------------------------------------------------------------------------
 
-DATA_ENDINGS = (".csv", ".jsonl", ".parquet")
-_DATA_FILE = r"^(?!~/).*[^/]\.(csv|jsonl|parquet)$"
+DATA_ENDINGS = (".csv", ".jsonl", ".parquet", ".tsv")
+_DATA_FILE = r"^(?!~/).*[^/]\.(csv|jsonl|parquet|tsv)$"
 _OTHER_ENDINGS = {
     ".json": "rows are read from JSON lines: one object on each line, in a .jsonl file",
     ".ndjson": "JSON lines are read from files that end in .jsonl",
     ".jsonlines": "JSON lines are read from files that end in .jsonl",
-    ".tsv": "separate the columns by commas, in a .csv file",
     ".txt": "rows with their columns are needed: a .csv file with a line of names",
     ".xlsx": "save the sheet as a .csv file",
     ".xls": "save the sheet as a .csv file",
@@ -174,7 +173,7 @@ def _explain_data_file(path: str) -> Finding:
     hint = _OTHER_ENDINGS.get(ending.lower(), "")
     if ending.lower() in DATA_ENDINGS:
         hint = f"the ending is in small letters: {ending.lower()}"
-    return Finding("G014", message, "must end in .csv, .jsonl or .parquet", hint)
+    return Finding("G014", message, "must end in .csv, .tsv, .jsonl or .parquet", hint)
 
 
 def _explain_file(path: str) -> Finding:
@@ -333,7 +332,7 @@ DATA_FILE = Rule(
     longest=4096,
     pattern=_DATA_FILE,
     explain=_explain_data_file,
-    form="a path that ends in .csv, .jsonl or .parquet",
+    form="a path that ends in .csv, .tsv, .jsonl or .parquet",
 )
 WORD_FILE = Rule(
     what="a file of words",

@@ -200,6 +200,7 @@ FAULTS = (
     Fault(P + "data_clean_whitespace.j2", "text.split()", "text.split(' ')",
           _clean("alone and whitespace")),
     Fault(P + "data_csv.j2", "strict=True", "strict=False", _data("cannot_be_used")),
+    Fault(P + "data_tsv.j2", 'split("\\t")', "split()", _data("tabs")),
     Fault(P + "data_json_record.j2", "if not isinstance(row, dict):",
           "if isinstance(row, int):", _data("json_lines")),
     Fault(P + "data_jsonl.j2", 'b""), 1)', 'b""))',
