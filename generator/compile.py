@@ -560,6 +560,7 @@ def _train(spec: Spec) -> TrainPlan:
         sampling=t.sampling,
         loss=t.loss,
         gamma=float(t.gamma),
+        ema=float(t.ema),
     )
 
 

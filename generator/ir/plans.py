@@ -231,6 +231,7 @@ class TrainPlan:
     sampling: Literal["all", "balanced"] = "all"
     loss: Literal["standard", "focal"] = "standard"
     gamma: float = 2.0  # of the focal loss
+    ema: float = 0.0  # what a moving average of the weights keeps in a step; 0 is off
 
 
 @dataclass(frozen=True)

@@ -446,6 +446,18 @@ class Train:
             also="patience early_stopping_patience",
         ),
     )
+    ema: float = field(
+        default=0.0,
+        metadata=about(
+            "What a moving average of the weights keeps in a step, from a smaller part in "
+            "the first steps on. It is what is evaluated and saved as the model, in place "
+            "of the weights of the last step. 0 is off.",
+            0.999,
+            at_least=0,
+            below=1,
+            also="ema_decay moving_average weight_averaging averaging model_ema",
+        ),
+    )
     seed: int = field(
         default=0,
         metadata=about(

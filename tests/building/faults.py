@@ -268,6 +268,8 @@ FAULTS = (
           ("tests/package/test_stages.py", "-k", "again and text")),
     Fault(P + "train_main.j2", "state.step += 1", "state.step += 2",
           _train("run_from")),
+    Fault(P + "train_average.j2", "(1 + steps) / (10 + steps)", "(1 + steps) / (2 + steps)",
+          ("tests/package/test_average.py", "-k", "by_its_definition")),
     Fault(P + "train_cache.j2", "* (place < lengths)", "* (place > lengths)",
           ("tests/package/test_cache.py", "-k", "prefix_gives and text")),
     Fault(P + "train_checkpoint.j2", "reverse=True", "reverse=False",
