@@ -82,9 +82,11 @@ CARD = ("tests/building/test_determinism.py", "-k", "what_a_run_measured")
 P = "partials/"
 FAULTS = (
     # The model
-    Fault("model.py.j2", "{{ line }}\n{% endfor %}\n{% for part",
+    Fault(P + "model_classes.j2", "{{ line }}\n{% endfor %}\n{% for part",
           "{{ line.replace(' + ', ' - ') }}\n{% endfor %}\n{% for part",
           _parity("computes_what and electra")),
+    Fault("model.py.j2", "    {{ factor }},", "    1.0,",
+          ("tests/building/test_faults.py", "-k", "tables_of_positions")),
     Fault(P + "model_loader.py.j2", "return torch.cat(parts) if",
           "return torch.cat(parts[::-1]) if",
           _parity("computes_what and electra")),
@@ -271,6 +273,12 @@ FAULTS = (
           ("tests/package/test_average.py", "-k", "by_its_definition")),
     Fault(P + "train_cache.j2", "* (place < lengths)", "* (place > lengths)",
           ("tests/package/test_cache.py", "-k", "prefix_gives and text")),
+    Fault(P + "train_once.j2", "file.seek(i * row.nbytes)", "file.seek(0)",
+          ("tests/package/test_distill.py", "-k", "what_the_teacher_says")),
+    Fault(P + "train_distill.j2", "TEACHER * TEMPERATURE**2 * apart", "TEACHER * apart",
+          ("tests/package/test_distill.py", "-k", "loss_of")),
+    Fault("teacher.py.j2", "model.load_state_dict(load_file(path))", "load_file(path)",
+          ("tests/package/test_distill.py", "-k", "what_the_teacher_says")),
     Fault(P + "train_checkpoint.j2", "reverse=True", "reverse=False",
           _train("damaged_checkpoint")),
     Fault(P + "train_metrics_labels.j2", "targets * K + logits",
