@@ -506,6 +506,7 @@ def _clean(clean: Clean) -> CleanPlan:
         whitespace=clean.whitespace,
         missing=clean.missing,
         labels=clean.labels,
+        languages=clean.languages,
         min_chars=clean.min_chars,
         max_chars=clean.max_chars or 0,
         min_tokens=clean.min_tokens,

@@ -36,6 +36,7 @@ from torch.overrides import TorchFunctionMode
 from .data import MAX_TOKENS, PAD, Split, encode, evaluation_batches
 from .model import Model, load_pretrained
 from .predict import Predictor
+from .train import TEACHER, TEMPERATURE, distilled
 
 VARIABLE = "MOVIE_DISTILLED_WEIGHTS"
 REFERENCE = Path(__file__).with_name("reference.safetensors")
@@ -328,6 +329,15 @@ def by_itself(weights: Path | None) -> Iterator[Check]:
         yield Check(
             "with or without padding", distance(together, torch.cat(bare)), EXACT
         )
+
+        # What is learned from the teacher, by its definition.
+        answers, said = (20 * draw((4, 2), seed) for seed in (3, 4))
+        loss = distilled(answers, said, answers.new_ones(()))
+        q, p = ((x / TEMPERATURE).exp() for x in (answers, said))
+        q, p = q / q.sum(1, keepdim=True), p / p.sum(1, keepdim=True)
+        apart = (p * (p / q).log()).sum(1).mean()
+        expected = TEACHER * TEMPERATURE**2 * apart + (1 - TEACHER)
+        yield Check("the loss of distillation", distance(loss, expected), EXACT)
 
 
 CHECKS: tuple[Callable[..., Iterator[Check]], ...] = (

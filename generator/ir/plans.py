@@ -66,6 +66,7 @@ class CleanPlan:
     whitespace: bool = False  # runs of it are one space, and none is at the ends
     missing: tuple[str, ...] = ()  # texts that stand for none
     labels: tuple[tuple[str, tuple[str, ...]], ...] = ()  # a label, and its aliases
+    languages: tuple[str, ...] = ()  # none: all stay
     min_chars: int = 0
     max_chars: int = 0  # 0: no limit
     min_tokens: int = 0  # special tokens included

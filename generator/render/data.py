@@ -83,6 +83,8 @@ IMPORTS: Mapping[str, tuple[int, str]] = {
     "pq": (INSTALLED, "import pyarrow.parquet as pq"),
     "torch": (INSTALLED, "import torch"),
     "MinHash": (INSTALLED, "from datasketch"),
+    "LanguageIdentifier": (INSTALLED, "from py3langid.langid"),
+    "MODEL_FILE": (INSTALLED, "from py3langid.langid"),
     "Image": (INSTALLED, "from PIL"),
     "ImageOps": (INSTALLED, "from PIL"),
     "SafetensorError": (INSTALLED, "from safetensors"),
@@ -149,6 +151,7 @@ class CleanView:
     masks: tuple[str, ...]
     missing: tuple[str, ...]
     aliases: tuple[tuple[str, str], ...]  # and the label of each
+    languages: tuple[str, ...]
     min_chars: int
     max_chars: int
     min_tokens: int
@@ -463,6 +466,7 @@ def clean_view(plan: DataPlan) -> CleanView:
         masks=clean.mask,
         missing=clean.missing,
         aliases=tuple((a, label) for label, some in clean.labels for a in some),
+        languages=clean.languages,
         min_chars=clean.min_chars,
         max_chars=clean.max_chars,
         min_tokens=clean.min_tokens,

@@ -95,7 +95,8 @@ _RESERVED_NAMES = (
         "huggingface_hub",
         "jinja2",
     ),
-    *("libcst", "matplotlib", "numpy", "packaging", "pandas", "pip", "pyarrow"),
+    *("libcst", "matplotlib", "numpy", "packaging", "pandas", "pip", "py3langid"),
+    "pyarrow",
     *("pytest", "rich", "safetensors", "scipy", "setuptools", "sklearn", "sympy"),
     *("tests", "tokenizers", "torch", "torchaudio", "torchvision", "tqdm"),
     *("transformers", "triton", "typing_extensions", "wheel"),
@@ -317,6 +318,36 @@ def _is_no_pattern(text: str) -> Finding | None:
     return None
 
 
+# Those that py3langid tells apart, by ISO 639.
+_CODES = (
+    "ace af am an ar ary arz as az ba bcl be bg bn br bs ca crh cs cy da de dz el en "
+    "eo es et eu ext fa fi fo fr fuv fy ga gcf gcr gd gl gom grc gu gug guw ha hbo he "
+    "hi hr ht hu hy id ig is it ja jv ka kab kik kk km kn ko ku ky la lb lg lij ln lo "
+    "lt ltg lv mg mk ml mn mr ms mt my ne nl nn no nso oc om or pa pcm pl ps pt qu ro "
+    "ru rw sa sdh se si sk sl sn so sq sr st sv sw ta te tg th tk tl tr tt ug uk ur "
+    "uz uzs vec vi vo wa wuu xh yo yue zh zu"
+)
+_LANGUAGES = tuple(_CODES.split())
+_NAMES = {
+    "english": "en",
+    "german": "de",
+    "french": "fr",
+    "spanish": "es",
+    "chinese": "zh",
+}
+_NAMES |= {"italian": "it", "portuguese": "pt", "dutch": "nl", "russian": "ru"}
+
+
+def _explain_language(text: str) -> Finding:
+    code = _NAMES.get(text.lower(), text.lower().replace("_", "-").partition("-")[0])
+    return Finding(
+        "G012",
+        f"holds the unknown language {quote(text)}",
+        f"did you mean {quote(code)}?" if code in _LANGUAGES else "",
+        "codes of ISO 639: en, de, fr, es, zh, ...",
+    )
+
+
 def _explain_blank(text: str) -> Finding:
     return Finding("G016", "is blank", "only spaces")
 
@@ -400,6 +431,14 @@ MASK = Rule(
     pattern=r"^(url|email|number)$",
     explain=_explain_mask,
     form='"url", "email" or "number"',
+)
+LANGUAGE = Rule(
+    what="a language",
+    refused=CONTROL,
+    longest=1000,
+    pattern=rf"^({'|'.join(_LANGUAGES)})$",
+    explain=_explain_language,
+    form="a code of ISO 639 that py3langid knows, as in en, de or zh",
 )
 TRAIT = Rule(
     what="a number of a text",

@@ -304,7 +304,7 @@ def test_tabs(tmp_path):
     module, predict = load_package(tmp_path, make_job(files=files))
     beside(tmp_path)
     (tmp_path / "train.tsv").write_bytes(
-        b"\xef\xbb\xbflabel\tother\ttext\r\nyes\t1\ta \"fine film\r\n\r\n"
+        b'\xef\xbb\xbflabel\tother\ttext\r\nyes\t1\ta "fine film\r\n\r\n'
         b"no\t\tdull, plot\nalone\ncaf\xe9\t2\tthe end\nno\t3\tb\xe9\nmaybe\t4\tyear\n"
         b"yes\t5\t" + b"x" * (1 << 22) + b"\nno\t6\tof all"
     )

@@ -222,6 +222,12 @@ def test_it_is_what_one_would_write_by_hand(pair: Path) -> None:
         torch.testing.assert_close(x, best[1][name], rtol=0, atol=2e-4, msg=name)
 
 
+def test_the_certificate_has_the_loss(pair: Path) -> None:
+    found = {c.name: c for c in module(pair, "test_model").by_itself(None)}
+    one = found["the loss of distillation"]
+    assert one.holds and one.measured is not None and one.measured < 1e-12
+
+
 def test_it_resumes_as_it_was(pair: Path) -> None:
     hook = functools.partial(support.signal_at, 6, signal.SIGTERM)
     assert run(pair, "stopped", hook=hook) == 75
