@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import importlib
 import json
 import math
@@ -19,7 +20,7 @@ from typing import Any
 import pytest
 import torch
 import train_support as support
-from runtime_support import tiny_bert, write_backbone, write_job
+from runtime_support import gen, tiny_bert, write_backbone, write_job
 from safetensors.torch import load_file, save_file
 from test_train import check_equals_whole
 from torch import Tensor, nn
@@ -358,3 +359,41 @@ def test_it_has_sound_types(pair: Path) -> None:
 def test_other_jobs_have_nothing_of_it() -> None:
     source = support.formatted(replace(tiny_job(), distill=DistillPlan()))
     assert "teacher" not in source and "distill" not in source
+
+
+# --------------------------------------------------------------------------------- gen run
+
+
+@pytest.mark.slow
+def test_gen_run_trains_the_teacher_first(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = write_pair(tmp_path)
+    given = ["run", path, "--out", tmp_path / "out", "--work", tmp_path / "runs/pupil"]
+    given += ["--no-bench", "--probe", "off"]
+    assert gen(*given) == 0
+    said = capfd.readouterr().err
+    assert "the teacher, tiny_teacher, is trained first" in said
+    weights = tmp_path / "runs/tiny_teacher/model.safetensors"
+    figures = json.loads((tmp_path / "runs/pupil/run.json").read_text())
+    found = figures["hashes"]["teacher's model.safetensors"]
+    assert found == hashlib.sha256(weights.read_bytes()).hexdigest()
+    names = [check["name"] for check in figures["certificate"]]
+    assert "the loss of distillation" in names
+
+    before = weights.stat().st_mtime_ns
+    assert gen(*given, "--resume") == 0
+    said = capfd.readouterr().err
+    assert "trained first" not in said and "train: finished before" in said
+    assert weights.stat().st_mtime_ns == before
+    assert gen(*given, "--resume", "--teacher", tmp_path / "nothing") == 2
+    assert "G550" in capfd.readouterr().err
+
+
+def test_weights_for_a_job_without_a_teacher(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_job(tmp_path)
+    given = ["run", path, "--out", tmp_path / "out", "--work", tmp_path / "work"]
+    assert gen(*given, "--teacher", path) == 2
+    assert "has no teacher" in capsys.readouterr().err
