@@ -833,6 +833,46 @@ every step; without the keys of `[data.augment]` that change rows the cache stay
 `[features]` adds is of one row: of two categories there is no mixture. Leave out either.
 """,
     ),
+    "G285": Code(
+        "There is no such teacher",
+        """
+`teacher` in `[train.distill]` is the path of another job's spec, from the folder of the
+spec that names it. It is not there; or the job is, directly or by teachers of teachers, to
+learn from itself. Errors in the teacher's spec are told with their places in that file.
+""",
+    ),
+    "G286": Code(
+        "The teacher answers another question",
+        """
+What a teacher says of a row is compared with what the model says of it, label by label:
+`task` and `labels` are the same in both specs, in the same order.
+""",
+    ),
+    "G287": Code(
+        "The teacher reads rows in another way",
+        """
+The teacher answers for the rows as this job's data.py gives them. It has to read the same
+columns by the same tokenizer to the same `max_tokens`, or images of the same preparation.
+Backbones of one family mostly share a tokenizer. `trim-vocab` numbers tokens anew, so that
+both jobs have it, with the same tokens, or neither.
+""",
+    ),
+    "G288": Code(
+        "A teacher or its pupil is told more of a row",
+        """
+`[features]` are fitted on the training rows of the job that has them, so that those of two
+jobs are not the same numbers. A job that learns from a teacher has none, nor has the
+teacher.
+""",
+    ),
+    "G289": Code(
+        "Rows are changed in each epoch, and a teacher reads them once",
+        """
+The teacher runs once over the training rows, and training goes on from what it said, which
+is kept in the work folder. Of rows that are another in every epoch, or mixed in pairs, it
+has said nothing. The teacher's own training may change its rows as it likes.
+""",
+    ),
 }
 
 
@@ -1374,6 +1414,15 @@ there, a full disk, or too little memory. `gen run --probe off` does without the
 `gen suggest` runs each backbone over the rows, and none of those named could be: it is not
 there, is of another kind of task than the data are for, or is of an architecture that is
 not known. The messages say which; what can be tried is ranked without the others.
+""",
+    ),
+    "G550": Code(
+        "There are no such weights of a teacher",
+        """
+`gen run --teacher FILE` names the trained weights, model.safetensors, of the job that
+`[train.distill]` names. They are not there, or the job has no teacher. Without `--teacher`
+the teacher's own work folder is looked into, beside this one's, and the teacher is trained
+first where it has not been.
 """,
     ),
 }

@@ -112,6 +112,12 @@ def parser(functions: Mapping[str, Run]) -> argparse.ArgumentParser:
     run.add_argument(
         "--root", type=Path, help="where data paths start; the spec's folder"
     )
+    run.add_argument(
+        "--teacher",
+        type=Path,
+        metavar="FILE",
+        help="the teacher's weights; it is trained first where there are none",
+    )
     run.add_argument("--resume", action="store_true", help="go on with a stopped run")
     run.add_argument(
         "--fresh", action="store_true", help="start over; an earlier run is put aside"

@@ -17,6 +17,7 @@ from generator.ir.dims import Dim, Type, dim
 from generator.ir.plans import (
     DataPlan,
     DeployPlan,
+    DistillPlan,
     ReferencePlan,
     StagePlan,
     TargetPlan,
@@ -299,6 +300,7 @@ class Job:
     # One after the other; none is training in one go. `frozen` is what none of them trains.
     stages: tuple[StagePlan, ...] = ()
     deploy: DeployPlan = field(default_factory=DeployPlan)
+    distill: DistillPlan = field(default_factory=DistillPlan)
 
     @property
     def block_numbers(self) -> tuple[int, ...]:

@@ -279,6 +279,16 @@ class TargetPlan:
 
 
 @dataclass(frozen=True)
+class DistillPlan:
+    """What is learned from the model of another job, whose text is its own."""
+
+    teacher: str = ""  # the name of its job; "" is none
+    weight: float = 0.5  # of its part of the loss
+    temperature: float = 2.0  # what logits are divided by before they are compared
+    parameters: int = 0  # of the teacher
+
+
+@dataclass(frozen=True)
 class DeployPlan:
     """How the model that predicts differs from the trained one."""
 

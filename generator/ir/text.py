@@ -46,6 +46,7 @@ from generator.ir.plans import (
     CleanPlan,
     DataPlan,
     DeployPlan,
+    DistillPlan,
     FeaturePlan,
     GuardPlan,
     ImagePlan,
@@ -124,6 +125,8 @@ def _job_lines(job: Job) -> Iterator[str]:
     for stage in job.stages:
         yield from _plan_lines("stage", stage)
     yield from _plan_lines("target", job.target)
+    if job.distill != DistillPlan():
+        yield from _plan_lines("distill", job.distill)
     if job.deploy != DeployPlan():
         yield from _plan_lines("deploy", job.deploy)
     if job.reference != ReferencePlan():
@@ -400,9 +403,10 @@ _PLANS: dict[str, type] = {
     "train": TrainPlan,
     "target": TargetPlan,
     "deploy": DeployPlan,
+    "distill": DistillPlan,
     "reference": ReferencePlan,
 }
-_OPTIONAL = {*_OF_DATA, "text", "image", "deploy", "reference"}
+_OPTIONAL = {*_OF_DATA, "text", "image", "deploy", "distill", "reference"}
 
 
 def parse_job(text: str, file: str = "job.gir") -> Job:
@@ -487,6 +491,7 @@ def parse_job(text: str, file: str = "job.gir") -> Job:
         level=head["level"],
         reference=_construct(ReferencePlan, plans.get("reference", {}), end),
         deploy=_construct(DeployPlan, plans.get("deploy", {}), end),
+        distill=_construct(DistillPlan, plans.get("distill", {}), end),
     )
 
 

@@ -29,7 +29,7 @@ from generator.render import data, kept
 from generator.render.data import INSTALLED, OWN, STDLIB
 from generator.render.model import adapted
 from generator.render.text import fill, py
-from generator.render.train import parts
+from generator.render.train import LOSSES, parts
 
 # Names that data.py's table of imports does not have.
 BESIDE: Mapping[str, tuple[int, str]] = {
@@ -50,6 +50,9 @@ BESIDE: Mapping[str, tuple[int, str]] = {
     "merge": (OWN, "from .model"),
     "deepcopy": (STDLIB, "from copy"),
     "Predictor": (OWN, "from .predict"),
+    "TEACHER": (OWN, "from .train"),
+    "TEMPERATURE": (OWN, "from .train"),
+    "distilled": (OWN, "from .train"),
     **{
         name: (OWN, "from .data")
         for name in (
@@ -196,6 +199,8 @@ class CertificateView:
     load: str  # code: the model as loaded
     checkpoint: str  # code: the folder that transformers loads
     auto: str  # code: transformers' class
+    # The loss of a job that learns from a teacher; "" of others.
+    distills: Literal["", "cross-entropy", "bce", "mse"]
     outputs: int
     vocab: int
     pixels: tuple[int, ...]
@@ -348,6 +353,7 @@ def certificate_view(job: Job) -> CertificateView:
             if images
             else "AutoModelForSequenceClassification"
         ),
+        distills=LOSSES[job.task] if job.distill.teacher else "",
         outputs=len(job.labels),
         vocab=_vocabulary(job),
         pixels=(2, *_pixels(job)),

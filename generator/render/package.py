@@ -22,6 +22,7 @@ from generator.render import (
     predict,
     readme,
     rows,
+    teacher,
     train,
 )
 
@@ -82,3 +83,8 @@ def render_package(
     drafts = (*render_python(job), Draft("README.md", card.encode(), False))
     lists = kept.render(job)
     return drafts if lists is None else (*drafts, Draft(kept.FILE, lists, False))
+
+
+def render_teacher(pupil: str, job: Job) -> Draft:
+    """The model of the job that `pupil` learns from, as a file of the latter's package."""
+    return Draft(teacher.FILE, teacher.render(pupil, job).encode(), True)

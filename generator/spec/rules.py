@@ -177,6 +177,12 @@ def _explain_data_file(path: str) -> Finding:
     return Finding("G014", message, "must end in .csv, .tsv, .jsonl or .parquet", hint)
 
 
+def _explain_spec_file(path: str) -> Finding:
+    if path.startswith("~/"):
+        return Finding("G014", "starts with ~", "~ is not expanded: write the path out")
+    return Finding("G014", "names no spec", "must end in .toml")
+
+
 def _explain_file(path: str) -> Finding:
     if path.startswith("~/"):
         return Finding("G014", "starts with ~", "~ is not expanded: write the path out")
@@ -364,6 +370,14 @@ DATA_FILE = Rule(
     pattern=_DATA_FILE,
     explain=_explain_data_file,
     form="a path that ends in .csv, .tsv, .jsonl or .parquet",
+)
+SPEC_FILE = Rule(
+    what="the spec of a job",
+    refused=CONTROL_OR_HIDDEN,
+    longest=4096,
+    pattern=r"^(?!~/).*[^/]\.toml$",
+    explain=_explain_spec_file,
+    form="a path that ends in .toml",
 )
 WORD_FILE = Rule(
     what="a file of words",

@@ -117,6 +117,7 @@ OWN_TABLES = (
     (Data, "guard"),
     (Data, "augment"),
     (Features, "select"),
+    (Train, "distill"),
 )
 
 
