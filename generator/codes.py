@@ -117,6 +117,8 @@ Both are fine alone, and no job can keep both:
 - a column cannot be both input and label;
 - a row of `max_tokens` must fit `batch_tokens`;
 - a label of a multi-label job cannot hold the `separator`;
+- `leave` of `[deploy]` is about linears that are quantised, and weights are either
+  quantised or rounded to bf16;
 - beside `[[train.stage]]`, `[train]` has no `epochs` and no `freeze`, which every stage
   says for itself, and no `early_stopping`: a stage runs to its end, and the next one goes
   on from the best weights so far.

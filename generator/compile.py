@@ -30,6 +30,7 @@ from generator.ir.plans import (
     AugmentPlan,
     CleanPlan,
     DataPlan,
+    DeployPlan,
     FeaturePlan,
     Format,
     GuardPlan,
@@ -349,6 +350,9 @@ def import_job(spec_file: SpecFile, facts: Facts) -> Job:
         train=_train(spec),
         target=TargetPlan(
             spec.target.device, spec.target.precision, spec.target.compile
+        ),
+        deploy=DeployPlan(
+            spec.deploy.quantize, spec.deploy.leave, spec.deploy.precision
         ),
     )
     verify(job, after="import")

@@ -274,3 +274,12 @@ class TargetPlan:
     device: Literal["cpu", "cuda"]
     precision: Literal["fp32", "bf16"]  # bf16 is autocast; the weights stay fp32
     compile: bool
+
+
+@dataclass(frozen=True)
+class DeployPlan:
+    """How the model that predicts differs from the trained one."""
+
+    quantize: Literal["none", "int8", "int8-weights", "int4-weights"] = "none"
+    leave: tuple[str, ...] = ()  # paths of modules whose linears stay as they are
+    precision: Literal["fp32", "bf16"] = "fp32"  # of all weights

@@ -13,6 +13,7 @@ from typing import Literal
 from generator.ir.plans import Task
 from generator.spec.augment import Augment
 from generator.spec.clean import Clean
+from generator.spec.deploy import Deploy
 from generator.spec.edits import Edit
 from generator.spec.features import Features
 from generator.spec.guard import Guard
@@ -647,6 +648,13 @@ class Spec:
     )
     target: Target = field(
         default_factory=Target, metadata=section("What the generated code runs on.")
+    )
+    deploy: Deploy = field(
+        default_factory=Deploy,
+        metadata=section(
+            "How the model that predicts differs from the trained one. Not at all by "
+            "default."
+        ),
     )
     # Each under a header of its own, [[edit]]; what they may hold is in edits.py.
     edit: tuple[Edit, ...] = ()

@@ -15,6 +15,7 @@ from generator.ir.plans import (
     AugmentPlan,
     CleanPlan,
     DataPlan,
+    DeployPlan,
     FeaturePlan,
     GuardPlan,
     ImagePlan,
@@ -125,6 +126,12 @@ jobs = st.builds(
         ),
         max_size=3,
     ).map(tuple),
+    deploy=st.builds(
+        DeployPlan,
+        st.sampled_from(["none", "int8", "int8-weights", "int4-weights"]),
+        st.lists(texts, max_size=2).map(tuple),
+        st.sampled_from(["fp32", "bf16"]),
+    ),
 )
 
 
