@@ -17,6 +17,7 @@ from generator.ir.dims import Dim, Type, dim
 from generator.ir.plans import (
     DataPlan,
     DeployPlan,
+    ExportPlan,
     ReferencePlan,
     StagePlan,
     TargetPlan,
@@ -299,6 +300,7 @@ class Job:
     # One after the other; none is training in one go. `frozen` is what none of them trains.
     stages: tuple[StagePlan, ...] = ()
     deploy: DeployPlan = field(default_factory=DeployPlan)
+    export: ExportPlan = field(default_factory=ExportPlan)
 
     @property
     def block_numbers(self) -> tuple[int, ...]:

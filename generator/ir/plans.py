@@ -16,6 +16,7 @@ Task = Literal[
 Format = Literal["csv", "jsonl", "parquet"]
 Mask = Literal["url", "email", "number"]  # in the order in which they are replaced
 Trait = Literal["length", "capitals", "digits", "punctuation"]  # a number of a text
+Kind = Literal["onnx", "torch", "transformers"]  # of an export, in this order
 Action = Literal["off", "report", "quarantine"]  # on rows that a check finds
 
 
@@ -283,3 +284,17 @@ class DeployPlan:
     quantize: Literal["none", "int8", "int8-weights", "int4-weights"] = "none"
     leave: tuple[str, ...] = ()  # paths of modules whose linears stay as they are
     precision: Literal["fp32", "bf16"] = "fp32"  # of all weights
+
+
+@dataclass(frozen=True)
+class ExportPlan:
+    """What the trained model is written as for other programs.
+
+    For transformers, names of the checkpoint's tensors that belong to the backbone begin
+    with `base` in the file; `heads` has the names of layers that no checkpoint needs to
+    have, by their paths.
+    """
+
+    to: tuple[Kind, ...] = ()
+    base: str = ""
+    heads: tuple[tuple[str, str], ...] = ()

@@ -46,6 +46,7 @@ from generator.ir.plans import (
     CleanPlan,
     DataPlan,
     DeployPlan,
+    ExportPlan,
     FeaturePlan,
     GuardPlan,
     ImagePlan,
@@ -126,6 +127,8 @@ def _job_lines(job: Job) -> Iterator[str]:
     yield from _plan_lines("target", job.target)
     if job.deploy != DeployPlan():
         yield from _plan_lines("deploy", job.deploy)
+    if job.export != ExportPlan():
+        yield from _plan_lines("export", job.export)
     if job.reference != ReferencePlan():
         yield from _plan_lines("reference", job.reference)
     yield from _model_lines(job.model)
@@ -400,9 +403,10 @@ _PLANS: dict[str, type] = {
     "train": TrainPlan,
     "target": TargetPlan,
     "deploy": DeployPlan,
+    "export": ExportPlan,
     "reference": ReferencePlan,
 }
-_OPTIONAL = {*_OF_DATA, "text", "image", "deploy", "reference"}
+_OPTIONAL = {*_OF_DATA, "text", "image", "deploy", "export", "reference"}
 
 
 def parse_job(text: str, file: str = "job.gir") -> Job:
@@ -487,6 +491,7 @@ def parse_job(text: str, file: str = "job.gir") -> Job:
         level=head["level"],
         reference=_construct(ReferencePlan, plans.get("reference", {}), end),
         deploy=_construct(DeployPlan, plans.get("deploy", {}), end),
+        export=_construct(ExportPlan, plans.get("export", {}), end),
     )
 
 

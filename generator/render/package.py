@@ -14,6 +14,7 @@ from generator.render import (
     bench,
     certificate,
     data,
+    export,
     features,
     guard,
     init,
@@ -69,6 +70,10 @@ def render_python(job: Job) -> tuple[Draft, ...]:
         files["features.py"] = features.render
     if augment.asked(job):
         files["augment.py"] = augment.render
+    if export.asked(job):
+        files[export.FILE] = export.render
+    if "onnx" in job.export.to:
+        files[export.EXAMPLE] = export.example
     return tuple(
         Draft(path, render(job).encode(), True) for path, render in files.items()
     )
@@ -80,5 +85,7 @@ def render_package(
     """The source files and the model card: what was measured, what each edit changed."""
     card = readme.render(job, measured, stages)
     drafts = (*render_python(job), Draft("README.md", card.encode(), False))
+    if {"onnx", "torch"} & {*job.export.to}:
+        drafts += (Draft(export.ABOUT, export.about(job), False),)
     lists = kept.render(job)
     return drafts if lists is None else (*drafts, Draft(kept.FILE, lists, False))

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from generator.spec.key import TASKS, about
-from generator.spec.rules import MODULE
+from generator.spec.rules import EXPORT, MODULE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,5 +67,19 @@ class Deploy:
                 "half": "bf16",
             },
             also="dtype weights_dtype torch_dtype",
+        ),
+    )
+    export: tuple[str, ...] = field(
+        default=(),
+        metadata=about(
+            "What the trained model, in fp32, can be written as by the package's export.py, "
+            'with its preprocessing: "onnx", "torch" (a program of torch.export), or '
+            '"transformers", a folder for its from_pretrained. Each is checked on rows of '
+            "the job.",
+            ["onnx", "transformers"],
+            rule=EXPORT,
+            few=dict.fromkeys(TASKS, 0),
+            many=3,
+            also="exports export_to format formats onnx",
         ),
     )

@@ -17,6 +17,7 @@ def check_together(state: State) -> None:
     _columns(state)
     _focal(state)
     _deploy(state)
+    _export(state)
     check_features(state)
     fractions = [
         values.get(f"data.{name}_fraction", 0.1)
@@ -92,6 +93,22 @@ def _deploy(state: State) -> None:
             f'precision "bf16" and quantize "{kind}" are two answers to one question',
             label="what the weights are kept in",
             help="give one of them",
+        )
+
+
+def _export(state: State) -> None:
+    values, own = state.values, section_entries("features")
+    columns = any(
+        values.get(f"features.{name}", own[name].default) != own[name].default
+        for name in ("numeric", "categorical", "dates", "text", "patterns")
+    )
+    if values.get("deploy.export") and columns:
+        state.add(
+            "G010",
+            ("deploy", "export"),
+            "a model whose head reads [features] cannot be exported",
+            label="its preprocessing is more than a tokenizer or an image's",
+            help="remove it, or [features]; predict.py answers rows with columns",
         )
 
 

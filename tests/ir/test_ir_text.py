@@ -16,6 +16,7 @@ from generator.ir.plans import (
     CleanPlan,
     DataPlan,
     DeployPlan,
+    ExportPlan,
     FeaturePlan,
     GuardPlan,
     ImagePlan,
@@ -131,6 +132,12 @@ jobs = st.builds(
         st.sampled_from(["none", "int8", "int8-weights", "int4-weights"]),
         st.lists(texts, max_size=2).map(tuple),
         st.sampled_from(["fp32", "bf16"]),
+    ),
+    export=st.builds(
+        ExportPlan,
+        st.lists(st.sampled_from(["onnx", "torch", "transformers"])).map(tuple),
+        texts,
+        st.lists(st.tuples(texts, texts), max_size=2).map(tuple),
     ),
 )
 

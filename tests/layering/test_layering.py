@@ -22,7 +22,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 PACKAGE = REPOSITORY / "generator"
 ANYTHING = {
     "archs", "arguments", "cli", "codes", "compile", "cost", "errors", "facts", "ir", "listing",
-    "parser", "passes", "propose", "render", "runtime", "spec", "vocab",
+    "parser", "passes", "propose", "render", "runtime", "saved", "spec", "vocab",
 }  # fmt: skip
 # By layer, the other parts of the compiler that it may import.
 MAY: dict[str, set[str]] = {
@@ -37,8 +37,10 @@ MAY: dict[str, set[str]] = {
     "passes": {"ir", "errors"},
     "render": {"ir", "errors", "cost"},
     "arguments": {"spec", "passes", "facts", "vocab", "ir", "errors"},
+    "saved": {"archs", "passes", "facts", "ir", "errors"},
     "compile": {
         "arguments",
+        "saved",
         "spec",
         "archs",
         "passes",

@@ -191,6 +191,8 @@ def changed(path: str, value: Any) -> dict[str, Any]:
         ("deploy.quantize", "int4"),
         ("deploy.leave", ["blocks[0]"]),
         ("deploy.precision", "fp16"),
+        ("deploy.export", ["coreml"]),
+        ("deploy.export", ["onnx", "onnx"]),
         ("optimizer", {}),
     ],
 )
