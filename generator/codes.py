@@ -154,6 +154,8 @@ model, so each stands once.
 The ending of a file decides how it is read, and is one of
 
 - `.csv`, comma-separated, with a line of column names (RFC 4180, UTF-8),
+- `.tsv`, tab-separated, with a line of column names (UTF-8); quotation marks are characters
+  like any other, so that a text holds neither a tab nor a line break,
 - `.jsonl`, one JSON object on each line,
 - `.parquet`.
 
@@ -1285,9 +1287,9 @@ RUN: dict[str, Code] = {
         "There are no such data",
         """
 What `gen init` is to look at is not there, is no regular file (it is read twice), or does
-not end in .csv, .jsonl or .parquet. Of a folder the files that end so are taken. A folder
-of images needs a .csv file with a column of their paths, which start from the folder of
-that file, and a column of labels.
+not end in .csv, .tsv, .jsonl or .parquet. Of a folder the files that end so are taken. A
+folder of images needs a .csv file with a column of their paths, which start from the folder
+of that file, and a column of labels.
 """,
     ),
     "G521": Code(

@@ -99,7 +99,12 @@ EDIT_PLACES = {
 }
 SELECT = "select-features"  # the step behind the edits
 ADAPTING = ("lora", "dora", "ia3", "adapter")
-FORMATS: dict[str, Format] = {".csv": "csv", ".jsonl": "jsonl", ".parquet": "parquet"}
+FORMATS: dict[str, Format] = {
+    ".csv": "csv",
+    ".jsonl": "jsonl",
+    ".parquet": "parquet",
+    ".tsv": "tsv",
+}
 
 
 @dataclass(frozen=True)
@@ -481,6 +486,7 @@ def _clean(clean: Clean) -> CleanPlan:
         whitespace=clean.whitespace,
         missing=clean.missing,
         labels=clean.labels,
+        languages=clean.languages,
         min_chars=clean.min_chars,
         max_chars=clean.max_chars or 0,
         min_tokens=clean.min_tokens,
@@ -586,6 +592,7 @@ def _train(spec: Spec) -> TrainPlan:
         sampling=t.sampling,
         loss=t.loss,
         gamma=float(t.gamma),
+        ema=float(t.ema),
     )
 
 

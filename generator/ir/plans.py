@@ -13,7 +13,7 @@ from typing import Literal
 Task = Literal[
     "text-classification", "multi-label", "regression", "image-classification"
 ]
-Format = Literal["csv", "jsonl", "parquet"]
+Format = Literal["csv", "jsonl", "parquet", "tsv"]
 Mask = Literal["url", "email", "number"]  # in the order in which they are replaced
 Trait = Literal["length", "capitals", "digits", "punctuation"]  # a number of a text
 Kind = Literal["onnx", "torch", "transformers"]  # of an export, in this order
@@ -67,6 +67,7 @@ class CleanPlan:
     whitespace: bool = False  # runs of it are one space, and none is at the ends
     missing: tuple[str, ...] = ()  # texts that stand for none
     labels: tuple[tuple[str, tuple[str, ...]], ...] = ()  # a label, and its aliases
+    languages: tuple[str, ...] = ()  # none: all stay
     min_chars: int = 0
     max_chars: int = 0  # 0: no limit
     min_tokens: int = 0  # special tokens included
@@ -231,6 +232,7 @@ class TrainPlan:
     sampling: Literal["all", "balanced"] = "all"
     loss: Literal["standard", "focal"] = "standard"
     gamma: float = 2.0  # of the focal loss
+    ema: float = 0.0  # what a moving average of the weights keeps in a step; 0 is off
 
 
 @dataclass(frozen=True)

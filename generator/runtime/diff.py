@@ -16,6 +16,7 @@ from generator.ir.job import Job, Module, parameters
 from generator.ir.text import print_op, print_source
 from generator.runtime import gather, terminal
 from generator.runtime.build import load_spec
+from generator.runtime.diff_words import words
 from generator.runtime.migrate import Migration, migration
 from generator.runtime.tables import Table, count, mib
 from generator.spec import SpecFile
@@ -49,6 +50,7 @@ class Difference:
     why: list[str]
     map: dict[str, str]  # B's weights in terms of A's, where they differ
     notes: list[str]
+    words: list[str]  # what B's spec does otherwise, a sentence each
 
     @property
     def same(self) -> bool:
@@ -151,6 +153,7 @@ def difference(a: Side, b: Side) -> Difference:
         why=_why(moved),
         map={path: print_source(s) for path, s in moved.sources.items()},
         notes=[*a.notes, *b.notes, *_meanings(a, b, classes)],
+        words=words(a.spec_file.spec, b.spec_file.spec),
     )
 
 
@@ -272,6 +275,8 @@ def show(found: Difference) -> None:
     """The difference as tables and lines."""
     if found.same:
         print("the two build the same model and training")
+    for sentence in found.words:
+        print(sentence)
     terminal.show(_tables(found))
     if not found.same:
         print(f"{ANSWERS[found.load]}: {'; '.join(found.why)}")

@@ -79,7 +79,7 @@ class Backbone:
 
 @dataclass(frozen=True, kw_only=True)
 class Data:
-    """The rows: files ending in .csv, .jsonl or .parquet, and the columns that count."""
+    """The rows: files ending in .csv, .tsv, .jsonl or .parquet, and the columns that count."""
 
     train: str = field(
         metadata=about(
@@ -444,6 +444,18 @@ class Train:
             at_least=0,
             at_most=1000000,
             also="patience early_stopping_patience",
+        ),
+    )
+    ema: float = field(
+        default=0.0,
+        metadata=about(
+            "What a moving average of the weights keeps in a step, from a smaller part in "
+            "the first steps on. It is what is evaluated and saved as the model, in place "
+            "of the weights of the last step. 0 is off.",
+            0.999,
+            at_least=0,
+            below=1,
+            also="ema_decay moving_average weight_averaging averaging model_ema",
         ),
     )
     seed: int = field(

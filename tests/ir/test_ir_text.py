@@ -71,6 +71,7 @@ jobs = st.builds(
             mask=st.sampled_from([(), ("url", "number")]),
             missing=strings,
             labels=st.lists(st.tuples(texts, strings), max_size=2).map(tuple),
+            languages=st.sampled_from([(), ("en", "de")]),
             min_chars=st.integers(0, 99),
             levels=st.booleans(),
             alpha=st.sampled_from(["off", "white"]),
