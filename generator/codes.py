@@ -121,6 +121,7 @@ Both are fine alone, and no job can keep both:
   quantised or rounded to bf16;
 - `export` of `[deploy]` is of models that read a text or an image alone, without
   `[features]`;
+- `thresholds` of `[deploy]` are of two labels, or of a multi-label job;
 - beside `[[train.stage]]`, `[train]` has no `epochs` and no `freeze`, which every stage
   says for itself, and no `early_stopping`: a stage runs to its end, and the next one goes
   on from the best weights so far.

@@ -381,7 +381,11 @@ def import_job(spec_file: SpecFile, facts: Facts) -> Job:
             spec.target.device, spec.target.precision, spec.target.compile
         ),
         deploy=DeployPlan(
-            spec.deploy.quantize, spec.deploy.leave, spec.deploy.precision
+            spec.deploy.quantize,
+            spec.deploy.leave,
+            spec.deploy.precision,
+            temperature=spec.deploy.temperature,
+            thresholds=spec.deploy.thresholds,
         ),
         export=_export(spec, architecture.SAVED),
     )

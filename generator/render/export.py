@@ -11,7 +11,7 @@ from typing import Any
 from generator.ir.job import Job
 from generator.ir.plans import ImagePlan, TextPlan
 from generator.ir.saving import Stored, stored
-from generator.render import data
+from generator.render import calibrate, data
 from generator.render.data import CleanView, DataView
 from generator.render.text import fill, py
 
@@ -62,6 +62,7 @@ class ExportView:
     onnx: bool
     torch: bool
     transformers: bool
+    calibrated: bool  # the probabilities are not those of the logits alone
     images: bool
     regression: bool
     outputs: str  # prose: how many numbers a row gets
@@ -99,6 +100,7 @@ class ExampleView:
     types: bool
     regression: bool
     multi_label: bool
+    temperature: bool
     text_type: str  # code
     cleaned: str  # code
     strategy: str  # code
@@ -131,6 +133,7 @@ def _beside(job: Job) -> dict[str, tuple[int, str]]:
         "data": (data.OWN, "from ."),
         "load_trained": (data.OWN, "from .predict"),
     }
+    found |= calibrate.IMPORT
     if isinstance(job.data.inputs, TextPlan):
         found["MAX_TOKENS"] = (data.OWN, "from .data")
     return found
@@ -161,6 +164,7 @@ def export_view(job: Job) -> ExportView:
         onnx="onnx" in to,
         torch="torch" in to,
         transformers=folder,
+        calibrated=calibrate.asked(job),
         images=images,
         regression=job.task == "regression",
         outputs="targets" if job.task == "regression" else "labels",
@@ -317,6 +321,7 @@ def example_view(job: Job) -> ExampleView:
         types=view.types,
         regression=regression,
         multi_label=job.task == "multi-label",
+        temperature=job.deploy.temperature,
         text_type="tuple[str, str]" if pair else "str",
         cleaned=data.clean_text(job.data),
         strategy=view.strategy,

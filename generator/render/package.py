@@ -12,6 +12,7 @@ from generator.ir.job import Job
 from generator.render import (
     augment,
     bench,
+    calibrate,
     certificate,
     data,
     export,
@@ -70,6 +71,8 @@ def render_python(job: Job) -> tuple[Draft, ...]:
         files["features.py"] = features.render
     if augment.asked(job):
         files["augment.py"] = augment.render
+    if calibrate.asked(job):
+        files[calibrate.FILE] = calibrate.render
     if export.asked(job):
         files[export.FILE] = export.render
     if "onnx" in job.export.to:

@@ -79,7 +79,8 @@ def make(figures: Mapping[str, Any], work: Path) -> Page:
             "Result",
             tables=_there(
                 tables.scores(figures), tables.by_label(figures), tables.probe(figures)
-            ),
+            )
+            + _there(tables.calibration(figures)),
         ),
         Section(
             "Training",

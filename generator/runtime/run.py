@@ -360,6 +360,7 @@ def summary(found: Mapping[str, Any]) -> None:
         tables.scores(found),
         tables.by_label(found),
         tables.probe(found),
+        tables.calibration(found),
         tables.certificate(found["certificate"]),
     ]
     if found["export"]:

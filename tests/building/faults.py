@@ -258,6 +258,10 @@ FAULTS = (
           _export("example", "texts")),
     Fault(P + "onnx_example_body.j2", 'row.attention_mask for row', '[not m for m in row.attention_mask] for row',
           _export("example", "texts and not pairs")),
+    Fault("calibrate.py.j2", "{{ line }}\n", "{{ line.replace('import math', '') }}\n",
+          _export("calibrate", "temperature")),
+    Fault(P + "calibrate_body.j2", "edges[:-1] + edges[1:]) / 2", "edges[:-1] + edges[1:]) / 3",
+          _export("calibrate", "no_other")),
     # The augmentation
     Fault("augment.py.j2", "{{ line }}\n", "{{ line.replace('import functools', '') }}\n",
           _augment("whole")),

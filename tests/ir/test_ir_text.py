@@ -133,6 +133,8 @@ jobs = st.builds(
         st.sampled_from(["none", "int8", "int8-weights", "int4-weights"]),
         st.lists(texts, max_size=2).map(tuple),
         st.sampled_from(["fp32", "bf16"]),
+        st.booleans(),
+        st.sampled_from(["none", "f1", "accuracy", "balanced-accuracy"]),
     ),
     export=st.builds(
         ExportPlan,

@@ -159,6 +159,8 @@ def valid_specs(draw: st.DrawFn, task: str | None = None) -> Values:
         deploy.pop("precision", None)
     if features:
         deploy.pop("export", None)
+    if task != "multi-label" and len(labels) != 2:
+        deploy.pop("thresholds", None)
     if "gamma" in train:
         train["loss"] = "focal"
     if isinstance(train.get("class_weights"), list):
