@@ -119,6 +119,9 @@ Both are fine alone, and no job can keep both:
 - a label of a multi-label job cannot hold the `separator`;
 - `leave` of `[deploy]` is about linears that are quantised, and weights are either
   quantised or rounded to bf16;
+- `export` of `[deploy]` is of models that read a text or an image alone, without
+  `[features]`;
+- `thresholds` of `[deploy]` are of two labels, or of a multi-label job;
 - beside `[[train.stage]]`, `[train]` has no `epochs` and no `freeze`, which every stage
   says for itself, and no `early_stopping`: a stage runs to its end, and the next one goes
   on from the best weights so far.
@@ -873,6 +876,19 @@ is kept in the work folder. Of rows that are another in every epoch, or mixed in
 has said nothing. The teacher's own training may change its rows as it likes.
 """,
     ),
+    "G290": Code(
+        "The model is not one that transformers has",
+        """
+`export` of `[deploy]` asks for a folder that `from_pretrained` of transformers loads. Its class of
+the backbone's architecture reads sizes, labels and tensors from there, and computes what it always
+does: blocks of one size, and its own head. The message says where the model of the spec is
+another: blocks that edits have left with different sizes, a new head, another pooling, adapters
+that are modules of their own. Fewer blocks, heads and units that are fewer in every block alike, a
+trimmed vocabulary, more positions and merged adapters are no hindrance.
+
+Remove "transformers" from `export`, or that edit. "onnx" and "torch" take every model.
+""",
+    ),
 }
 
 
@@ -1424,6 +1440,31 @@ not known. The messages say which; what can be tried is ranked without the other
 the teacher's own work folder is looked into, beside this one's, and the teacher is trained
 first where it has not been.
 """,
+    ),
+    "G555": Code(
+        "There is nothing trained that could be exported",
+        "`gen export` takes the weights that training left in the work folder.\n\n`gen run SPEC` trains them; `--weights` names another file.",
+    ),
+    "G556": Code(
+        "A package that exporting needs is not installed",
+        """
+ONNX files are written by onnx and onnxscript and checked in onnxruntime, folders for transformers
+are checked by transformers. Compiling and training need none of the three first.
+
+`pip install "gen-compiler[export]"` brings them.
+""",
+    ),
+    "G557": Code(
+        "An export does not answer as the model does",
+        """
+What was written was read back and given rows of the job: the test's first, then the validation's.
+It gives another label for some of them, or its logits are further from the model's than rounding
+takes them. An export of that name that was there before stays.
+""",
+    ),
+    "G558": Code(
+        "The export failed",
+        "What the package's export.py said stands above. An export of that name that was there before stays.",
     ),
 }
 

@@ -25,7 +25,7 @@ from generator.ir.sources import (
     keys,
     nodes,
 )
-from generator.render import data, kept
+from generator.render import calibrate, data, kept
 from generator.render.data import INSTALLED, OWN, STDLIB
 from generator.render.model import adapted
 from generator.render.text import fill, py
@@ -224,6 +224,7 @@ class CertificateView:
     activation: str  # code
     answer: str  # code
     on_cpu: str  # code
+    calibrated: bool  # predict.py reads what calibrate.py writes
     serving_bound: str  # code
 
 
@@ -393,6 +394,7 @@ def certificate_view(job: Job) -> CertificateView:
         activation=ACTIVATIONS[job.task],
         answer="values" if job.task == "regression" else "probabilities",
         on_cpu=', device="cpu"' if job.target.device == "cuda" else "",
+        calibrated=calibrate.asked(job),
         serving_bound="1e-2" if job.target.precision == "bf16" else "SINGLE",
     )
     classes = (*adapted(job.model), *detours(job.model))
@@ -400,6 +402,8 @@ def certificate_view(job: Job) -> CertificateView:
     if features:
         beside |= data.FEATURES
     body = fill("partials/certificate_body.j2", view)
+    if view.calibrated:
+        beside |= calibrate.IMPORT
     return replace(view, imports=data.imports(body, beside))
 
 

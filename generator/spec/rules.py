@@ -96,7 +96,7 @@ _RESERVED_NAMES = (
         "jinja2",
     ),
     *("libcst", "matplotlib", "numpy", "packaging", "pandas", "pip", "py3langid"),
-    "pyarrow",
+    *("onnx", "onnxruntime", "onnxscript", "pyarrow"),
     *("pytest", "rich", "safetensors", "scipy", "setuptools", "sklearn", "sympy"),
     *("tests", "tokenizers", "torch", "torchaudio", "torchvision", "tqdm"),
     *("transformers", "triton", "typing_extensions", "wheel"),
@@ -268,6 +268,22 @@ def _explain_mask(text: str) -> Finding:
     )
 
 
+def _explain_export(text: str) -> Finding:
+    meant = {
+        "ort": "onnx",
+        "pt": "torch",
+        "hf": "transformers",
+        "hugging": "transformers",
+    }
+    found = next((m for word, m in meant.items() if word in text.lower()), "")
+    return Finding(
+        "G012",
+        f"cannot be {quote(text)}",
+        f'did you mean "{found}"?' if found else "",
+        'what a model can be exported as is "onnx", "torch" and "transformers"',
+    )
+
+
 def _explain_trait(text: str) -> Finding:
     meant = {
         "len": "length",
@@ -431,6 +447,14 @@ MASK = Rule(
     pattern=r"^(url|email|number)$",
     explain=_explain_mask,
     form='"url", "email" or "number"',
+)
+EXPORT = Rule(
+    what="what to export as",
+    refused=CONTROL,
+    longest=1000,
+    pattern=r"^(onnx|torch|transformers)$",
+    explain=_explain_export,
+    form='"onnx", "torch" or "transformers"',
 )
 LANGUAGE = Rule(
     what="a language",
