@@ -34,6 +34,7 @@ from generator.spec.rules import (
     SEPARATOR,
     SOURCE,
 )
+from generator.spec.search import Search
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -647,6 +648,13 @@ class Spec:
     )
     target: Target = field(
         default_factory=Target, metadata=section("What the generated code runs on.")
+    )
+    search: Search = field(
+        default_factory=Search,
+        metadata=section(
+            "What `gen search` varies, measures and stops at; everything has a default. It "
+            "is no part of the package."
+        ),
     )
     # Each under a header of its own, [[edit]]; what they may hold is in edits.py.
     edit: tuple[Edit, ...] = ()
