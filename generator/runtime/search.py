@@ -58,7 +58,7 @@ def search(args: argparse.Namespace) -> int:
         if not args.no_test:
             from generator.runtime.search_front import tested
 
-            found = tested(args, setting, store, found, view)
+            found = tested(args, setting, store, found)
     found = _written(setting, found)
     if args.json:
         print(json.dumps(found, indent=1))
@@ -132,6 +132,8 @@ def prepare(args: argparse.Namespace) -> tuple[Setting, Store]:
 def _job(spec_file: SpecFile, root: Path | None) -> Job:
     facts = building.facts_for(spec_file)
     _, weights = find(spec_file, facts)
+    # What was measured of the spec as it is would be said of every candidate.
+    facts = replace(facts, measured=None, reference=None)
     return Job(spec_file, facts, weights, root or Path(spec_file.file).parent)
 
 
