@@ -16,6 +16,7 @@ from generator.ir.job import Job, Module, parameters
 from generator.ir.text import print_op, print_source
 from generator.runtime import gather, terminal
 from generator.runtime.build import load_spec
+from generator.runtime.diff_words import words
 from generator.runtime.migrate import Migration, migration
 from generator.runtime.tables import Table, count, mib
 from generator.spec import SpecFile
@@ -49,6 +50,7 @@ class Difference:
     why: list[str]
     map: dict[str, str]  # B's weights in terms of A's, where they differ
     notes: list[str]
+    words: list[str]  # what B's spec does otherwise, a sentence each
 
     @property
     def same(self) -> bool:
@@ -151,6 +153,7 @@ def difference(a: Side, b: Side) -> Difference:
         why=_why(moved),
         map={path: print_source(s) for path, s in moved.sources.items()},
         notes=[*a.notes, *b.notes, *_meanings(a, b, classes)],
+        words=words(a.spec_file.spec, b.spec_file.spec),
     )
 
 
@@ -246,7 +249,7 @@ def _flat(job: Job) -> dict[str, Any]:
         "labels": list(job.labels),
         "frozen": list(job.frozen),
     }
-    for name in ("backbone", "data", "train", "target"):
+    for name in ("backbone", "data", "train", "target", "deploy"):
         for key, value in asdict(getattr(job, name)).items():
             if isinstance(value, dict):
                 flat |= {f"{name}.{key}.{k}": v for k, v in value.items()}
@@ -272,6 +275,8 @@ def show(found: Difference) -> None:
     """The difference as tables and lines."""
     if found.same:
         print("the two build the same model and training")
+    for sentence in found.words:
+        print(sentence)
     terminal.show(_tables(found))
     if not found.same:
         print(f"{ANSWERS[found.load]}: {'; '.join(found.why)}")

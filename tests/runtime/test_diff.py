@@ -58,6 +58,9 @@ def test_a_setting_alone_leaves_the_model(folder, capsys):
     assert code == 1 and found["load"] == "strict"
     assert found["settings"]["train.lr"] == [5e-3, 4e-3]
     assert found["settings"]["train.batch"] == [8, 4]
+    assert "The learning rate is 0.004 instead of 0.005." in found["words"]
+    assert gen("diff", a, b) == 1
+    assert "The learning rate is 0.004 instead of 0.005." in capsys.readouterr().out
     assert not found["classes"] and not found["added"] and not found["removed"]
     assert set(found["cost"]) <= {"train_bytes", "predict_bytes"}
 
