@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime
 import math
+import operator
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -102,18 +103,13 @@ def front(trials: Sequence[Trial], wanted: Sequence[Objective]) -> list[Trial]:
 
     Of trials with the same values the first stays. They are sorted by the first objective.
     """
-    points = [losses(trial, wanted) for trial in trials]
-    kept = [
-        trial
-        for i, (trial, point) in enumerate(zip(trials, points, strict=True))
-        if not any(
-            all(a <= b for a, b in zip(other, point, strict=True))
-            and (other != point or j < i)
-            for j, other in enumerate(points)
-            if j != i
-        )
-    ]
-    return sorted(kept, key=lambda trial: losses(trial, wanted))
+    kept: list[tuple[tuple[float, ...], Trial]] = []
+    for trial in sorted(trials, key=lambda trial: losses(trial, wanted)):
+        point = losses(trial, wanted)
+        # What is better than it comes before it, or something better still does.
+        if not any(all(map(operator.le, other, point)) for other, _ in kept):
+            kept.append((point, trial))
+    return [trial for _, trial in kept]
 
 
 def box(trials: Sequence[Trial], wanted: Sequence[Objective]) -> Box | None:

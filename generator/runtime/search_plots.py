@@ -184,9 +184,16 @@ def _covered(
     kept = {id(t) for one in _both(found) for t in figures.allowed(one)}
 
     def measure(trials: Sequence[Trial]) -> list[float]:
-        good = [[t] if id(t) in kept else [] for t in trials]
-        firsts = itertools.accumulate(good)
-        return [figures.covered(first, wanted, within) for first in firsts]
+        best: list[Trial] = []
+        parts = []
+        for trial in trials:
+            new = figures.front([*best, trial], wanted) if id(trial) in kept else best
+            if not parts or new != best:
+                parts.append(figures.covered(new, wanted, within))
+            else:
+                parts.append(parts[-1])
+            best = new
+        return parts
 
     title = "Covered by the front"
     by_number = _by_number(title, shown, measure, "covered")

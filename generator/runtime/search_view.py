@@ -31,7 +31,7 @@ class View:
 
     quiet: bool = False
     stream: TextIO | None = None
-    _said: set[int] = field(default_factory=set)
+    _said: set[int] | None = None  # trials that ended, since the first look
     _open: ExitStack = field(default_factory=ExitStack)
     _live: Any = None
 
@@ -55,10 +55,16 @@ class View:
         """The search as it is now."""
         if self.quiet:
             return
-        for trial in found["trials"]:
-            if trial["state"] != "running" and trial["number"] not in self._said:
-                self._said.add(trial["number"])
-                self._say(f"{line(trial)}{_front_words(found)}")
+        ended = {t["number"]: t for t in found["trials"] if t["state"] != "running"}
+        if self._said is None and ended:
+            self._say(f"{len(ended)} trials had ended before")
+        known = ended.keys() if self._said is None else self._said
+        news = sorted(ended.keys() - known)
+        for number in news:
+            self._say(line(ended[number]))
+        if news:
+            self._say(f"{progress(found)}; {states(found)}")
+        self._said = set(ended)
         if self._live is not None:
             self._live.update(screen(found, time.time()), refresh=True)
 
@@ -79,12 +85,6 @@ def line(trial: Trial) -> str:
     parts = (", ".join(values), trial.get("why") or "", name)
     words = "; ".join(filter(None, parts))
     return f"trial {trial['number']}, {trial['state']}: {words or 'nothing changed'}"
-
-
-def _front_words(found: Found) -> str:
-    best = figures.front(figures.allowed(found), figures.objectives(found))
-    spent = f"{done(found)} of {count(found['budget']['trials'])}"
-    return f" ({spent}; front of {len(best)})"
 
 
 def plain(words: str) -> str:

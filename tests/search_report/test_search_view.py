@@ -38,17 +38,31 @@ def drawn(found: dict[str, Any], now: float = 0.0, width: int = 200) -> str:
 def test_each_trial_is_said_once_where_there_is_no_terminal():
     found, stream = under_way(), io.StringIO()
     with View(stream=stream) as view:
-        for trials in (0, 4, 4, 12, 12):
+        for trials in (-3, 4, 4, 12, 12):
             view.update(part(found, trials))
     lines = stream.getvalue().splitlines()
     ended = [t for t in found["trials"] if t["state"] != "running"]
-    assert len(lines) == len(ended) == 13
-    for trial, line in zip(ended, lines, strict=True):
+    said = [line for line in lines if line.startswith("trial ")]
+    assert len(said) == len(ended) == 13
+    for trial, line in zip(ended, said, strict=True):
         assert line.startswith(f"trial {trial['number']}, {trial['state']}: ")
         for name, value in trial["values"].items():
             assert f"{name} {value:.4g}" in line
         assert trial["why"] in line
-    assert "front of" in lines[-1]
+    assert [line for line in lines if line not in said] == [
+        f"{search_view.progress(one)}; {search_view.states(one)}"
+        for one in (part(found, 4), part(found, 12))
+    ]
+
+
+def test_trials_of_an_earlier_run_are_counted_alone():
+    found, stream = search(6), io.StringIO()
+    with View(stream=stream) as view:
+        view.update(part(found, 4))
+        view.update(found)
+    first, *rest = stream.getvalue().splitlines()
+    assert first == "7 trials had ended before"
+    assert [line.split(",")[0] for line in rest[:-1]] == ["trial 7", "trial 8"]
 
 
 def test_nothing_is_said_where_it_is_quiet():
@@ -103,7 +117,9 @@ def test_a_trial_cannot_move_the_cursor():
     found["trials"][-1]["why"] = "bad\x1b[2J\r\nnews"
     stream = io.StringIO()
     with View(stream=stream) as view:
+        view.update(part(found, -3))
         view.update(found)
+    assert "news" in stream.getvalue()
     assert "\x1b" not in stream.getvalue() and "\r" not in stream.getvalue()
     assert "\x1b[2J" not in drawn(found)
 
