@@ -168,18 +168,35 @@ def best_so_far(values: Sequence[float], maximised: bool) -> list[float]:
 
 
 def changes(trial: Trial) -> list[str]:
-    """What a trial's spec has otherwise than that of the search, a key each."""
-    return [
-        f"{key}: {label(before)} → {label(after)}"
-        for key, before, after in trial.get("diff") or ()
-    ]
+    """What a trial's spec has otherwise than that of the search, a key or table each."""
+    tables: dict[str, list[tuple[str, Any, Any]]] = {}
+    for key, before, after in trial.get("diff") or ():
+        table, dot, name = key.rpartition("].")
+        tables.setdefault(table + dot.rstrip("."), []).append((name, before, after))
+    return [words for table, keys in tables.items() for words in _changed(table, keys)]
+
+
+def _changed(table: str, keys: Sequence[tuple[str, Any, Any]]) -> Iterator[str]:
+    """The keys of a table that is one of several, as `edit[0]`, in one where all of it
+    is new or gone."""
+    if table and all(before is None for _, before, _ in keys):
+        yield f"{table} = {label({name: after for name, _, after in keys})}"
+    elif table and all(after is None for _, _, after in keys):
+        yield f"without {table} = {label({name: before for name, before, _ in keys})}"
+    else:
+        for name, before, after in keys:
+            key = f"{table}.{name}" if table else name
+            if before is None:
+                yield f"{key} = {label(after)}"
+            else:
+                yield f"{key}: {label(before)} → {label(after)}"
 
 
 def label(value: Any) -> str:
     """A value of a spec, in few words."""
     match value:
         case None | []:
-            return "none"
+            return "nothing"
         case str():
             return value
         case bool():

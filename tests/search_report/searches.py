@@ -26,7 +26,7 @@ BEFORE = {
     "train.lr": 5e-5,
     "train.epochs": 1,
     "blocks": 6,
-    "edit": [],
+    "edit": "none",
     "deploy.quantize": "none",
 }
 START = datetime.datetime(2026, 11, 26, 12, tzinfo=datetime.UTC)
@@ -171,7 +171,13 @@ def candidate(
         ]
     made["facts"]["parameters"] = int(22_713_602 * part)
     made["facts"]["flops"] = int(2_469_692_928 * part)
-    diff = [[k, BEFORE[k], v] for k, v in params.items() if v != BEFORE[k]]
+    diff = [[k, BEFORE.get(k), v] for k, v in params.items() if v != BEFORE.get(k)]
+    if params["blocks"] < 6:
+        diff = [d for d in diff if d[0] != "blocks"]
+        diff += [
+            ["edit[0].do", None, "keep-layers"],
+            ["edit[0].n", None, params["blocks"]],
+        ]
     return made | {"why": why, "params": params, "diff": diff}
 
 

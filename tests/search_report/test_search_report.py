@@ -302,9 +302,32 @@ def test_the_best_so_far_never_gets_worse():
 def test_values_are_said_in_few_words():
     edits = [{"do": "keep-layers", "n": 3}, {"do": "prune-ffn", "keep": 0.5}]
     assert figures.label(edits) == "keep-layers n=3 + prune-ffn keep=0.5"
-    assert figures.label([]) == "none" and figures.label(True) == "true"
+    assert figures.label([]) == "nothing" and figures.label(True) == "true"
     assert figures.label(1.23456789e-4) == "0.0001235"
     assert figures.label(["a", "b"]) == "a, b"
+
+
+def test_a_table_that_is_new_or_gone_is_one_change():
+    diff = [
+        ["train.lr", 5e-5, 2e-4],
+        ["train.ema", None, 0.999],
+        ["train.freeze", 3, None],
+        ["edit[0].do", None, "keep-layers"],
+        ["edit[0].n", None, 3],
+        ["edit[1].keep", 0.5, 0.25],
+        ["edit[1].multiple", None, 8],
+        ["edit[2].do", "trim-vocab", None],
+    ]
+    assert figures.changes({"diff": diff}) == [
+        "train.lr: 5e-05 → 0.0002",
+        "train.ema = 0.999",
+        "train.freeze: 3 → nothing",
+        "edit[0] = keep-layers n=3",
+        "edit[1].keep: 0.5 → 0.25",
+        "edit[1].multiple = 8",
+        "without edit[2] = trim-vocab",
+    ]
+    assert figures.changes({}) == []
 
 
 # ------------------------------------------------------------------- in a real browser
