@@ -117,6 +117,8 @@ Both are fine alone, and no job can keep both:
 - a column cannot be both input and label;
 - a row of `max_tokens` must fit `batch_tokens`;
 - a label of a multi-label job cannot hold the `separator`;
+- `leave` of `[deploy]` is about linears that are quantised, and weights are either
+  quantised or rounded to bf16;
 - beside `[[train.stage]]`, `[train]` has no `epochs` and no `freeze`, which every stage
   says for itself, and no `early_stopping`: a stage runs to its end, and the next one goes
   on from the best weights so far.
@@ -150,6 +152,8 @@ model, so each stands once.
 The ending of a file decides how it is read, and is one of
 
 - `.csv`, comma-separated, with a line of column names (RFC 4180, UTF-8),
+- `.tsv`, tab-separated, with a line of column names (UTF-8); quotation marks are characters
+  like any other, so that a text holds neither a tab nor a line break,
 - `.jsonl`, one JSON object on each line,
 - `.parquet`.
 
@@ -1268,9 +1272,9 @@ RUN: dict[str, Code] = {
         "There are no such data",
         """
 What `gen init` is to look at is not there, is no regular file (it is read twice), or does
-not end in .csv, .jsonl or .parquet. Of a folder the files that end so are taken. A folder
-of images needs a .csv file with a column of their paths, which start from the folder of
-that file, and a column of labels.
+not end in .csv, .tsv, .jsonl or .parquet. Of a folder the files that end so are taken. A
+folder of images needs a .csv file with a column of their paths, which start from the folder
+of that file, and a column of labels.
 """,
     ),
     "G521": Code(

@@ -30,6 +30,7 @@ from generator.ir.plans import (
     AugmentPlan,
     CleanPlan,
     DataPlan,
+    DeployPlan,
     FeaturePlan,
     Format,
     GuardPlan,
@@ -95,7 +96,12 @@ EDIT_PLACES = {
 }
 SELECT = "select-features"  # the step behind the edits
 ADAPTING = ("lora", "dora", "ia3", "adapter")
-FORMATS: dict[str, Format] = {".csv": "csv", ".jsonl": "jsonl", ".parquet": "parquet"}
+FORMATS: dict[str, Format] = {
+    ".csv": "csv",
+    ".jsonl": "jsonl",
+    ".parquet": "parquet",
+    ".tsv": "tsv",
+}
 
 
 @dataclass(frozen=True)
@@ -350,6 +356,9 @@ def import_job(spec_file: SpecFile, facts: Facts) -> Job:
         target=TargetPlan(
             spec.target.device, spec.target.precision, spec.target.compile
         ),
+        deploy=DeployPlan(
+            spec.deploy.quantize, spec.deploy.leave, spec.deploy.precision
+        ),
     )
     verify(job, after="import")
     return job
@@ -445,6 +454,7 @@ def _clean(clean: Clean) -> CleanPlan:
         whitespace=clean.whitespace,
         missing=clean.missing,
         labels=clean.labels,
+        languages=clean.languages,
         min_chars=clean.min_chars,
         max_chars=clean.max_chars or 0,
         min_tokens=clean.min_tokens,
@@ -550,6 +560,7 @@ def _train(spec: Spec) -> TrainPlan:
         sampling=t.sampling,
         loss=t.loss,
         gamma=float(t.gamma),
+        ema=float(t.ema),
     )
 
 

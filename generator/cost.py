@@ -150,6 +150,7 @@ def describe(job: Job, tokens: int | None = None, rows: int | None = None) -> Co
     sizes = {**job.model.sizes, ROWS: rows, TOKENS: tokens}
     train = _training(job, steps, sizes)
     prefix = trace(_prefix(job)) if job.model.cut else []
+    averaged = job.train.ema > 0  # in a second model
     return Cost(
         parameters=count,
         trained=trained,
@@ -159,7 +160,7 @@ def describe(job: Job, tokens: int | None = None, rows: int | None = None) -> Co
         predict=_flops(job.model, [s.predict for s in steps]),
         rows=rows,
         tokens=tokens,
-        train_bytes=4 * count + 8 * trained + train.peak,
+        train_bytes=4 * count * (1 + averaged) + 8 * trained + train.peak,
         predict_bytes=4 * count + _prediction(job, steps, sizes),
         saved_bytes=train.saved,
         file_bytes=4 * count,

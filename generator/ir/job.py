@@ -16,6 +16,7 @@ from typing import Literal
 from generator.ir.dims import Dim, Type, dim
 from generator.ir.plans import (
     DataPlan,
+    DeployPlan,
     ReferencePlan,
     StagePlan,
     TargetPlan,
@@ -297,6 +298,7 @@ class Job:
     reference: ReferencePlan = field(default_factory=ReferencePlan)
     # One after the other; none is training in one go. `frozen` is what none of them trains.
     stages: tuple[StagePlan, ...] = ()
+    deploy: DeployPlan = field(default_factory=DeployPlan)
 
     @property
     def block_numbers(self) -> tuple[int, ...]:

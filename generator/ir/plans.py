@@ -13,7 +13,7 @@ from typing import Literal
 Task = Literal[
     "text-classification", "multi-label", "regression", "image-classification"
 ]
-Format = Literal["csv", "jsonl", "parquet"]
+Format = Literal["csv", "jsonl", "parquet", "tsv"]
 Mask = Literal["url", "email", "number"]  # in the order in which they are replaced
 Trait = Literal["length", "capitals", "digits", "punctuation"]  # a number of a text
 Action = Literal["off", "report", "quarantine"]  # on rows that a check finds
@@ -66,6 +66,7 @@ class CleanPlan:
     whitespace: bool = False  # runs of it are one space, and none is at the ends
     missing: tuple[str, ...] = ()  # texts that stand for none
     labels: tuple[tuple[str, tuple[str, ...]], ...] = ()  # a label, and its aliases
+    languages: tuple[str, ...] = ()  # none: all stay
     min_chars: int = 0
     max_chars: int = 0  # 0: no limit
     min_tokens: int = 0  # special tokens included
@@ -230,6 +231,7 @@ class TrainPlan:
     sampling: Literal["all", "balanced"] = "all"
     loss: Literal["standard", "focal"] = "standard"
     gamma: float = 2.0  # of the focal loss
+    ema: float = 0.0  # what a moving average of the weights keeps in a step; 0 is off
 
 
 @dataclass(frozen=True)
@@ -274,3 +276,12 @@ class TargetPlan:
     device: Literal["cpu", "cuda"]
     precision: Literal["fp32", "bf16"]  # bf16 is autocast; the weights stay fp32
     compile: bool
+
+
+@dataclass(frozen=True)
+class DeployPlan:
+    """How the model that predicts differs from the trained one."""
+
+    quantize: Literal["none", "int8", "int8-weights", "int4-weights"] = "none"
+    leave: tuple[str, ...] = ()  # paths of modules whose linears stay as they are
+    precision: Literal["fp32", "bf16"] = "fp32"  # of all weights

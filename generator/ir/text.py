@@ -45,6 +45,7 @@ from generator.ir.plans import (
     AugmentPlan,
     CleanPlan,
     DataPlan,
+    DeployPlan,
     FeaturePlan,
     GuardPlan,
     ImagePlan,
@@ -123,6 +124,8 @@ def _job_lines(job: Job) -> Iterator[str]:
     for stage in job.stages:
         yield from _plan_lines("stage", stage)
     yield from _plan_lines("target", job.target)
+    if job.deploy != DeployPlan():
+        yield from _plan_lines("deploy", job.deploy)
     if job.reference != ReferencePlan():
         yield from _plan_lines("reference", job.reference)
     yield from _model_lines(job.model)
@@ -396,9 +399,10 @@ _PLANS: dict[str, type] = {
     "image": ImagePlan,
     "train": TrainPlan,
     "target": TargetPlan,
+    "deploy": DeployPlan,
     "reference": ReferencePlan,
 }
-_OPTIONAL = {*_OF_DATA, "text", "image", "reference"}
+_OPTIONAL = {*_OF_DATA, "text", "image", "deploy", "reference"}
 
 
 def parse_job(text: str, file: str = "job.gir") -> Job:
@@ -482,6 +486,7 @@ def parse_job(text: str, file: str = "job.gir") -> Job:
         stages=tuple(_construct(StagePlan, stage, end) for stage in stages),
         level=head["level"],
         reference=_construct(ReferencePlan, plans.get("reference", {}), end),
+        deploy=_construct(DeployPlan, plans.get("deploy", {}), end),
     )
 
 

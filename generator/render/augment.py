@@ -117,7 +117,7 @@ def _view(job: Job) -> AugmentView:
         paraphrase=plan.paraphrase,
         paraphrases=plan.paraphrases,
         reader=reader,
-        lists=reader != "csv_records",
+        lists=reader not in data.TABLES,
         policy=plan.policy,
         operations=plan.operations,
         magnitude=plan.magnitude,

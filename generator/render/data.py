@@ -33,7 +33,9 @@ ENDINGS: Mapping[str, Format] = {
     ".json": "jsonl",
     ".parquet": "parquet",
     ".pq": "parquet",
+    ".tsv": "tsv",
 }
+TABLES = {"csv_records": "CSV", "tsv_records": "TSV"}  # readers of text alone
 
 # What a generated file may import, by the name that stands for it there.
 STDLIB, INSTALLED, OWN = range(3)
@@ -81,6 +83,8 @@ IMPORTS: Mapping[str, tuple[int, str]] = {
     "pq": (INSTALLED, "import pyarrow.parquet as pq"),
     "torch": (INSTALLED, "import torch"),
     "MinHash": (INSTALLED, "from datasketch"),
+    "LanguageIdentifier": (INSTALLED, "from py3langid.langid"),
+    "MODEL_FILE": (INSTALLED, "from py3langid.langid"),
     "Image": (INSTALLED, "from PIL"),
     "ImageOps": (INSTALLED, "from PIL"),
     "SafetensorError": (INSTALLED, "from safetensors"),
@@ -147,6 +151,7 @@ class CleanView:
     masks: tuple[str, ...]
     missing: tuple[str, ...]
     aliases: tuple[tuple[str, str], ...]  # and the label of each
+    languages: tuple[str, ...]
     min_chars: int
     max_chars: int
     min_tokens: int
@@ -184,8 +189,10 @@ class DataView:
     seed_of: str  # prose
     # Rows
     csv: bool
+    tsv: bool
     jsonl: bool
     parquet: bool
+    tables: str  # prose: those of its formats that hold text alone
     readers: bool  # files differ in format
     reader: str  # code
     wanted: str  # code: the columns
@@ -321,8 +328,10 @@ def _view(job: Job) -> DataView:
             "the split and of the order of rows" if fractions else "the order of rows"
         ),
         csv="csv" in plan.formats,
+        tsv="tsv" in plan.formats,
         jsonl="jsonl" in plan.formats,
         parquet="parquet" in plan.formats,
+        tables=" or ".join(TABLES[r] for r in sorted(formats & set(TABLES))),
         readers=len(formats) > 1,
         reader="READERS[split]" if len(formats) > 1 else files[0].reader,
         wanted=_wanted(images, pair, regression, bool(plan.features.columns)),
@@ -347,8 +356,8 @@ def _view(job: Job) -> DataView:
             else "other splits have all of its rows, which it must not share"
         ),
         label=plan.label,
-        typed=formats != {"csv_records"},
-        separator=plan.separator if multi and "csv_records" in formats else None,
+        typed=not formats <= set(TABLES),
+        separator=plan.separator if multi and formats & set(TABLES) else None,
         regression=regression,
         multi_label=multi,
         stratified="" if regression else ", of each label alike",
@@ -457,6 +466,7 @@ def clean_view(plan: DataPlan) -> CleanView:
         masks=clean.mask,
         missing=clean.missing,
         aliases=tuple((a, label) for label, some in clean.labels for a in some),
+        languages=clean.languages,
         min_chars=clean.min_chars,
         max_chars=clean.max_chars,
         min_tokens=clean.min_tokens,

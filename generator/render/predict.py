@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from generator.ir.job import Job
@@ -9,6 +10,8 @@ from generator.ir.ops import merges
 from generator.ir.plans import FeaturePlan, ImagePlan, TextPlan
 from generator.render import data
 from generator.render.text import fill, prose
+
+TABLES = {"csv": "CSV", "parquet": "Parquet", "tsv": "TSV"}
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,7 @@ class PredictView:
     bf16: bool
     autocast: str  # code: the kind of device
     home: str  # code: back from the device
-    parquet: bool  # data.py has a reader of Parquet
+    readers: str  # code: by ending, where there is more than one
     tables: str  # prose: formats beside JSON lines
     endings: str  # prose
     own_csv: bool  # data.py has no reader of CSV
@@ -62,7 +65,8 @@ def predict_view(job: Job) -> PredictView:
     pair = isinstance(inputs, TextPlan) and len(inputs.columns) == 2
     regression, multi = job.task == "regression", job.task == "multi-label"
     cuda = job.target.device == "cuda"
-    parquet = "parquet" in job.data.formats
+    tables = ["csv", *(x for x in ("parquet", "tsv") if x in job.data.formats)]
+    words = [TABLES[table] for table in tables]
     by_tokens, beside = not job.train.batch, job.data.features != FeaturePlan()
     view = PredictView(
         name=job.name,
@@ -95,9 +99,9 @@ def predict_view(job: Job) -> PredictView:
         bf16=job.target.precision == "bf16",
         autocast="self.device.type" if cuda else '"cpu"',
         home=".cpu()" if cuda else "",
-        parquet=parquet,
-        tables="CSV or Parquet" if parquet else "CSV",
-        endings="a .csv or .parquet" if parquet else "a .csv",
+        readers=_readers(tables) if len(tables) > 1 else "",
+        tables=_either(words),
+        endings="a " + _either([f".{table}" for table in tables]),
         own_csv="csv" not in job.data.formats,
         own_json="jsonl" not in job.data.formats,
         columns=_columns(job),
@@ -110,6 +114,17 @@ def predict_view(job: Job) -> PredictView:
         beside |= data.FEATURES
     beside["merge"] = (data.OWN, "from .model")
     return replace(view, imports=data.imports(body, beside))
+
+
+def _readers(tables: Sequence[str]) -> str:
+    """Code: the reader of each ending."""
+    return "{" + ", ".join(f'".{table}": {table}_records' for table in tables) + "}"
+
+
+def _either(words: Sequence[str]) -> str:
+    """Prose: one of these."""
+    *most, last = words
+    return f"{', '.join(most)} or {last}" if most else last
 
 
 def _columns(job: Job) -> str:

@@ -194,6 +194,7 @@ def _unusual(job: Job) -> list[tuple[str, str]]:
         ("Frozen", ", ".join(f"`{name}`" for name in job.frozen)),
         ("What the frozen part gave is kept in", t.cache if cuts(job) else ""),
         ("Trained", "the adapters and the head alone" if added(job) else ""),
+        ("Moving average of the weights", f"{t.ema:g}" if t.ema else ""),
         ("Early stopping", _patience(t.early_stopping)),
         *(
             (name.replace("_", " ").capitalize(), f"{value:g}")

@@ -133,6 +133,9 @@ class TrainView:
     numbered: str  # code: the stage's part of a line of the log, and a comma
     over: str  # code: whether a stage, or all of it, is at its end
     cache: CacheView | None
+    average: bool  # a moving average of the weights is evaluated and saved
+    evaluated: str  # code: the model that is
+    suffix: str  # code: what of it goes on from what is kept
     evaluating: str  # code
     saving: str  # code
     early_stopping: bool
@@ -305,6 +308,9 @@ def train_view(job: Job) -> TrainView:
         numbered='"stage": number, ' if staged else "",
         over="over" if staged else "state.done",
         cache=_cache(job, cut) if cut else None,
+        average=plan.ema > 0,
+        evaluated="average" if plan.ema else "model",
+        suffix=_suffix_of(plan.ema > 0, staged),
         evaluating=_every(plan.evaluate_every, "EVALUATE_EVERY"),
         saving=_every(plan.save_every, "SAVE_EVERY"),
         early_stopping=plan.early_stopping > 0,
@@ -368,6 +374,13 @@ def _forward(job: Job, compiled: bool) -> str:
     if job.stages:
         return "compiled" if compiled else "forward"
     return "forward" if compiled else "model.suffix" if job.model.cut else "model"
+
+
+def _suffix_of(average: bool, staged: bool) -> str:
+    """Code for what of the model that is evaluated goes on from what is kept."""
+    if staged:
+        return "averaged" if average else "forward"
+    return "average.suffix" if average else "model.suffix"
 
 
 def _not_trained(frozen: bool, trained: bool, by_stage: bool) -> str:
@@ -520,6 +533,11 @@ def _constants(
         ),
         ("LABEL_SMOOTHING", plan.label_smoothing, "") if plan.label_smoothing else None,
         ("GAMMA", plan.gamma, "of the focal loss") if plan.loss == "focal" else None,
+        (
+            ("EMA", plan.ema, "what the average of the weights keeps in a step")
+            if plan.ema
+            else None
+        ),
         (
             ("PATIENCE", plan.early_stopping, "evaluations without a better score")
             if plan.early_stopping

@@ -46,8 +46,36 @@ def main(package: str, root: Path, work: Path) -> int:
         for name, figures in spreads(tokens).items():
             found[name]["lengths"] = figures
             found[name]["at_limit"] = int((tokens[name] >= limit).sum())
-    print(json.dumps({"splits": found, "max_tokens": limit}))
+    about = {"splits": found, "max_tokens": limit}
+    if features := getattr(data, "features", None):
+        about["features"] = fitted(features, each)
+    print(json.dumps(about))
     return 0
+
+
+def fitted(features: Any, splits: dict[str, Any]) -> dict[str, Any]:
+    """What the training rows decide of the features, and what the splits lack of them."""
+    found, numbers, categories = splits["train"].fitted, [], []
+    missable = tuple(getattr(features, "MISSABLE", ()))
+    scaled = getattr(features, "SCALED", ())
+    for i, name in enumerate(scaled):
+        lacks = {}
+        if i in missable:  # a column of its own says so, behind the numbers
+            at = len(scaled) + missable.index(i)
+            lacks = {
+                s: x.columns.numbers[:, at].mean().item() for s, x in splits.items()
+            }
+        one = {"mean": found.means[i], "deviation": found.deviations[i]}
+        numbers.append({"name": name, **one, "missing": lacks})
+    for j, column in enumerate(getattr(features, "CATEGORICAL", ())):
+        unknown = (1 + features.MOST) * j
+        lacks = {
+            s: (x.columns.categories[:, j] == unknown).double().mean().item()
+            for s, x in splits.items()
+        }
+        known = found.categories[j]
+        categories.append({"column": column, "known": known, "unknown": lacks})
+    return {"numbers": numbers, "categories": categories}
 
 
 def label_counts(targets: Any, labels: int) -> list[int]:

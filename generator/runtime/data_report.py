@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from generator.ir.head import selection
 from generator.runtime import build as building
 from generator.runtime import figures, plots, report, tables, terminal
 from generator.runtime.ready import Package, need, package
@@ -58,9 +59,20 @@ def counted(ready: Package) -> dict[str, Any] | None:
         "name": ready.name,
         "task": job.task,
         **json.loads(ended.output),
+        "selected": selected(ready),
         "put_aside": put_aside(ready.work),
         "cleaning": figures.cleaning(ready.work),
     }
+
+
+def selected(ready: Package) -> dict[str, Any] | None:
+    """Which numbers of the vector the head reads, where not all."""
+    model = ready.plan.compiled.job.model
+    if (found := selection(model)) is None:
+        return None
+    kept = next(one.index for one in model.lists if one.name == found.name)
+    by = ready.spec_file.spec.features.select.by
+    return {"by": by, "kept": list(kept), "of": found.total}
 
 
 def quarantined(work: Path) -> Iterator[dict[str, Any]]:
@@ -132,6 +144,10 @@ def sections(found: Mapping[str, Any]) -> list[Section]:
         shown.append(
             Section("Cleaning", tables=_some(tables.cleaning(found["cleaning"])))
         )
+    if found.get("features") or found["selected"]:
+        shown.append(
+            Section("Features", chosen(found["selected"]), (), feature_tables(found))
+        )
     if found["put_aside"]:
         some = [*aside_table(found["put_aside"], bool(found["cleaning"]))]
         shown.append(Section("Put aside", tables=_some(some)))
@@ -183,6 +199,52 @@ def targets(splits: Mapping[str, Any]) -> Section:
         rows = rows[:MOST]
     table = Table("Labels", ("label", *splits), tuple(rows), note=note)
     return Section("Labels", "", tuple(plots.labels(splits)), (table,))
+
+
+def chosen(selected: Mapping[str, Any] | None) -> str:
+    """Prose: which numbers of the vector are kept."""
+    if selected is None:
+        return ""
+    kept = selected["kept"]
+    return (
+        f"Of the {selected['of']:,} numbers of a row's vector the head reads {len(kept):,}, "
+        f"those with the highest scores by {selected['by']}: "
+        f"{', '.join(map(str, kept[:MOST]))}{', ...' if len(kept) > MOST else '.'}"
+    )
+
+
+def feature_tables(found: Mapping[str, Any]) -> tuple[Table, ...]:
+    """What the training rows decide of the features beside the vector."""
+    fitted, splits = found.get("features"), found["splits"]
+    if not fitted:
+        return ()
+    lacking = tuple(f"{split}, missing" for split in splits)
+    numbers = tuple(
+        (
+            one["name"],
+            f"{one['mean']:.4g}",
+            f"{one['deviation']:.4g}",
+            *(share(one["missing"][s]) if one["missing"] else "" for s in splits),
+        )
+        for one in fitted["numbers"]
+    )
+    categories = tuple(
+        (
+            one["column"],
+            ", ".join(excerpt(name) for name in one["known"][:MOST]),
+            *(share(one["unknown"][s]) for s in splits),
+        )
+        for one in fitted["categories"]
+    )
+    none = tuple(f"{split}, none of them" for split in splits)
+    return _some(
+        [
+            Table("Numbers", ("number", "mean", "deviation", *lacking), numbers),
+            Table(
+                "Categories", ("column", "those that are known", *none), categories, 2
+            ),
+        ]
+    )
 
 
 def aside_table(found: list[Mapping[str, Any]], cleaned: bool) -> Iterator[Table]:

@@ -93,7 +93,7 @@ def _inside(path: Path) -> list[Path]:
     if not found:
         raise fail(
             "G520",
-            f"the folder {path} holds no .csv, .jsonl or .parquet file",
+            f"the folder {path} holds no .csv, .tsv, .jsonl or .parquet file",
             help="name the files; images need a .csv file beside them, with a column of "
             "their paths and one of their labels",
         )
@@ -140,6 +140,8 @@ def read_rows(path: Path) -> Iterator[Row]:
     match path.suffix:
         case ".csv":
             return _csv_rows(path)
+        case ".tsv":
+            return _tsv_rows(path)
         case ".jsonl":
             return _jsonl_rows(path)
     return _parquet_rows(path)
@@ -178,6 +180,34 @@ def _csv_rows(path: Path) -> Iterator[Row]:
                 yield line, dict(zip(header, fields, strict=True))
 
 
+def _tsv_rows(path: Path) -> Iterator[Row]:
+    header: list[str] = []
+    raw: list[str] = []  # the line that is being read
+    with open(
+        path, encoding="utf-8-sig", errors="surrogateescape", newline="\n"
+    ) as file:
+        for line, text in enumerate(_lines(file, path, raw), 1):
+            raw.clear()
+            whole = text.removesuffix("\n").removesuffix("\r")
+            if not whole:  # a blank line is no row
+                continue
+            if bad := _bad_character(whole):
+                raise _bad_text(path, line, whole, *bad)
+            fields = whole.split("\t")
+            if not header:
+                header = _header(path, line, fields, "tabs", ";,|")
+            elif len(fields) != len(header):
+                raise fail(
+                    "G522",
+                    f"a row of {path} has {len(fields)} fields where the header has "
+                    f"{len(header)}",
+                    place=Place(str(path), line, 1, 1),
+                    help="a field holds neither a tab nor a line break",
+                )
+            else:
+                yield line, dict(zip(header, fields, strict=True))
+
+
 def _lines(file: TextIO, path: Path, raw: list[str]) -> Iterator[str]:
     number, size = 0, 0
     while line := file.readline(LONGEST_ROW + 1):
@@ -189,16 +219,23 @@ def _lines(file: TextIO, path: Path, raw: list[str]) -> Iterator[str]:
         yield line
 
 
-def _header(path: Path, line: int, fields: Sequence[str]) -> list[str]:
+def _header(
+    path: Path,
+    line: int,
+    fields: Sequence[str],
+    between: str = "commas",
+    others: str = ";\t|",
+) -> list[str]:
     place = Place(str(path), line, 1, 1)
     _few_enough(path, len(fields), place)
-    mark = next((m for m in ";\t|" if len(fields) == 1 and m in fields[0]), "")
+    mark = next((m for m in others if len(fields) == 1 and m in fields[0]), "")
     if mark:
         raise fail(
             "G522",
             f"{path} has {mark!r} between its fields",
             place=place,
-            help="save it with commas",
+            help=f"save it with {between}"
+            + (", or let its name end in .tsv" if mark == "\t" else ""),
         )
     twice = [name for name, count in Counter(fields).items() if count > 1]
     if twice:

@@ -13,7 +13,7 @@ from generator.spec.key import (
     TEXT_TASKS,
     about,
 )
-from generator.spec.rules import LABEL, MASK, MISSING
+from generator.spec.rules import LABEL, LANGUAGE, MASK, MISSING
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,6 +110,20 @@ class Clean:
             rule=LABEL,
             tasks=LABEL_TASKS,
             also="aliases label_aliases label_map mapping",
+        ),
+    )
+    languages: tuple[str, ...] = field(
+        default=(),
+        metadata=about(
+            "Rows of a data file whose text is rather in another language than these are "
+            "put aside, by py3langid. A text too short to tell stays, and prediction "
+            "answers all. Where it is left out all languages stay.",
+            ["en"],
+            rule=LANGUAGE,
+            few=dict.fromkeys(TASKS, 0),
+            single=True,
+            tasks=TEXT_TASKS,
+            also="language lang langs language_filter",
         ),
     )
     min_chars: int = field(

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from generator.spec.augment import Augment
 from generator.spec.clean import Clean
+from generator.spec.deploy import Deploy
 from generator.spec.edits import EDITS
 from generator.spec.features import Features
 from generator.spec.guard import Guard
@@ -93,6 +94,7 @@ SECTIONS: Mapping[str, type] = {
     "features": Features,
     "train": Train,
     "target": Target,
+    "deploy": Deploy,
 }
 
 # Tables in tables, each under a header of its own.
@@ -117,7 +119,10 @@ SECTION_ALIASES = {
     "hyperparameters": "train",
     "runtime": "target",
     "hardware": "target",
-    "deploy": "target",
+    "deployment": "deploy",
+    "quantization": "deploy",
+    "quantisation": "deploy",
+    "serving": "deploy",
 }
 
 

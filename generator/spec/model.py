@@ -13,6 +13,7 @@ from typing import Literal
 from generator.ir.plans import Task
 from generator.spec.augment import Augment
 from generator.spec.clean import Clean
+from generator.spec.deploy import Deploy
 from generator.spec.edits import Edit
 from generator.spec.features import Features
 from generator.spec.guard import Guard
@@ -78,7 +79,7 @@ class Backbone:
 
 @dataclass(frozen=True, kw_only=True)
 class Data:
-    """The rows: files ending in .csv, .jsonl or .parquet, and the columns that count."""
+    """The rows: files ending in .csv, .tsv, .jsonl or .parquet, and the columns that count."""
 
     train: str = field(
         metadata=about(
@@ -445,6 +446,18 @@ class Train:
             also="patience early_stopping_patience",
         ),
     )
+    ema: float = field(
+        default=0.0,
+        metadata=about(
+            "What a moving average of the weights keeps in a step, from a smaller part in "
+            "the first steps on. It is what is evaluated and saved as the model, in place "
+            "of the weights of the last step. 0 is off.",
+            0.999,
+            at_least=0,
+            below=1,
+            also="ema_decay moving_average weight_averaging averaging model_ema",
+        ),
+    )
     seed: int = field(
         default=0,
         metadata=about(
@@ -647,6 +660,13 @@ class Spec:
     )
     target: Target = field(
         default_factory=Target, metadata=section("What the generated code runs on.")
+    )
+    deploy: Deploy = field(
+        default_factory=Deploy,
+        metadata=section(
+            "How the model that predicts differs from the trained one. Not at all by "
+            "default."
+        ),
     )
     # Each under a header of its own, [[edit]]; what they may hold is in edits.py.
     edit: tuple[Edit, ...] = ()

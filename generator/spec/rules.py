@@ -95,7 +95,8 @@ _RESERVED_NAMES = (
         "huggingface_hub",
         "jinja2",
     ),
-    *("libcst", "matplotlib", "numpy", "packaging", "pandas", "pip", "pyarrow"),
+    *("libcst", "matplotlib", "numpy", "packaging", "pandas", "pip", "py3langid"),
+    "pyarrow",
     *("pytest", "rich", "safetensors", "scipy", "setuptools", "sklearn", "sympy"),
     *("tests", "tokenizers", "torch", "torchaudio", "torchvision", "tqdm"),
     *("transformers", "triton", "typing_extensions", "wheel"),
@@ -141,13 +142,12 @@ def _explain_name(name: str) -> Finding:
 
 # Paths -------------------------------------------------------------------------------
 
-DATA_ENDINGS = (".csv", ".jsonl", ".parquet")
-_DATA_FILE = r"^(?!~/).*[^/]\.(csv|jsonl|parquet)$"
+DATA_ENDINGS = (".csv", ".jsonl", ".parquet", ".tsv")
+_DATA_FILE = r"^(?!~/).*[^/]\.(csv|jsonl|parquet|tsv)$"
 _OTHER_ENDINGS = {
     ".json": "rows are read from JSON lines: one object on each line, in a .jsonl file",
     ".ndjson": "JSON lines are read from files that end in .jsonl",
     ".jsonlines": "JSON lines are read from files that end in .jsonl",
-    ".tsv": "separate the columns by commas, in a .csv file",
     ".txt": "rows with their columns are needed: a .csv file with a line of names",
     ".xlsx": "save the sheet as a .csv file",
     ".xls": "save the sheet as a .csv file",
@@ -174,7 +174,7 @@ def _explain_data_file(path: str) -> Finding:
     hint = _OTHER_ENDINGS.get(ending.lower(), "")
     if ending.lower() in DATA_ENDINGS:
         hint = f"the ending is in small letters: {ending.lower()}"
-    return Finding("G014", message, "must end in .csv, .jsonl or .parquet", hint)
+    return Finding("G014", message, "must end in .csv, .tsv, .jsonl or .parquet", hint)
 
 
 def _explain_file(path: str) -> Finding:
@@ -312,6 +312,36 @@ def _is_no_pattern(text: str) -> Finding | None:
     return None
 
 
+# Those that py3langid tells apart, by ISO 639.
+_CODES = (
+    "ace af am an ar ary arz as az ba bcl be bg bn br bs ca crh cs cy da de dz el en "
+    "eo es et eu ext fa fi fo fr fuv fy ga gcf gcr gd gl gom grc gu gug guw ha hbo he "
+    "hi hr ht hu hy id ig is it ja jv ka kab kik kk km kn ko ku ky la lb lg lij ln lo "
+    "lt ltg lv mg mk ml mn mr ms mt my ne nl nn no nso oc om or pa pcm pl ps pt qu ro "
+    "ru rw sa sdh se si sk sl sn so sq sr st sv sw ta te tg th tk tl tr tt ug uk ur "
+    "uz uzs vec vi vo wa wuu xh yo yue zh zu"
+)
+_LANGUAGES = tuple(_CODES.split())
+_NAMES = {
+    "english": "en",
+    "german": "de",
+    "french": "fr",
+    "spanish": "es",
+    "chinese": "zh",
+}
+_NAMES |= {"italian": "it", "portuguese": "pt", "dutch": "nl", "russian": "ru"}
+
+
+def _explain_language(text: str) -> Finding:
+    code = _NAMES.get(text.lower(), text.lower().replace("_", "-").partition("-")[0])
+    return Finding(
+        "G012",
+        f"holds the unknown language {quote(text)}",
+        f"did you mean {quote(code)}?" if code in _LANGUAGES else "",
+        "codes of ISO 639: en, de, fr, es, zh, ...",
+    )
+
+
 def _explain_blank(text: str) -> Finding:
     return Finding("G016", "is blank", "only spaces")
 
@@ -333,7 +363,7 @@ DATA_FILE = Rule(
     longest=4096,
     pattern=_DATA_FILE,
     explain=_explain_data_file,
-    form="a path that ends in .csv, .jsonl or .parquet",
+    form="a path that ends in .csv, .tsv, .jsonl or .parquet",
 )
 WORD_FILE = Rule(
     what="a file of words",
@@ -387,6 +417,14 @@ MASK = Rule(
     pattern=r"^(url|email|number)$",
     explain=_explain_mask,
     form='"url", "email" or "number"',
+)
+LANGUAGE = Rule(
+    what="a language",
+    refused=CONTROL,
+    longest=1000,
+    pattern=rf"^({'|'.join(_LANGUAGES)})$",
+    explain=_explain_language,
+    form="a code of ISO 639 that py3langid knows, as in en, de or zh",
 )
 TRAIT = Rule(
     what="a number of a text",

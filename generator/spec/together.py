@@ -16,6 +16,7 @@ def check_together(state: State) -> None:
     _weights_and_columns(state)
     _columns(state)
     _focal(state)
+    _deploy(state)
     check_features(state)
     fractions = [
         values.get(f"data.{name}_fraction", 0.1)
@@ -69,6 +70,28 @@ def _focal(state: State) -> None:
             label="it is of the focal loss",
             help='remove it, or give loss = "focal"',
             at="key",
+        )
+
+
+def _deploy(state: State) -> None:
+    values = state.values
+    kind = values.get("deploy.quantize", "none")
+    if values.get("deploy.leave") and kind == "none":
+        state.add(
+            "G010",
+            ("deploy", "leave"),
+            'leave has no meaning where quantize is "none"',
+            label="nothing is quantised that could be left alone",
+            help='remove it, or give quantize = "int8"',
+            at="key",
+        )
+    if values.get("deploy.precision") == "bf16" and kind != "none":
+        state.add(
+            "G010",
+            ("deploy", "precision"),
+            f'precision "bf16" and quantize "{kind}" are two answers to one question',
+            label="what the weights are kept in",
+            help="give one of them",
         )
 
 

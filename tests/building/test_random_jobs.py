@@ -190,6 +190,7 @@ def _clean(r: random.Random, task: str, labels: list[str]) -> str:
         "whitespace": ["true"],
         "missing": ['["NA", "n\\"a"]'],
         "labels": [f"{{ {toml(labels[0])} = ['{{x}} \"', \"it's\"] }}"],
+        "languages": ['["en", "fr"]'],
         "min_chars": ["2"],
         "max_chars": ["999"],
         "min_tokens": ["3"],

@@ -476,7 +476,11 @@ BROKEN = [
     ("a.jsonl", b"x" * ((1 << 24) + 9), "G522", "16 MiB"),
     ("a.parquet", b"PAR1 nonsense PAR1", "G522", "cannot be read as Parquet"),
     ("a.parquet", b"", "G522", "cannot be read as Parquet"),
-    ("a.tsv", b"text\tlabel\n", "G520", "commas"),
+    ("a.tsv", b"text\tlabel\n", "G523", "is empty"),
+    ("a.tsv", b"text,label\n", "G522", "save it with tabs"),
+    ("a.tsv", GOOD.replace(b",", b"\t") + b"one\n", "G522", "a.tsv:42:1"),
+    ("a.tsv", GOOD.replace(b",", b"\t") + b"caf\xe9\tx\n", "G522", "a.tsv:42:4"),
+    ("a.txt", GOOD, "G520", "a .csv file with a line of names"),
     ("a.json", b"[]", "G520", "JSON lines"),
 ]  # fmt: skip
 

@@ -15,6 +15,7 @@ from generator.ir.plans import (
     AugmentPlan,
     CleanPlan,
     DataPlan,
+    DeployPlan,
     FeaturePlan,
     GuardPlan,
     ImagePlan,
@@ -69,6 +70,7 @@ jobs = st.builds(
             mask=st.sampled_from([(), ("url", "number")]),
             missing=strings,
             labels=st.lists(st.tuples(texts, strings), max_size=2).map(tuple),
+            languages=st.sampled_from([(), ("en", "de")]),
             min_chars=st.integers(0, 99),
             levels=st.booleans(),
             alpha=st.sampled_from(["off", "white"]),
@@ -125,6 +127,12 @@ jobs = st.builds(
         ),
         max_size=3,
     ).map(tuple),
+    deploy=st.builds(
+        DeployPlan,
+        st.sampled_from(["none", "int8", "int8-weights", "int4-weights"]),
+        st.lists(texts, max_size=2).map(tuple),
+        st.sampled_from(["fp32", "bf16"]),
+    ),
 )
 
 

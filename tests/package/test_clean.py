@@ -277,6 +277,42 @@ def write_splits(folder: Path, *splits: list[tuple[str, Any]]) -> None:
 FINE = [("a film", "no"), ("the best film", "yes")]
 
 
+@pytest.mark.parametrize("inputs", [SINGLE, PAIR])
+def test_languages(tmp_path: Path, inputs: Any):
+    """What is surely in another language leaves its file, and is answered in use."""
+    own = "a film about the best days of a summer that never ends"
+    texts = {
+        own: None,
+        "film": None,  # too short to tell
+        "12 345": None,  # in none
+        "bon film": None,
+        "Der Film ist sehr langweilig und viel zu lang.": "de",
+        "Un film magnifique, à voir absolument": "fr",
+        "这部电影很好看": "zh",
+    }
+    given = list(texts) if inputs == SINGLE else [(own, text) for text in texts]
+    job = make_job(inputs, clean=CleanPlan(languages=("en",)))
+    found, predicting = load_package(tmp_path, job)
+    columns = inputs.columns
+    rows = [[*columns, "label"]]
+    for i, text in enumerate(given):
+        rows.append([*([text] if inputs == SINGLE else text), ("no", "yes")[i % 2]])
+    write_csv(tmp_path / "train.csv", rows)
+    for split in ("valid", "test"):
+        write_csv(
+            tmp_path / f"{split}.csv",
+            [rows[0], [*[f"{split} of it"] * len(columns), "no"]],
+        )
+    found.load_splits(tmp_path, tmp_path)
+    expected = {
+        i: f"in another language: {code}"
+        for i, code in enumerate(texts.values(), 2)
+        if code
+    }
+    assert {q["line"]: q["reason"] for q in quarantined(tmp_path)} == expected
+    assert not hasattr(predicting, "check_language")
+
+
 def test_missing_and_lengths(tmp_path: Path):
     """What is put aside in files is answered in use, but for what has no text."""
     rows = [

@@ -58,6 +58,7 @@ def all_jobs() -> list[Job]:
         ("train.csv", "valid.jsonl", None),
         ("train.parquet", None, "test.csv"),
         ("train.csv", "valid.jsonl", "test.parquet"),
+        ("train.tsv", "valid.tsv", "test.csv"),
     ):
         for task in ("text-classification", "multi-label"):
             found.append(make_job(files=files, task=task, precision="bf16"))
@@ -125,7 +126,7 @@ def test_it_imports_what_its_own_job_needs():
 def test_a_job_holds_no_reader_of_another_format():
     for job in all_jobs():
         source = data.render(job)
-        for form in FORMATS:
+        for form in (*FORMATS, "tsv"):
             assert (f"def {form}_records" in source) == (form in job.data.formats)
         assert ("pin_memory" in source) == (job.target.device == "cuda")
 
@@ -296,6 +297,33 @@ def test_a_missing_file_says_where_it_was_sought(tmp_path):
 def beside(folder: Path) -> None:
     write_csv(folder / "valid.csv", VALID)
     write_csv(folder / "test.csv", TEST)
+
+
+def test_tabs(tmp_path):
+    files = ("train.tsv", "valid.csv", "test.csv")
+    module, predict = load_package(tmp_path, make_job(files=files))
+    beside(tmp_path)
+    (tmp_path / "train.tsv").write_bytes(
+        b'\xef\xbb\xbflabel\tother\ttext\r\nyes\t1\ta "fine film\r\n\r\n'
+        b"no\t\tdull, plot\nalone\ncaf\xe9\t2\tthe end\nno\t3\tb\xe9\nmaybe\t4\tyear\n"
+        b"yes\t5\t" + b"x" * (1 << 22) + b"\nno\t6\tof all"
+    )
+    train, _, _ = module.load_splits(tmp_path, tmp_path / "work")
+    texts = ['a "fine film', "dull, plot", "of all"]
+    assert rows_of(train) == [tuple(ids(module, text)) for text in texts]
+    assert train.targets.tolist() == [1, 0, 0]
+    assert [(row["line"], row["reason"]) for row in quarantined(tmp_path / "work")] == [
+        (5, "1 fields where the header has 3"),
+        (6, "unknown label 'caf\\udce9'"),
+        (7, '"text" is not valid UTF-8'),
+        (8, "unknown label 'maybe'"),
+        (9, "a line of more than 4,194,304 characters"),
+    ]
+    (found,) = predict.chunks(str(tmp_path / "train.tsv"))
+    assert [record.line for record in found] == [2, 4, 5, 6, 7, 8, 9, 10]
+    (tmp_path / "train.tsv").write_text("\n\r\n")
+    with pytest.raises(module.DataError, match="it needs a header and rows"):
+        module.load_splits(tmp_path, tmp_path / "work")
 
 
 def test_json_lines(tmp_path):

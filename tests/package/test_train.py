@@ -53,6 +53,7 @@ def variants(count: int, seed: int) -> list[dict[str, Any]]:
         "sampling": ["all", "balanced"],
         "loss": ["standard", "focal"],
         "early_stopping": [0, 3],
+        "ema": [0.0, 0.99],
         "evaluate_every": [0, 7],
         "save_every": [0, 5],
     }

@@ -13,7 +13,7 @@ from runtime_support import write_job
 
 from generator.cli import main
 from generator.runtime import data_report, guarded
-from generator.runtime.data_counts import label_counts, spreads
+from generator.runtime.data_counts import fitted, label_counts, spreads
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +95,45 @@ def test_spreads_have_common_edges() -> None:
 def test_labels_of_several_are_counted_one_by_one() -> None:
     assert label_counts(torch.tensor([[1.0, 0, 1], [1, 0, 0]]), 3) == [2, 0, 1]
     assert label_counts(torch.tensor([2, 0, 2]), 4) == [1, 0, 2, 0]
+
+
+def test_features_are_told_as_they_were_fitted() -> None:
+    """Of columns and texts, with what each split lacks of them; and which numbers stay."""
+    features = SimpleNamespace(
+        SCALED=("age", "length of text"), MISSABLE=(0,), CATEGORICAL=("a", "b"), MOST=2
+    )
+    known = SimpleNamespace(
+        means=(4.0, 2.5), deviations=(1.0, 0.5), categories=(("x", "y"), ("z",))
+    )
+    numbers = torch.tensor([[0.1, 0.2, 0.0], [0.0, 0.3, 1.0]])
+    rows = {
+        "train": torch.tensor([[1, 4], [2, 4]]),
+        "test": torch.tensor([[0, 4], [1, 3]]),
+    }
+    splits = {
+        split: SimpleNamespace(
+            fitted=known, columns=SimpleNamespace(numbers=numbers, categories=some)
+        )
+        for split, some in rows.items()
+    }
+    told = fitted(features, splits)
+    assert [one["missing"] for one in told["numbers"]] == [
+        {"train": 0.5, "test": 0.5},
+        {},
+    ]
+    assert told["categories"] == [
+        {"column": "a", "known": ("x", "y"), "unknown": {"train": 0.0, "test": 0.5}},
+        {"column": "b", "known": ("z",), "unknown": {"train": 0.0, "test": 0.5}},
+    ]
+    about = {"features": told, "splits": dict.fromkeys(splits)}
+    scaled, categories = data_report.feature_tables(about)
+    assert scaled.rows[0] == ("age", "4", "1", "50.0%", "50.0%")
+    assert scaled.rows[1] == ("length of text", "2.5", "0.5", "", "")
+    assert categories.rows[1] == ("b", "z", "0.0%", "50.0%")
+    words = data_report.chosen({"by": "anova", "kept": list(range(2, 90)), "of": 384})
+    assert "Of the 384 numbers" in words and "reads 88" in words
+    assert "2, 3, 4" in words and words.endswith(", 41, ...")
+    assert data_report.feature_tables({"splits": {}}) == ()
 
 
 def test_excerpts_are_short_and_hide_numbers() -> None:

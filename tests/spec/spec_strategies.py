@@ -152,6 +152,11 @@ def valid_specs(draw: st.DrawFn, task: str | None = None) -> Values:
     if "batch_tokens" in train:
         train.pop("batch", None)
         train["batch_tokens"] = max(train["batch_tokens"], data.get("max_tokens", 128))
+    deploy = spec["deploy"]
+    if deploy.get("quantize", "none") == "none":
+        deploy.pop("leave", None)
+    else:
+        deploy.pop("precision", None)
     if "gamma" in train:
         train["loss"] = "focal"
     if isinstance(train.get("class_weights"), list):
@@ -187,7 +192,7 @@ def _shaped(entry: Entry, shape: Shape) -> st.SearchStrategy[Any]:
             }
             assert entry.key.rule is not None
             return by_rule.get(entry.key.rule.what, words)
-        case Items(String()) if entry.name == "freeze":
+        case Items(String()) if entry.name in ("freeze", "leave"):
             return st.lists(_modules, max_size=3, unique=True)
         case Items(item):
             own = _shaped(entry, item)

@@ -72,6 +72,7 @@ BASE: dict[str, Any] = {
     "data": {"train": "a.csv", "text": "t", "label": "l"},
     "train": {},
     "target": {},
+    "deploy": {},
 }
 
 
@@ -187,6 +188,9 @@ def changed(path: str, value: Any) -> dict[str, Any]:
         ("target.compile", "true"),
         ("target.compile", 1),
         ("target.device", "gpu"),
+        ("deploy.quantize", "int4"),
+        ("deploy.leave", ["blocks[0]"]),
+        ("deploy.precision", "fp16"),
         ("optimizer", {}),
     ],
 )
@@ -221,6 +225,7 @@ def test_both_refuse_two_keys_that_contradict(first: Any, second: Any) -> None:
         ("name", "json", "G009"),
         ("name", "lambda", "G009"),
         ("data.valid", "a.csv", "G010"),
+        ("deploy.leave", ["classifier"], "G010"),
         ("data.label", "t", "G010"),
         ("data.valid_fraction", 0.95, "G010"),
         ("train.class_weights", [1.0], "G008"),
