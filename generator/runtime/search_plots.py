@@ -158,6 +158,41 @@ def _stretch(set_scale: Any, values: Sequence[float]) -> None:
         set_scale("log")
 
 
+TESTED = ("points_from_unedited", "faster_than_transformers")
+
+
+def tested(found: Mapping[str, Any]) -> list[Picture]:
+    """What each point of the front gains and loses on the test rows, with intervals."""
+    points = [
+        point
+        for point in found.get("front") or ()
+        if all(point.get(name) for name in TESTED)
+    ]
+    if not points:
+        return []
+    title = "Points from unedited, on the test rows"
+    figure, axes = new_axes(title, "times faster than transformers", (5.2, 3.6))
+    axes.axhline(0, color=INK, linewidth=0.9, linestyle=":")
+    for point in points:
+        up, across = (point[name] for name in TESTED)
+        x, y = across["median"], up["mean"]
+        line = {"color": FIRST, "alpha": 0.5, "linewidth": 1.2}
+        axes.plot([across["low"], across["high"]], [y, y], **line)
+        axes.plot([x, x], [up["low"], up["high"]], **line)
+        gid = f"trial-{point['trial']}"
+        axes.plot([x], [y], marker="o", color=FIRST, linestyle="none", gid=gid)
+        axes.annotate(
+            str(point["trial"]),
+            (x, y),
+            (5, 4),
+            textcoords="offset points",
+            color=INK,
+            fontsize=8,
+        )
+    axes.set_xlim(left=0)
+    return [(_marked(figure, "tested"), f"{title}, by how much faster they predict.")]
+
+
 # ----------------------------------------------------------------------------- history
 
 

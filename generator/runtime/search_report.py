@@ -107,8 +107,8 @@ def _front(found: Found) -> Section:
         "objective and no worse in the rest, among those that keep every constraint. "
     )
     words += (
-        "The pictures show validation rows; the table below, what the points were on "
-        "the test rows, which no trial had seen."
+        "Values in validation come first; then what the points were on the test rows, "
+        "which no trial had seen."
         if any(point.get("test") for point in tested)
         else "All values are of the validation rows: the test rows have not been used."
     )
@@ -117,7 +117,10 @@ def _front(found: Found) -> Section:
     return Section(
         "Front",
         words,
-        plots=tuple(plots.fronts_of(found)) if len(wanted) > 1 else (),
+        plots=(
+            *(plots.fronts_of(found) if len(wanted) > 1 else ()),
+            *plots.tested(found),
+        ),
         tables=_there(
             front_by_validation(found), front_tested(found), front_words(found)
         ),
