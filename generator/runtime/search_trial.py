@@ -145,7 +145,7 @@ def evaluate(
         "key": planned.candidate.key,
         "attributes": planned.attributes,
     }
-    if not setting.job_of(planned).spec_file.text != base:
+    if setting.job_of(planned) is setting.job:
         record["diff"] = difference(without_search(base), planned.candidate.text)
     progress(record)
     try:
