@@ -44,7 +44,8 @@ RESTARTS = 1000  # of workers that were killed
 
 def search(args: argparse.Namespace) -> int:
     """The command. 0, or 1 where every candidate failed."""
-    need("optuna", "torch", "safetensors", "tqdm", "matplotlib", "rich")
+    need("torch", "safetensors", "tqdm", "matplotlib", "rich")
+    need("optuna", "sqlalchemy", extra="search")
     if args.join:
         from generator.runtime.search_worker import work
 
