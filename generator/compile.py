@@ -69,6 +69,7 @@ from generator.render.package import (
     render_teacher,
 )
 from generator.spec import SpecFile
+from generator.spec.alter import without_search
 from generator.spec.clean import Clean
 from generator.spec.edits import ExtendPositions, ResizeImage
 from generator.spec.features import Features
@@ -166,7 +167,10 @@ def draft(
     drafts = render_package(parse_job(print_job(job)), facts.measured, stages)
     if teacher is not None:
         drafts += (render_teacher(job.name, parse_job(print_job(teacher))),)
-    drafts += (Draft("spec.toml", spec_file.text.encode(), python=False),)
+    text = spec_file.text
+    if "search" in text:  # which is no part of the package
+        text = without_search(text)
+    drafts += (Draft("spec.toml", text.encode(), python=False),)
     if facts.tokenizer is not None and isinstance(job.data.inputs, TextPlan):
         tokenizer = facts.tokenizer
         if ids := kept_tokens(job):

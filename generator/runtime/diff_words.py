@@ -17,9 +17,13 @@ NAMES = {
     "backbone.from": "the backbone",
     "backbone.dropout": "dropout in the backbone",
     "data.max_tokens": "the largest number of tokens in a row",
+    "deploy.leave": "the list of what stays unquantised",
+    "deploy.precision": "the precision of prediction",
+    "deploy.quantize": "the quantisation for prediction",
     "target.precision": "the precision of the training",
     "train.batch": "the number of rows in a batch",
     "train.batch_tokens": "the number of tokens in a batch",
+    "train.ema": "what the average of the weights keeps in a step",
     "train.epochs": "the number of epochs",
     "train.freeze": "what is frozen",
     "train.label_smoothing": "label smoothing",
@@ -29,7 +33,7 @@ NAMES = {
     "train.warmup": "the part of the training that warms up",
     "train.weight_decay": "weight decay",
 }
-OFF = (None, (), "none")  # values that say that there is no such thing
+OFF = (None, ())  # values that say that there is no such thing
 
 
 def words(a: Spec, b: Spec) -> list[str]:

@@ -137,3 +137,11 @@ def test_every_other_key_is_named():
         "data.clean.unicode is NFKC instead of off.",
         "data.clean.html is true instead of false.",
     ]
+
+
+def test_what_predicts_is_said():
+    int8 = 'deploy.quantize = "int8"\ndeploy.leave = ["classifier"]\n'
+    assert words(spec(), spec(int8)) == [
+        "The quantisation for prediction is int8 instead of none.",
+        'The list of what stays unquantised is ["classifier"]; it was not set.',
+    ]
