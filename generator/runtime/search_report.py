@@ -147,15 +147,15 @@ def front_by_validation(found: Found) -> Table:
 
 
 # Figures of a trial that are shown although they may be no objective.
-FACTS = ("parameters", "MFLOP")
+FACTS = ("parameters", "GFLOP")
 
 
 def _fact(trial: Trial, name: str) -> str:
     facts = trial.get("facts") or {}
-    value = facts.get("flops") if name == "MFLOP" else facts.get(name)
+    value = facts.get("flops") if name == "GFLOP" else facts.get(name)
     if not is_number(value):
         return ""
-    return count(value / 1e6 if name == "MFLOP" else value)
+    return tables.gflop(value) if name == "GFLOP" else count(value)
 
 
 def front_tested(found: Found) -> Table:
