@@ -1153,6 +1153,41 @@ the checkpoint are read into. A head that is the checkpoint's own as a whole has
 `head = "new"` in `[backbone]` the last layer starts afresh.
 """,
     ),
+    "G382": Code(
+        "A search cannot vary this key",
+        """
+`key` of a `[[search.vary]]` is a key of the spec by its path: `train.lr`, `data.clean.case`,
+`edit[0].keep` for a key of the first edit, `edit` for the whole list. The rows, the labels,
+the name and the seed stay as they are: candidates that differ in them cannot be compared.
+""",
+    ),
+    "G383": Code(
+        "It is not clear among what a key varies",
+        """
+A `[[search.vary]]` has either `choices`, or a range: `low` below `high`, and perhaps `step`
+or `log = true`, which begins above 0 and has no steps.
+""",
+    ),
+    "G384": Code(
+        "A constraint cannot be read",
+        """
+A constraint is an objective, `<=` or `>=`, and a bound. The bound is a number with its unit
+or `unedited`, perhaps with a number more, less or times:
+
+    constraints = ["metric >= unedited - 1 point", "latency <= 5 ms", "disk <= 0.5 * unedited"]
+
+The units are `ms` for latency, `rows/s` for throughput, `kB`, `MB` and `GB` for memory and
+disk, `k` and `M` for parameters, `s`, `min` and `h` for the time of training, `%` and
+`points` for the metric; without one it is ms, rows/s, MB, 1, s and a part of 1.
+""",
+    ),
+    "G385": Code(
+        "A condition is about a key that does not vary",
+        """
+`when` of a `[[search.vary]]` names other keys that have a `[[search.vary]]` of their own, with
+the value at which this one varies too.
+""",
+    ),
     "G390": Code(
         "Features cannot be chosen yet",
         """
@@ -1272,9 +1307,10 @@ RUN: dict[str, Code] = {
         "There are no such data",
         """
 What `gen init` is to look at is not there, is no regular file (it is read twice), or does
-not end in .csv, .tsv, .jsonl or .parquet. Of a folder the files that end so are taken. A
-folder of images needs a .csv file with a column of their paths, which start from the folder
-of that file, and a column of labels.
+not end in .csv, .tsv, .jsonl or .parquet. Of a folder the files that end so are taken. 
+Images lie in folders that are named as their labels, and those perhaps in folders named
+train, valid and test; or a .csv file has a column of their paths, which start from its own
+folder, and a column of labels.
 """,
     ),
     "G521": Code(

@@ -60,6 +60,7 @@ from generator.passes.prune_width import of_rms
 from generator.passes.trim_vocab import kept_tokens
 from generator.render.package import Draft, finished, render_package
 from generator.spec import SpecFile
+from generator.spec.alter import without_search
 from generator.spec.clean import Clean
 from generator.spec.edits import ExtendPositions, ResizeImage
 from generator.spec.features import Features
@@ -155,7 +156,10 @@ def draft(
     stages = tuple(_stages(imported, edits, ready))
     # What renders a job reads its text and nothing else.
     drafts = render_package(parse_job(print_job(job)), facts.measured, stages)
-    drafts += (Draft("spec.toml", spec_file.text.encode(), python=False),)
+    text = spec_file.text
+    if "search" in text:  # which is no part of the package
+        text = without_search(text)
+    drafts += (Draft("spec.toml", text.encode(), python=False),)
     if facts.tokenizer is not None and isinstance(job.data.inputs, TextPlan):
         tokenizer = facts.tokenizer
         if ids := kept_tokens(job):

@@ -128,6 +128,30 @@ def parser(functions: Mapping[str, Run]) -> argparse.ArgumentParser:
     )
     _long(run)
 
+    search = command("search", "try candidates of a spec, and keep the best of them")
+    search.add_argument("spec", type=Path, metavar="SPEC")
+    search.add_argument("--work", type=Path, help="default: runs/<name>_search")
+    search.add_argument(
+        "--root", type=Path, help="where data paths start; the spec's folder"
+    )
+    search.add_argument(
+        "--jobs", type=_at_least_one, default=1, help="worker processes"
+    )
+    search.add_argument("--trials", type=_at_least_one, help="instead of the spec's")
+    search.add_argument("--hours", type=float, help="instead of the spec's")
+    search.add_argument(
+        "--sampler", choices=("tpe", "nsga2", "random"), help="instead of the spec's"
+    )
+    search.add_argument("--storage", metavar="URL", help="instead of the spec's")
+    search.add_argument(
+        "--join", action="store_true", help="work for a search that runs elsewhere"
+    )
+    search.add_argument("--parent", type=int, help=argparse.SUPPRESS)
+    search.add_argument(
+        "--no-test", action="store_true", help="leave the test of the front for later"
+    )
+    _long(search)
+
     for name, help in (
         ("data", "prepare a job's rows, and report what became of them"),
         ("certify", "run a job's certificate and print it"),
