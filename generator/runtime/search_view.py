@@ -163,9 +163,7 @@ def best(found: Found) -> Iterator[tuple[str, str, str, str]]:
     kept = figures.allowed(found)
     first = next((t for t in kept if t.get("baseline") == "unedited"), None)
     for objective in figures.objectives(found):
-        top = min(
-            kept, key=lambda t, o=objective: o.loss(t["values"][o.name]), default=None
-        )
+        top = figures.best(kept, objective)
         shown = [
             "" if t is None else f"{t['values'][objective.name]:.4g} {objective.unit}"
             for t in (first, top)
