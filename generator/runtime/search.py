@@ -15,7 +15,6 @@ import sys
 import time
 from base64 import b64decode, b64encode
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,13 +22,14 @@ from typing import Any
 from generator.compile import import_job
 from generator.errors import fail
 from generator.runtime import build as building
-from generator.runtime import calibrate
+from generator.runtime import calibrate, search_report, search_view, terminal
 from generator.runtime.figures import cores
 from generator.runtime.files import write_if_changed
 from generator.runtime.ready import find, need
-from generator.runtime.search_plan import Candidate, Planner, Records
+from generator.runtime.search_plan import COUNTED, Candidate, Planner, Records
 from generator.runtime.search_store import Store, Stored, open_store
 from generator.runtime.search_trial import Job, Setting, identify, of_params
+from generator.runtime.search_view import View
 from generator.search.goals import OBJECTIVES, Constraint, constraint, front
 from generator.search.space import Choice, choices, probe, scoring, unedited
 from generator.spec import SpecFile, read_spec
@@ -44,27 +44,25 @@ RESTARTS = 1000  # of workers that were killed
 
 def search(args: argparse.Namespace) -> int:
     """The command. 0, or 1 where every candidate failed."""
-    need("optuna", "torch", "safetensors", "tqdm")
+    need("optuna", "torch", "safetensors", "tqdm", "matplotlib", "rich")
     if args.join:
         from generator.runtime.search_worker import work
 
         return work(args)
     setting, store = prepare(args)
     planner = planner_of(setting)
-    told = args.quiet or args.json
-    with _view(told) as view:
+    with View(args.quiet or args.json) as view:
         _drive(args, setting, store, planner, view)
-        found = summary(setting, store, planner)
+        found = _written(setting, summary(setting, store, planner))
         if not args.no_test:
             from generator.runtime.search_front import tested
 
-            found = tested(args, setting, store, found)
-    found = _written(setting, found)
+            found = _written(setting, tested(args, setting, store, found, view.say))
+    found["report"] = search_report.write(found, setting.work)
     if args.json:
         print(json.dumps(found, indent=1))
     elif not args.quiet:
-        for line in in_words(found):
-            print(line)
+        show(found)
     return 0 if any(t["state"] == "complete" for t in found["trials"]) else 1
 
 
@@ -197,7 +195,7 @@ def _drive(
     setting: Setting,
     store: Store,
     planner: Planner,
-    view: Any,
+    view: View,
 ) -> None:
     """Workers, until all is done."""
     trials = store.trials()
@@ -252,46 +250,6 @@ def _worker_arguments(args: argparse.Namespace) -> list[str]:
     return parts
 
 
-class Lines:
-    """Says what becomes of each trial on standard error, a line each."""
-
-    def __init__(self) -> None:
-        self.said: set[int] = set()
-
-    def __enter__(self) -> Lines:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        return None
-
-    def update(self, found: Mapping[str, Any]) -> None:
-        for trial in found["trials"]:
-            if trial["state"] == "running" or trial["number"] in self.said:
-                continue
-            self.said.add(trial["number"])
-            print(trial_words(trial), file=sys.stderr, flush=True)
-
-
-def trial_words(trial: Mapping[str, Any]) -> str:
-    """What became of a trial, on a line."""
-    values = ", ".join(f"{n} {v:.4g}" for n, v in trial["values"].items())
-    name = trial["baseline"] or ", ".join(
-        f"{key} {value:.3g}" if isinstance(value, float) else f"{key} {value}"
-        for key, value in trial["params"].items()
-    )
-    parts = [f"trial {trial['number']} {trial['state']}", values, trial["why"], name]
-    return "; ".join(part for part in parts if part)
-
-
-class Silent(Lines):
-    def update(self, found: Mapping[str, Any]) -> None:
-        return None
-
-
-def _view(silent: bool) -> AbstractContextManager[Any]:
-    return nullcontext(Silent()) if silent else nullcontext(Lines())
-
-
 # ------------------------------------------------------------------------------- its figures
 
 
@@ -329,7 +287,10 @@ def summary(setting: Setting, store: Store, planner: Planner) -> dict[str, Any]:
         ],
         "budget": {"trials": search.trials, "hours": search.hours},
         "spent": {
-            "trials": sum(n >= len(planner.baselines) for n in records),
+            "trials": sum(
+                n >= len(planner.baselines) and r["state"] in COUNTED
+                for n, r in records.items()
+            ),
             "seconds": float(about.get("spent", 0.0)),
         },
         "choices": [choice_figures(one) for one in setting.choices],
@@ -366,24 +327,8 @@ def _written(setting: Setting, found: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def in_words(found: Mapping[str, Any]) -> list[str]:
+def show(found: Mapping[str, Any]) -> None:
     """What a search prints at its end."""
-    states: dict[str, int] = {}
-    for trial in found["trials"]:
-        states[trial["state"]] = states.get(trial["state"], 0) + 1
-    counted = ", ".join(f"{count} {state}" for state, count in states.items())
-    lines = [f"{len(found['trials'])} trials: {counted}"]
-    for point in found["front"]:
-        test = point["test"]["metric"]
-        words = [
-            f"front {Path(point['folder']).name}: trial {point['trial']}",
-            f"test {test['mean']:.4f} [{test['low']:.4f}, {test['high']:.4f}]",
-        ]
-        if point["faster_than_transformers"]:
-            words.append(
-                "{median:.2f} [{low:.2f}, {high:.2f}] times transformers".format(
-                    **point["faster_than_transformers"]
-                )
-            )
-        lines.append("; ".join(words))
-    return lines
+    terminal.show(search_report.result(found))
+    print(search_view.states(found))
+    print(f"Report: {found['report']['html']}, {found['report']['markdown']}")

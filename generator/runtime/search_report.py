@@ -31,6 +31,12 @@ def write(found: Found, folder: Path) -> dict[str, str]:
     return write_page(make(found), folder, "search")
 
 
+def result(found: Found) -> tuple[Table, ...]:
+    """What a terminal shows of a search that has ended."""
+    front = front_tested(found) if found.get("front") else front_by_validation(found)
+    return _there(front, baselines(found))
+
+
 def make(found: Found) -> Page:
     sections = (
         _front(found),
@@ -148,15 +154,15 @@ def front_by_validation(found: Found) -> Table:
 
 
 # Figures of a trial that are shown although they may be no objective.
-FACTS = ("parameters", "MFLOP")
+FACTS = ("parameters", "GFLOP")
 
 
 def _fact(trial: Trial, name: str) -> str:
     facts = trial.get("facts") or {}
-    value = facts.get("flops") if name == "MFLOP" else facts.get(name)
+    value = facts.get("flops") if name == "GFLOP" else facts.get(name)
     if not is_number(value):
         return ""
-    return count(value / 1e6 if name == "MFLOP" else value)
+    return tables.gflop(value) if name == "GFLOP" else count(value)
 
 
 def front_tested(found: Found) -> Table:
@@ -174,7 +180,7 @@ def front_tested(found: Found) -> Table:
                 interval(point.get("faster_than_transformers"), ".2f"),
                 interval(point.get("faster_than_unedited"), ".2f"),
                 point.get("certificate") or "",
-                point.get("folder") or "",
+                "/".join(Path(point.get("folder") or "").parts[-2:]),
             )
         )
         marks.append(str(point["trial"]))
@@ -193,9 +199,10 @@ def front_tested(found: Found) -> Table:
         ),
         tuple(rows),
         note=(
-            "In brackets are intervals of 95%. Points are hundredths of the metric, "
-            "paired with the unedited model's on the same rows. Times faster are "
-            "medians over interleaved rounds of predicting the test rows."
+            "In brackets stand intervals of 95%, by resampling the test rows; points are "
+            "hundredths of the metric, paired with the unedited model's on the same "
+            "rows. Times faster are medians over interleaved rounds of predicting the "
+            "test rows, with the least and the largest."
         ),
         marks=tuple(marks),
     )

@@ -69,8 +69,10 @@ class View:
             self._live.update(screen(found, time.time()), refresh=True)
 
     def say(self, words: str) -> None:
-        """A line beside what the screen shows."""
-        if not self.quiet:
+        """A line for itself, above what the screen shows."""
+        if self._live is not None:
+            self._live.console.print(plain(words), markup=False, highlight=False)
+        elif not self.quiet:
             self._say(words)
 
     def _say(self, words: str) -> None:
