@@ -833,6 +833,31 @@ every step; without the keys of `[data.augment]` that change rows the cache stay
 `[features]` adds is of one row: of two categories there is no mixture. Leave out either.
 """,
     ),
+    "G280": Code(
+        "Nothing is there to be left alone",
+        """
+`leave` in `[deploy]` names modules of the generated model, as in
+`["blocks.0.feed_forward", "classifier"]`, whose linears are not quantised. This one has no
+linear in it, or is not there: the names are those in `model.py`.
+`python -m <package>.deploy --sensitivity` says which linears matter most, and prints a list
+to paste.
+""",
+    ),
+    "G281": Code(
+        "Everything is left alone",
+        """
+`leave` in `[deploy]` covers all linears of the blocks and all large tables, so that the
+deployed model would be the trained one. Leave less alone, or remove `[deploy]`.
+""",
+    ),
+    "G282": Code(
+        "The target cannot multiply so",
+        """
+`quantize = "int8"` has products of whole numbers by the operators that torch has for a
+processor. On a GPU, `"int8-weights"` and `"int4-weights"` save the same room, and
+`precision = "bf16"` saves time.
+""",
+    ),
 }
 
 

@@ -14,6 +14,7 @@ from generator.render import (
     bench,
     certificate,
     data,
+    deploy,
     features,
     guard,
     init,
@@ -67,6 +68,8 @@ def render_python(job: Job) -> tuple[Draft, ...]:
         files[guard.FILE] = guard.render
     if features.asked(job):
         files["features.py"] = features.render
+    if deploy.asked(job):
+        files[deploy.FILE] = deploy.render
     if augment.asked(job):
         files["augment.py"] = augment.render
     return tuple(
