@@ -1297,9 +1297,10 @@ RUN: dict[str, Code] = {
         "There are no such data",
         """
 What `gen init` is to look at is not there, is no regular file (it is read twice), or does
-not end in .csv, .tsv, .jsonl or .parquet. Of a folder the files that end so are taken. A
-folder of images needs a .csv file with a column of their paths, which start from the folder
-of that file, and a column of labels.
+not end in .csv, .tsv, .jsonl or .parquet. Of a folder the files that end so are taken. 
+Images lie in folders that are named as their labels, and those perhaps in folders named
+train, valid and test; or a .csv file has a column of their paths, which start from its own
+folder, and a column of labels.
 """,
     ),
     "G521": Code(
