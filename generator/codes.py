@@ -1401,6 +1401,24 @@ there, is of another kind of task than the data are for, or is of an architectur
 not known. The messages say which; what can be tried is ranked without the others.
 """,
     ),
+    "G540": Code(
+        "The deployed model is slower than the trained one",
+        """
+`[deploy]` asks for a model that predicts faster, and on this machine it does not: of
+rounds in which both answered the same rows, three quarters were slower. The message has
+the figures, and `deployed.json` of the work folder all of them. No weights were written,
+so that nothing predicts with them by accident. Other processors may do better: those with
+AVX512-VNNI multiply whole numbers quickly, those with AVX512-BF16 or AMX bfloat16. Remove
+`[deploy]`, or write the weights all the same: `python -m <package>.deploy --anyway`.
+""",
+    ),
+    "G541": Code(
+        "The deployed model was not made",
+        """
+deploy.py of the package, which makes the deployed model of the trained one and measures
+both, ended with an error; its own message stands above. The trained model is as it was.
+""",
+    ),
 }
 
 RANGES = (

@@ -82,6 +82,14 @@ def asked(job: Job) -> bool:
     return job.deploy != DeployPlan()
 
 
+def deployed_as(job: Job) -> str:
+    """What the model that predicts is, in words; "" where it is the trained one."""
+    plan = job.deploy
+    if not asked(job):
+        return ""
+    return WHAT[plan.quantize if plan.quantize != "none" else plan.precision]
+
+
 def render(job: Job) -> str:
     """The source of deploy.py, not yet formatted."""
     view = deploy_view(job)

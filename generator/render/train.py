@@ -15,7 +15,7 @@ from typing import Literal
 from generator.ir.cut import Division, blocks_before, divisions
 from generator.ir.dims import dim
 from generator.ir.job import Job, ParameterInfo, Value, parameters
-from generator.ir.plans import AugmentPlan, FeaturePlan, ImagePlan, TextPlan
+from generator.ir.plans import AugmentPlan, DeployPlan, FeaturePlan, ImagePlan, TextPlan
 from generator.ir.stages import by_stage, covers
 from generator.render import guard
 from generator.render.data import clean_view, columns_at
@@ -133,6 +133,7 @@ class TrainView:
     numbered: str  # code: the stage's part of a line of the log, and a comma
     over: str  # code: whether a stage, or all of it, is at its end
     cache: CacheView | None
+    beside: str  # code: names of files that lie beside the weights
     average: bool  # a moving average of the weights is evaluated and saved
     evaluated: str  # code: the model that is
     suffix: str  # code: what of it goes on from what is kept
@@ -308,6 +309,15 @@ def train_view(job: Job) -> TrainView:
         numbered='"stage": number, ' if staged else "",
         over="over" if staged else "state.done",
         cache=_cache(job, cut) if cut else None,
+        beside=", ".join(
+            py(name)
+            for name, there in (
+                ("features.json", job.data.features != FeaturePlan()),
+                ("deployed.safetensors", job.deploy != DeployPlan()),
+                ("deployed.json", job.deploy != DeployPlan()),
+            )
+            if there
+        ),
         average=plan.ema > 0,
         evaluated="average" if plan.ema else "model",
         suffix=_suffix_of(plan.ema > 0, staged),

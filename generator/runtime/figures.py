@@ -240,6 +240,7 @@ def hashes(ready: Ready) -> dict[str, str]:
         "spec": Path(ready.spec_file.file),
         "gen.lock": ready.plan.folder / LOCK,
         "trained model.safetensors": ready.work / "model.safetensors",
+        "deployed.safetensors": ready.work / "deployed.safetensors",
     }
     for name, path in paths.items():
         if path.is_file():
