@@ -10,7 +10,7 @@ from typing import Literal
 from generator.ir.cut import reaching
 from generator.ir.head import SELECTED, Selection, classifier, selection
 from generator.ir.job import Job, Model, Module, Op, added, parameters
-from generator.ir.plans import DeployPlan, FeaturePlan, ImagePlan, TextPlan
+from generator.ir.plans import FeaturePlan, ImagePlan, TextPlan
 from generator.ir.sources import (
     Fold,
     Gain,
@@ -25,11 +25,11 @@ from generator.ir.sources import (
     keys,
     nodes,
 )
-from generator.render import data, deploy, kept
+from generator.render import calibrate, data, deploy, kept
 from generator.render.data import INSTALLED, OWN, STDLIB
 from generator.render.model import adapted
 from generator.render.text import fill, py
-from generator.render.train import parts
+from generator.render.train import LOSSES, parts
 
 # Names that data.py's table of imports does not have.
 BESIDE: Mapping[str, tuple[int, str]] = {
@@ -50,6 +50,9 @@ BESIDE: Mapping[str, tuple[int, str]] = {
     "merge": (OWN, "from .model"),
     "deepcopy": (STDLIB, "from copy"),
     "Predictor": (OWN, "from .predict"),
+    "TEACHER": (OWN, "from .train"),
+    "TEMPERATURE": (OWN, "from .train"),
+    "distilled": (OWN, "from .train"),
     **{
         name: (OWN, "from .deploy")
         for name in ("GROUP", "LINEARS", "TABLES", "assemble", "lowered", "multiplied")
@@ -218,6 +221,8 @@ class CertificateView:
     load: str  # code: the model as loaded
     checkpoint: str  # code: the folder that transformers loads
     auto: str  # code: transformers' class
+    # The loss of a job that learns from a teacher; "" of others.
+    distills: Literal["", "cross-entropy", "bce", "mse"]
     outputs: int
     vocab: int
     pixels: tuple[int, ...]
@@ -241,6 +246,7 @@ class CertificateView:
     activation: str  # code
     answer: str  # code
     on_cpu: str  # code
+    calibrated: bool  # predict.py reads what calibrate.py writes
     serving_bound: str  # code
     deployed: DeployedView | None  # another model than the trained one predicts
     served_activation: str  # code: of the model that predicts
@@ -372,6 +378,7 @@ def certificate_view(job: Job) -> CertificateView:
             if images
             else "AutoModelForSequenceClassification"
         ),
+        distills=LOSSES[job.task] if job.distill.teacher else "",
         outputs=len(job.labels),
         vocab=_vocabulary(job),
         pixels=(2, *_pixels(job)),
@@ -415,18 +422,21 @@ def certificate_view(job: Job) -> CertificateView:
         deployed=_deployed(job),
         served_activation=(".float()" if job.deploy.precision == "bf16" else "")
         + ACTIVATIONS[job.task],
+        calibrated=calibrate.asked(job),
     )
     classes = (*adapted(job.model), *detours(job.model))
     beside = {**BESIDE, **{name: (OWN, "from .model") for name in classes}}
     if features:
         beside |= data.FEATURES
     body = fill("partials/certificate_body.j2", view)
+    if view.calibrated:
+        beside |= calibrate.IMPORT
     return replace(view, imports=data.imports(body, beside))
 
 
 def _serving_bound(job: Job) -> str:
     """Code: how far apart two batches of the same rows may lie."""
-    if job.deploy != DeployPlan():  # what is rounded may fall to either side
+    if job.deploy.lowered:  # what is rounded may fall to either side
         return "0.05"
     return "1e-2" if job.target.precision == "bf16" else "SINGLE"
 

@@ -12,7 +12,7 @@ from itertools import groupby
 from generator.ir.deploy import ADAPTER_PARTS, left, linears, tables
 from generator.ir.job import Job
 from generator.ir.ops import merges
-from generator.ir.plans import DeployPlan, FeaturePlan, ImagePlan
+from generator.ir.plans import FeaturePlan, ImagePlan
 from generator.render import data
 from generator.render.text import fill, py
 
@@ -79,7 +79,7 @@ class DeployView:
 
 def asked(job: Job) -> bool:
     """Whether the model that predicts is another than the trained one."""
-    return job.deploy != DeployPlan()
+    return job.deploy.lowered
 
 
 def deployed_as(job: Job) -> str:

@@ -7,7 +7,6 @@ import sys
 from typing import Any
 
 from generator.errors import Diagnostic, render_diagnostics
-from generator.ir.plans import DeployPlan
 from generator.runtime.ready import Ready
 
 FILE, WEIGHTS = "deployed.json", "deployed.safetensors"
@@ -15,8 +14,8 @@ SLOWER = 3  # deploy.py's exit code where it wrote nothing for that
 
 
 def asked(ready: Ready) -> bool:
-    """Whether the job predicts with another model than the trained one."""
-    return ready.plan.compiled.job.deploy != DeployPlan()
+    """Whether the job predicts with other weights than the trained ones."""
+    return ready.plan.compiled.job.deploy.lowered
 
 
 def deploy(ready: Ready) -> tuple[dict[str, Any] | None, bool]:
