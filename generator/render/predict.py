@@ -41,6 +41,7 @@ class PredictView:
     raw_of: str  # code: what reads that of a record
     merges: bool  # there are adapters to merge into the weights
     deployed: bool  # another model than the trained one answers
+    casts: bool  # its answers are in bfloat16
     load: str  # code: what loads it
     model: str  # prose: which model answers
     writer: str  # prose: what wrote its weights
@@ -104,6 +105,7 @@ def predict_view(job: Job) -> PredictView:
         raw_of=data.raw_of(job.data),
         merges=merges(job.model),
         deployed=deployed,
+        casts=casts,
         load=load,
         model="deployed" if deployed else "trained",
         writer="deploy.py" if deployed else "training",
