@@ -39,6 +39,7 @@ class CalibrateView:
     work: str
     title: str  # prose
     imports: tuple[tuple[str, ...], ...]  # code: lines by section
+    loads: str  # the module that loads the trained model
     temperature: bool
     thresholds: Literal["", "one", "labels"]
     metric: str  # code
@@ -95,6 +96,7 @@ def calibrate_view(job: Job) -> CalibrateView:
         work=f"runs/{job.name}",
         title=titles[job.deploy.temperature, kind],
         imports=(),
+        loads="deploy" if job.deploy.lowered else "predict",
         temperature=job.deploy.temperature,
         thresholds=kind,
         metric=metric,

@@ -79,7 +79,7 @@ class DeployView:
 
 def asked(job: Job) -> bool:
     """Whether the model that predicts is another than the trained one."""
-    return job.deploy.rounds
+    return job.deploy.lowered
 
 
 def deployed_as(job: Job) -> str:

@@ -123,6 +123,7 @@ def render(job: Job) -> str:
 
 def _beside(job: Job) -> dict[str, tuple[int, str]]:
     """Imports of the names that are export.py's own affair."""
+    loads = "deploy" if job.deploy.lowered else "predict"
     found = {
         "find_spec": (data.STDLIB, "from importlib.util"),
         "version": (data.STDLIB, "from importlib.metadata"),
@@ -131,7 +132,7 @@ def _beside(job: Job) -> dict[str, tuple[int, str]]:
         "warnings": (data.STDLIB, "import warnings"),
         "save_file": (data.INSTALLED, "from safetensors.torch"),
         "data": (data.OWN, "from ."),
-        "load_trained": (data.OWN, "from .predict"),
+        "load_trained": (data.OWN, f"from .{loads}"),
     }
     found |= calibrate.IMPORT
     if isinstance(job.data.inputs, TextPlan):
