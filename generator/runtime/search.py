@@ -22,7 +22,7 @@ from typing import Any
 from generator.compile import import_job
 from generator.errors import fail
 from generator.runtime import build as building
-from generator.runtime import calibrate, search_report
+from generator.runtime import calibrate, search_report, search_view, terminal
 from generator.runtime.figures import cores
 from generator.runtime.files import write_if_changed
 from generator.runtime.ready import find, need
@@ -52,22 +52,18 @@ def search(args: argparse.Namespace) -> int:
         return work(args)
     setting, store = prepare(args)
     planner = planner_of(setting)
-    told = bool(args.quiet or args.json)
-    with View(quiet=told) as view:
+    with View(args.quiet or args.json) as view:
         _drive(args, setting, store, planner, view)
-        found = summary(setting, store, planner)
+        found = _written(setting, summary(setting, store, planner))
         if not args.no_test:
             from generator.runtime.search_front import tested
 
-            found = tested(args, setting, store, found)
-    _written(setting, found)
-    pages = search_report.write(found, setting.work)
+            found = _written(setting, tested(args, setting, store, found, view.say))
+    found["report"] = search_report.write(found, setting.work)
     if args.json:
         print(json.dumps(found, indent=1))
     elif not args.quiet:
-        for line in in_words(found):
-            print(line)
-        print(f"Report: {pages['html']}, {pages['markdown']}")
+        show(found)
     return 0 if any(t["state"] == "complete" for t in found["trials"]) else 1
 
 
@@ -323,29 +319,14 @@ def front_of(setting: Setting, trials: Sequence[Mapping[str, Any]]) -> list[int]
     return front(points(trials, setting.constraints), setting.objectives)
 
 
-def _written(setting: Setting, found: Mapping[str, Any]) -> None:
+def _written(setting: Setting, found: dict[str, Any]) -> dict[str, Any]:
     data = json.dumps(found, indent=1).encode() + b"\n"
     write_if_changed(setting.work / FILE, data)
+    return found
 
 
-def in_words(found: Mapping[str, Any]) -> list[str]:
+def show(found: Mapping[str, Any]) -> None:
     """What a search prints at its end."""
-    states: dict[str, int] = {}
-    for trial in found["trials"]:
-        states[trial["state"]] = states.get(trial["state"], 0) + 1
-    counted = ", ".join(f"{count} {state}" for state, count in states.items())
-    lines = [f"{len(found['trials'])} trials: {counted}"]
-    for point in found["front"]:
-        test = point["test"]["metric"]
-        words = [
-            f"front {Path(point['folder']).name}: trial {point['trial']}",
-            f"test {test['mean']:.4f} [{test['low']:.4f}, {test['high']:.4f}]",
-        ]
-        if point["faster_than_transformers"]:
-            words.append(
-                "{median:.2f} [{low:.2f}, {high:.2f}] times transformers".format(
-                    **point["faster_than_transformers"]
-                )
-            )
-        lines.append("; ".join(words))
-    return lines
+    terminal.show(search_report.result(found))
+    print(search_view.states(found))
+    print(f"Report: {found['report']['html']}, {found['report']['markdown']}")

@@ -7,63 +7,50 @@ from __future__ import annotations
 
 import datetime
 import math
-import operator
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeGuard
 
+from generator.search import goals
+from generator.search.goals import OBJECTIVES, Objective, Values
+
 Trial = Mapping[str, Any]
-CONSTRAINT = re.compile(r"\s*(\w+)\s*(<=|>=|<|>)")
 
 
 @dataclass(frozen=True)
-class Objective:
-    name: str
-    maximised: bool
-    unit: str
+class Bound:
+    """A constraint, and what it comes to in this search; None while that is not known."""
 
-    def loss(self, value: float) -> float:
-        """The value as one of which less is better."""
-        return -value if self.maximised else value
-
-
-@dataclass(frozen=True)
-class Constraint:
     text: str
-    bound: float | None
-    objective: str  # "" where it is of none of the objectives
-    most: bool  # whether the bound is the largest value that is allowed
+    value: float | None
+    objective: str
+    least: bool  # whether values are at least that, and else at most
 
     def holds(self, trial: Trial) -> bool | None:
         """None where the trial has no such value."""
-        value = trial.get("values", {}).get(self.objective)
-        if value is None or self.bound is None:
+        value = trial["values"].get(self.objective)
+        if value is None or self.value is None:
             return None
-        return value <= self.bound if self.most else value >= self.bound
+        return value >= self.value if self.least else value <= self.value
 
 
 @dataclass(frozen=True)
 class Box:
-    """What a front is measured by: the best and the worst value of each objective."""
+    """What a front is measured in: between the worst and the best of each objective."""
 
-    best: tuple[float, ...]  # as losses
-    worst: tuple[float, ...]
+    worst: Values
+    best: Values
 
 
 def objectives(found: Mapping[str, Any]) -> tuple[Objective, ...]:
-    return tuple(
-        Objective(o["name"], o["direction"].startswith("max"), o.get("unit") or "")
-        for o in found["objectives"]
-    )
+    return tuple(OBJECTIVES[one["name"]] for one in found["objectives"])
 
 
-def constraints(found: Mapping[str, Any]) -> tuple[Constraint, ...]:
+def bounds(found: Mapping[str, Any]) -> tuple[Bound, ...]:
     known = []
-    for one in found.get("constraints", ()):
-        match = CONSTRAINT.match(one["text"])
-        name, most = (match[1], match[2].startswith("<")) if match else ("", True)
-        known.append(Constraint(one["text"], one.get("bound"), name, most))
+    for one in found["constraints"]:
+        meant = goals.constraint(one["text"])
+        known.append(Bound(one["text"], one["bound"], meant.objective, meant.least))
     return tuple(known)
 
 
@@ -84,55 +71,54 @@ def is_number(value: Any) -> TypeGuard[float]:
 
 def allowed(found: Mapping[str, Any]) -> list[Trial]:
     """Those of them that keep every constraint, as far as that can be told."""
-    bounds = constraints(found)
+    limits = bounds(found)
     return [
         trial
         for trial in finished(found)
         if trial.get("baseline") == "unedited"  # which the others are measured by
-        or all(bound.holds(trial) is not False for bound in bounds)
+        or all(limit.holds(trial) is not False for limit in limits)
     ]
 
 
-def losses(trial: Trial, wanted: Sequence[Objective]) -> tuple[float, ...]:
-    """One for each objective; less is better in all."""
-    return tuple(o.loss(trial["values"][o.name]) for o in wanted)
-
-
 def front(trials: Sequence[Trial], wanted: Sequence[Objective]) -> list[Trial]:
-    """Trials that no other one is better than: in one objective and no worse in others.
+    """Trials that no other one is better than, the best of the first objective first."""
+    by_number = {trial["number"]: trial for trial in trials}
+    values = {number: trial["values"] for number, trial in by_number.items()}
+    kept = [by_number[number] for number in goals.front(values, wanted)]
+    return sorted(kept, key=lambda trial: loss(trial, wanted[0]))
 
-    Of trials with the same values the first stays. They are sorted by the first objective.
-    """
-    kept: list[tuple[tuple[float, ...], Trial]] = []
-    for trial in sorted(trials, key=lambda trial: losses(trial, wanted)):
-        point = losses(trial, wanted)
-        # What is better than it comes before it, or something better still does.
-        if not any(all(map(operator.le, other, point)) for other, _ in kept):
-            kept.append((point, trial))
-    return [trial for _, trial in kept]
+
+def loss(trial: Trial, objective: Objective) -> float:
+    """The trial's value as one of which less is better."""
+    value = trial["values"][objective.name]
+    return -value if objective.direction == "maximize" else value
+
+
+def best(trials: Sequence[Trial], objective: Objective) -> Trial | None:
+    """The trial with the best value."""
+    return min(trials, key=lambda trial: loss(trial, objective), default=None)
 
 
 def box(trials: Sequence[Trial], wanted: Sequence[Objective]) -> Box | None:
     """What all of them lie in; None where there are none."""
-    columns = list(zip(*(losses(trial, wanted) for trial in trials), strict=True))
-    if not columns:
+    if not trials:
         return None
-    return Box(tuple(map(min, columns)), tuple(map(max, columns)))
+    ends = []
+    for end in (max, min):
+        found = {o.name: end(trials, key=lambda t, o=o: loss(t, o)) for o in wanted}
+        ends.append({name: trial["values"][name] for name, trial in found.items()})
+    return Box(*ends)
 
 
 def covered(trials: Sequence[Trial], wanted: Sequence[Objective], within: Box) -> float:
     """The part of the box that some trial is at least as good as: the hypervolume of
-    the front over that of the box. A side without length is left out."""
-    import numpy as np
-    from optuna._hypervolume import compute_hypervolume
-
-    sides = [i for i in range(len(wanted)) if within.worst[i] > within.best[i]]
-    if not trials or not sides:
+    the trials over that of the box. A side without length is left out."""
+    sides = [o for o in wanted if within.worst[o.name] != within.best[o.name]]
+    if not sides:
         return 0.0
-    points = np.array([losses(trial, wanted) for trial in trials])[:, sides]
-    best, worst = (np.array(end)[sides] for end in (within.best, within.worst))
-    scaled = np.clip((points - best) / (worst - best), 0.0, 1.0)
-    return float(compute_hypervolume(scaled, np.ones(len(sides))))
+    points = [trial["values"] for trial in trials]
+    whole = goals.hypervolume([within.best], within.worst, sides)
+    return goals.hypervolume(points, within.worst, sides) / whole
 
 
 def in_time(trials: Sequence[Trial]) -> Iterator[tuple[float, Trial]]:
@@ -159,12 +145,12 @@ def began(trial: Trial) -> float | None:
     return datetime.datetime.fromisoformat(started).timestamp() if started else None
 
 
-def best_so_far(values: Sequence[float], maximised: bool) -> list[float]:
-    found: list[float] = []
-    for value in values:
-        better = max if maximised else min
-        found.append(better(found[-1], value) if found else value)
-    return found
+def best_so_far(trials: Sequence[Trial], objective: Objective) -> list[float]:
+    """After each trial the best value until then."""
+    found: list[Trial] = []
+    for trial in trials:
+        found.append(best([*found[-1:], trial], objective) or trial)
+    return [trial["values"][objective.name] for trial in found]
 
 
 def changes(trial: Trial) -> list[str]:

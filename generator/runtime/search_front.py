@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -84,6 +84,7 @@ def tested(
     setting: Setting,
     store: Store,
     found: dict[str, Any],
+    say: Callable[[str], None],
 ) -> dict[str, Any]:
     """The figures of a search with its front. What was tested before is not again."""
     trials = {t["number"]: t for t in found["trials"]}
@@ -97,11 +98,14 @@ def tested(
         return found
     points = [_point(setting, trials[n]) for n in sorted({0, *chosen})]
     models = {p.number: _models(setting, p) for p in points}
-    _train(args, setting, [m for some in models.values() for m in some])
+    _train(args, setting, [m for some in models.values() for m in some], say)
+    say("all predict the test rows, once")
     tests = _test(setting, models)
+    say("their speed is measured, side by side")
     speeds = _speeds(setting, {n: some[0] for n, some in models.items()})
     folder = setting.work / FOLDER
     shutil.rmtree(folder, ignore_errors=True)
+    say("each gets its folder and its certificate")
     front = [
         _handed_over(setting, folder / str(i), models[n][0], tests, speeds)
         for i, n in enumerate(chosen, 1)
@@ -129,15 +133,25 @@ def _models(setting: Setting, point: Point) -> list[Model]:
     return found
 
 
-def _train(args: argparse.Namespace, setting: Setting, models: Sequence[Model]) -> None:
+def _train(
+    args: argparse.Namespace,
+    setting: Setting,
+    models: Sequence[Model],
+    say: Callable[[str], None],
+) -> None:
     """Whatever is not trained yet."""
+
+    def train(model: Model) -> None:
+        _train_one(setting, model)
+        say(f"trial {model.point.number} is trained with the seed {model.seed}")
+
     left = [m for m in models if not _done(m)]
     threads = str(max(1, cores() // args.jobs))
     before = os.environ.get("OMP_NUM_THREADS")
     os.environ["OMP_NUM_THREADS"] = before or threads
     try:
         with ThreadPoolExecutor(args.jobs) as pool:
-            list(pool.map(lambda m: _train_one(setting, m), left))
+            list(pool.map(train, left))
     finally:
         if before is None:
             del os.environ["OMP_NUM_THREADS"]

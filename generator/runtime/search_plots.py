@@ -20,8 +20,9 @@ from generator.runtime.plots import (
     short,
     to_svg,
 )
-from generator.runtime.search_figures import Objective, Trial
+from generator.runtime.search_figures import Trial
 from generator.runtime.tables import called
+from generator.search.goals import Objective
 
 MOST_PAIRS = 3  # of objectives, each a picture
 MOST_KEYS = 24  # of a picture of importance or of choices
@@ -78,7 +79,8 @@ def fronts_of(found: Mapping[str, Any]) -> list[Picture]:
 
 def _across(a: Objective, b: Objective) -> tuple[Objective, Objective]:
     """What is paid goes across, what is gained up."""
-    return (b, a) if a.maximised and not b.maximised else (a, b)
+    gained = [o.direction == "maximize" for o in (a, b)]
+    return (b, a) if gained == [True, False] else (a, b)
 
 
 def _pair(
@@ -102,7 +104,7 @@ def _pair(
             points = sorted(map(at, group.front))
             axes.step(
                 *zip(*points, strict=True),
-                where="post" if not x.maximised else "pre",
+                where="post" if x.direction == "minimize" else "pre",
                 color=group.colour,
                 linewidth=1.2,
                 linestyle=group.line,
@@ -143,14 +145,12 @@ def _mark(axes: Any, group: Group, trial: Trial, place: Place, **style: Any) -> 
 
 
 def _bounds(axes: Any, found: Mapping[str, Any], x: Objective, y: Objective) -> None:
-    for bound in figures.constraints(found):
-        if bound.bound is None:
-            continue
+    for limit in figures.bounds(found):
         style: dict[str, Any] = {"color": INK, "linewidth": 0.9, "linestyle": ":"}
-        if bound.objective == x.name:
-            axes.axvline(bound.bound, **style)
-        elif bound.objective == y.name:
-            axes.axhline(bound.bound, **style)
+        if limit.value is not None and limit.objective == x.name:
+            axes.axvline(limit.value, **style)
+        elif limit.value is not None and limit.objective == y.name:
+            axes.axhline(limit.value, **style)
 
 
 def _stretch(set_scale: Any, values: Sequence[float]) -> None:
@@ -240,11 +240,7 @@ def _both(found: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 def _best(objective: Objective) -> Measure:
-    def measure(trials: Sequence[Trial]) -> list[float]:
-        values = [t["values"][objective.name] for t in trials]
-        return figures.best_so_far(values, objective.maximised)
-
-    return measure
+    return lambda trials: figures.best_so_far(trials, objective)
 
 
 def _by_number(

@@ -16,8 +16,9 @@ from generator.runtime import search_figures as figures
 from generator.runtime import search_plots as plots
 from generator.runtime import tables
 from generator.runtime.report import Fact, Page, Section, write_page
-from generator.runtime.search_figures import Objective, Trial, is_number
+from generator.runtime.search_figures import Trial, is_number
 from generator.runtime.tables import Table, called, count
+from generator.search.goals import OBJECTIVES, Objective
 
 Found = Mapping[str, Any]
 GOES_ON = ("complete", "running")  # states of trials that were not left out
@@ -28,6 +29,12 @@ MOST_NUMBERS = 12  # of trials that a cell lists
 def write(found: Found, folder: Path) -> dict[str, str]:
     """search.html and search.md in the folder; their paths."""
     return write_page(make(found), folder, "search")
+
+
+def result(found: Found) -> tuple[Table, ...]:
+    """What a terminal shows of a search that has ended."""
+    front = front_tested(found) if found.get("front") else front_by_validation(found)
+    return _there(front, baselines(found))
 
 
 def make(found: Found) -> Page:
@@ -53,7 +60,7 @@ def make(found: Found) -> Page:
 
 def _words(found: Found) -> str:
     wanted = [
-        f"{'the highest' if o.maximised else 'the lowest'} {called(o.name).lower()}"
+        f"the {ENDS[o.direction]} {called(o.name).lower()}"
         for o in figures.objectives(found)
     ]
     aims = " and ".join([", ".join(wanted[:-1]), wanted[-1]] if wanted[1:] else wanted)
@@ -63,6 +70,7 @@ def _words(found: Found) -> str:
     )
 
 
+ENDS = {"maximize": "highest", "minimize": "lowest"}
 SAMPLERS = {"tpe": "TPE", "nsga2": "NSGA-II", "random": "chance"}
 
 
@@ -78,15 +86,14 @@ def headline(found: Found) -> Iterator[Fact]:
     time_of = f", of {tables.seconds(3600 * hours)}" if hours else ""
     yield Fact("time", f"{tables.seconds(spent['seconds'])}{time_of}")
     wanted = figures.objectives(found)
-    best = figures.front(figures.allowed(found), wanted)
-    yield Fact("points of the front", str(len(best)))
+    kept = figures.front(figures.allowed(found), wanted)
+    yield Fact("points of the front", str(len(kept)))
     for objective in wanted[:3]:
-        values = [trial["values"][objective.name] for trial in best]
-        if values:
-            value = max(values) if objective.maximised else min(values)
+        if top := figures.best(kept, objective):
             name = f"best {called(objective.name).lower()}"
             name += " in validation" if objective.name == "metric" else ""
-            yield Fact(name, f"{amount(objective, value)} {objective.unit}".rstrip())
+            value = amount(objective, top["values"][objective.name])
+            yield Fact(name, f"{value} {objective.unit}".rstrip())
     times = [
         point["faster_than_transformers"]["median"]
         for point in found.get("front") or ()
@@ -147,15 +154,15 @@ def front_by_validation(found: Found) -> Table:
 
 
 # Figures of a trial that are shown although they may be no objective.
-FACTS = ("parameters", "MFLOP")
+FACTS = ("parameters", "GFLOP")
 
 
 def _fact(trial: Trial, name: str) -> str:
     facts = trial.get("facts") or {}
-    value = facts.get("flops") if name == "MFLOP" else facts.get(name)
+    value = facts.get("flops") if name == "GFLOP" else facts.get(name)
     if not is_number(value):
         return ""
-    return count(value / 1e6 if name == "MFLOP" else value)
+    return tables.gflop(value) if name == "GFLOP" else count(value)
 
 
 def front_tested(found: Found) -> Table:
@@ -173,7 +180,7 @@ def front_tested(found: Found) -> Table:
                 interval(point.get("faster_than_transformers"), ".2f"),
                 interval(point.get("faster_than_unedited"), ".2f"),
                 point.get("certificate") or "",
-                point.get("folder") or "",
+                "/".join(Path(point.get("folder") or "").parts[-2:]),
             )
         )
         marks.append(str(point["trial"]))
@@ -192,9 +199,10 @@ def front_tested(found: Found) -> Table:
         ),
         tuple(rows),
         note=(
-            "In brackets are intervals of 95%. Points are hundredths of the metric, "
-            "paired with the unedited model's on the same rows. Times faster are "
-            "medians over interleaved rounds of predicting the test rows."
+            "In brackets stand intervals of 95%, by resampling the test rows; points are "
+            "hundredths of the metric, paired with the unedited model's on the same "
+            "rows. Times faster are medians over interleaved rounds of predicting the "
+            "test rows, with the least and the largest."
         ),
         marks=tuple(marks),
     )
@@ -205,7 +213,7 @@ def _in_order(found: Found) -> list[Mapping[str, Any]]:
     wanted = figures.objectives(found)
     return sorted(
         found.get("front") or (),
-        key=lambda point: wanted[0].loss(point["valid"][wanted[0].name]),
+        key=lambda point: figures.loss({"values": point["valid"]}, wanted[0]),
     )
 
 
@@ -250,20 +258,14 @@ def _state(trial: Trial) -> str:
 
 def bounds(found: Found) -> Table:
     """Constraints, and how many of the trials that have such a value keep them."""
-    by_name = {o.name: o for o in figures.objectives(found)}
     rows = []
-    for bound in figures.constraints(found):
-        held = [bound.holds(trial) for trial in found["trials"]]
+    for limit in figures.bounds(found):
+        held = [limit.holds(trial) for trial in found["trials"]]
         known = [holds for holds in held if holds is not None]
-        objective = by_name.get(bound.objective)
-        value = (
-            amount(objective, bound.bound)
-            if objective
-            else _number(bound.bound, ",.4g")
-        )
-        unit = objective.unit if objective else ""
+        objective = OBJECTIVES[limit.objective]
+        value = f"{amount(objective, limit.value)} {objective.unit}".strip()
         kept = f"{sum(known)} of {len(known)}" if known else ""
-        rows.append((bound.text, f"{value} {unit}".rstrip(), kept))
+        rows.append((limit.text, value, kept))
     return Table("Constraints", ("", "bound", "kept by"), tuple(rows))
 
 
@@ -290,19 +292,18 @@ def against_random(found: Found) -> Table:
     rows = []
     for name, one in both:
         kept = figures.allowed(one)
-        best = figures.front(kept, wanted)
         values = []
         for objective in wanted:
-            some = [trial["values"][objective.name] for trial in best]
-            better = max if objective.maximised else min
-            values.append(amount(objective, better(some) if some else None))
+            top = figures.best(kept, objective)
+            value = None if top is None else top["values"][objective.name]
+            values.append(amount(objective, value))
         rows.append(
             (
                 name,
                 count(one["spent"]["trials"]),
                 count(len(figures.finished(one))),
                 tables.seconds(one["spent"]["seconds"]),
-                str(len(best)),
+                str(len(figures.front(kept, wanted))),
                 f"{figures.covered(kept, wanted, within):.3f}" if within else "",
                 *values,
             )
@@ -435,9 +436,7 @@ def notes(found: Found) -> Iterator[str]:
     if missing:
         yield f"Baselines that this search did not have: {', '.join(missing)}."
     broken = [
-        t
-        for t in finished
-        if any(b.holds(t) is False for b in figures.constraints(found))
+        t for t in finished if any(b.holds(t) is False for b in figures.bounds(found))
     ]
     if broken:
         yield (

@@ -69,8 +69,10 @@ class View:
             self._live.update(screen(found, time.time()), refresh=True)
 
     def say(self, words: str) -> None:
-        """A line beside what the screen shows."""
-        if not self.quiet:
+        """A line for itself, above what the screen shows."""
+        if self._live is not None:
+            self._live.console.print(plain(words), markup=False, highlight=False)
+        elif not self.quiet:
             self._say(words)
 
     def _say(self, words: str) -> None:
@@ -163,9 +165,7 @@ def best(found: Found) -> Iterator[tuple[str, str, str, str]]:
     kept = figures.allowed(found)
     first = next((t for t in kept if t.get("baseline") == "unedited"), None)
     for objective in figures.objectives(found):
-        top = min(
-            kept, key=lambda t, o=objective: o.loss(t["values"][o.name]), default=None
-        )
+        top = figures.best(kept, objective)
         shown = [
             "" if t is None else f"{t['values'][objective.name]:.4g} {objective.unit}"
             for t in (first, top)

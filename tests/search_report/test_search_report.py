@@ -140,7 +140,6 @@ def with_words(words: str) -> dict[str, Any]:
     """A search in which a spec's own words are these."""
     found = search(6)
     found |= {"name": words, "spec": words, "importance": {"metric": {words: 0.5}}}
-    found["constraints"].append({"text": words, "bound": None})
     found["choices"] = [dict(choice) for choice in found["choices"]]
     found["choices"][0]["key"] = words
     found["choices"][3] |= {"choices": [words, "other"]}
@@ -297,8 +296,15 @@ def test_covered_is_a_part_of_the_box():
 
 
 def test_the_best_so_far_never_gets_worse():
-    assert figures.best_so_far([1, 3, 2, 4], True) == [1, 3, 3, 4]
-    assert figures.best_so_far([4, 5, 2, 3], False) == [4, 4, 2, 2]
+    metric, latency = figures.objectives(search(0))
+    values = [(0.7, 9.0), (0.9, 8.0), (0.8, 3.0), (0.95, 4.0)]
+    trials = [
+        trial(n, "10:00:00", 1, metric=metric, latency=latency)
+        for n, (metric, latency) in enumerate(values)
+    ]
+    assert figures.best_so_far(trials, metric) == [0.7, 0.9, 0.9, 0.95]
+    assert figures.best_so_far(trials, latency) == [9.0, 8.0, 3.0, 3.0]
+    assert figures.best([], metric) is None
 
 
 def test_values_are_said_in_few_words():
