@@ -17,7 +17,7 @@ from generator.spec import SpecFile
 from generator.spec.alter import alter, without_search
 from generator.spec.entries import Choice as Choices
 from generator.spec.entries import entries
-from generator.spec.key import ONE_LABEL_TASKS
+from generator.spec.key import LABEL_TASKS, ONE_LABEL_TASKS
 from generator.spec.model import Spec
 from generator.spec.search import Vary
 from generator.spec.words import toml
@@ -27,6 +27,10 @@ Params = Mapping[str, Any]
 # Of the structure: the edits in the order in which they are made, and the key that each
 # choice is of.
 EDITS = ("keep-layers", "prune-heads", "prune-ffn")
+DISTILL = "train.distill.teacher"
+TEACHER = (
+    "unedited.toml"  # the spec whose model, as the search trains it, teaches others
+)
 
 
 @dataclass(frozen=True)
@@ -155,6 +159,11 @@ def recipe(spec: Spec, job: Job) -> Iterator[Choice]:
         yield Choice("train.layer_decay", "categorical", values=(1.0, 0.9, 0.8))
     if spec.task in ONE_LABEL_TASKS and train.loss == "standard":
         yield Choice("train.label_smoothing", "categorical", values=(0.0, 0.1))
+    if spec.train.distill.teacher is None and spec.task in LABEL_TASKS:
+        yield Choice(DISTILL, "categorical", values=(None, TEACHER))
+        taught = ((DISTILL, (TEACHER,)),)
+        weights = (0.5, 0.9)
+        yield Choice("train.distill.weight", "categorical", values=weights, when=taught)
     yield Choice("target.precision", "categorical", values=_values("target.precision"))
 
 
