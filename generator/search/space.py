@@ -27,6 +27,7 @@ Params = Mapping[str, Any]
 # Of the structure: the edits in the order in which they are made, and the key that each
 # choice is of.
 EDITS = ("keep-layers", "prune-heads", "prune-ffn")
+SCORED = (*EDITS, "prune-width", "low-rank")  # what may choose by scores
 DISTILL = "train.distill.teacher"
 TEACHER = (
     "unedited.toml"  # the spec whose model, as the search trains it, teaches others
@@ -261,7 +262,9 @@ def probe(text: str, blocks: int) -> str:
 def scoring(text: str, known: Sequence[Choice]) -> str | None:
     """A spec whose edits ask for all scores that candidates may need; None for none."""
     doing = {one.key.split(".")[0] for one in known} & {*EDITS}
-    if not doing:
+    lists = [values for one in known if one.key == "edit" for values in one.values]
+    listed = [table for values in lists for table in values if table["do"] in SCORED]
+    if not doing and not listed:
         return None
     asked = {
         "keep-layers": {"do": "keep-layers", "n": 1, "choose": "taylor"},
@@ -269,5 +272,5 @@ def scoring(text: str, known: Sequence[Choice]) -> str | None:
         "prune-ffn": {"do": "prune-ffn", "keep": 0.5},
     }
     there = tomllib.loads(text).get("edit", [])
-    added = [asked[do] for do in EDITS if do in doing]
+    added = [*(asked[do] for do in EDITS if do in doing), *listed]
     return alter(without_search(text), {"edit": [*added, *there]})
