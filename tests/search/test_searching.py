@@ -21,10 +21,10 @@ SEARCH = """
 [search]
 objectives = ["metric", "parameters"]
 space = "none"
-trials = 4
+trials = 2
 rungs = [0.5, 1.0]
-seeds = 2
-points = 2
+seeds = 1
+points = 1
 
 [[search.vary]]
 key = "edit"
@@ -32,7 +32,8 @@ choices = [[], [{ do = "keep-layers", n = 1 }], [{ do = "keep-layers", n = 9 }]]
 
 [[search.vary]]
 key = "train.lr"
-choices = [5e-3, 2e-3]
+low = 1e-3
+high = 1e-2
 """
 
 
@@ -88,12 +89,12 @@ def test_a_search_from_a_spec_to_a_tested_front(tmp_path: Path) -> None:
     assert [t["baseline"] for t in found["trials"][:2]] == ["unedited", "probe"]
     assert set(states.values()) <= {"complete", "pruned", "refused", "duplicate"}
     counted = [s for n, s in states.items() if n > 1 and s in ("complete", "pruned")]
-    assert found["spent"]["trials"] == len(counted) == 4
+    assert found["spent"]["trials"] == len(counted) == 2
     for number in states:
         result = path.parent / "work" / "trials" / str(number) / "work" / "result.json"
         if states[number] == "complete":
             assert "test" not in json.loads(result.read_text())
-    assert 1 <= len(found["front"]) <= 2
+    assert 1 == len(found["front"])
     for point in found["front"]:
         folder = Path(point["folder"])
         assert {p.name for p in folder.iterdir()} >= {
@@ -103,8 +104,8 @@ def test_a_search_from_a_spec_to_a_tested_front(tmp_path: Path) -> None:
             "certificate.json",
         }
         test = point["test"]["metric"]
-        assert len(test["seeds"]) == 2
-        assert test["mean"] == pytest.approx(sum(test["seeds"]) / 2)
+        assert len(test["seeds"]) == 1
+        assert test["mean"] == pytest.approx(test["seeds"][0])
         assert test["low"] <= test["mean"] <= test["high"]
         assert point["certificate"] == "holds"
         assert point["faster_than_transformers"]["median"] > 0
@@ -162,7 +163,7 @@ def postgres(tmp_path: Path) -> Iterator[str]:
 @pytest.mark.slow
 def test_workers_of_one_server(tmp_path: Path, postgres: str) -> None:
     """Two searches that know of each other through PostgreSQL alone, in folders apart."""
-    one, two = job(tmp_path / "one", trials="3"), job(tmp_path / "two", trials="3")
+    one, two = job(tmp_path / "one", trials="2"), job(tmp_path / "two", trials="3")
     shutil.rmtree(two.parent / "backbone")
     shutil.copytree(one.parent / "backbone", two.parent / "backbone")
     there = ("--storage", postgres)
@@ -174,7 +175,7 @@ def test_workers_of_one_server(tmp_path: Path, postgres: str) -> None:
     assert not other.returncode, said.decode()
     numbers = [t["number"] for t in found["trials"]]
     assert numbers == [*range(len(numbers))]
-    assert found["spent"]["trials"] == 3
+    assert found["spent"]["trials"] == 2
     assert all(t["state"] != "failed" for t in found["trials"])
     here, elsewhere = (
         {p.name for p in (x.parent / "work" / "trials").glob("*")} for x in (one, two)
