@@ -393,7 +393,7 @@ def certificate_view(job: Job) -> CertificateView:
         activation=ACTIVATIONS[job.task],
         answer="values" if job.task == "regression" else "probabilities",
         on_cpu=', device="cpu"' if job.target.device == "cuda" else "",
-        serving_bound="1e-2" if job.target.precision == "bf16" else "SINGLE",
+        serving_bound="1e-2" if job.target.half else "SINGLE",
     )
     classes = (*adapted(job.model), *detours(job.model))
     beside = {**BESIDE, **{name: (OWN, "from .model") for name in classes}}

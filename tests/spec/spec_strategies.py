@@ -157,6 +157,8 @@ def valid_specs(draw: st.DrawFn, task: str | None = None) -> Values:
         deploy.pop("leave", None)
     else:
         deploy.pop("precision", None)
+    if spec["target"].get("precision") == "fp16":
+        spec["target"]["device"] = "cuda"
     if "gamma" in train:
         train["loss"] = "focal"
     if isinstance(train.get("class_weights"), list):
