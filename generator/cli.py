@@ -223,6 +223,12 @@ def run_run(args: argparse.Namespace) -> int:
     return run(args)
 
 
+def run_search(args: argparse.Namespace) -> int:
+    from generator.runtime.search import search
+
+    return search(args)
+
+
 def run_suggest(args: argparse.Namespace) -> int:
     from generator.runtime.suggest import suggest
 
@@ -257,6 +263,12 @@ def run_bench(args: argparse.Namespace) -> int:
     from generator.runtime.measure import bench
 
     return bench(args)
+
+
+def run_export(args: argparse.Namespace) -> int:
+    from generator.runtime.export import export
+
+    return export(args)
 
 
 def run_vendor(args: argparse.Namespace) -> int:
@@ -370,6 +382,7 @@ def run_schema(args: argparse.Namespace) -> int:
 FUNCTIONS = {
     "build": run_build,
     "init": run_init,
+    "search": run_search,
     "suggest": run_suggest,
     "check": run_check,
     "facts": run_facts,
@@ -379,6 +392,7 @@ FUNCTIONS = {
     "run": run_run,
     "certify": run_certify,
     "bench": run_bench,
+    "export": run_export,
     "vendor": run_vendor,
     "diff": run_diff,
     "dump": run_dump,

@@ -119,6 +119,9 @@ Both are fine alone, and no job can keep both:
 - a label of a multi-label job cannot hold the `separator`;
 - `leave` of `[deploy]` is about linears that are quantised, and weights are either
   quantised or rounded to bf16;
+- `export` of `[deploy]` is of models that read a text or an image alone, without
+  `[features]`;
+- `thresholds` of `[deploy]` are of two labels, or of a multi-label job;
 - beside `[[train.stage]]`, `[train]` has no `epochs` and no `freeze`, which every stage
   says for itself, and no `early_stopping`: a stage runs to its end, and the next one goes
   on from the best weights so far.
@@ -192,6 +195,41 @@ none may match an empty text, which is at every place.
 `freeze` lists modules of the generated `model.py` by their dotted names, as
 `model.named_modules()` gives them: `"embedding"`, `"blocks.0"`. Each part of a name is
 of letters, digits and `_`.
+""",
+    ),
+    "G082": Code(
+        "A search cannot vary this key",
+        """
+`key` of a `[[search.vary]]` is a key of the spec by its path: `train.lr`, `data.clean.case`,
+`edit[0].keep` for a key of the first edit, `edit` for the whole list. The rows, the labels,
+the name and the seed stay as they are: candidates that differ in them cannot be compared.
+""",
+    ),
+    "G083": Code(
+        "It is not clear among what a key varies",
+        """
+A `[[search.vary]]` has either `choices`, or a range: `low` below `high`, and perhaps `step`
+or `log = true`, which begins above 0 and has no steps.
+""",
+    ),
+    "G084": Code(
+        "A constraint cannot be read",
+        """
+A constraint is an objective, `<=` or `>=`, and a bound. The bound is a number with its unit
+or `unedited`, perhaps with a number more, less or times:
+
+    constraints = ["metric >= unedited - 1 point", "latency <= 5 ms", "disk <= 0.5 * unedited"]
+
+The units are `ms` for latency, `rows/s` for throughput, `kB`, `MB` and `GB` for memory and
+disk, `k` and `M` for parameters, `s`, `min` and `h` for the time of training, `%` and
+`points` for the metric; without one it is ms, rows/s, MB, 1, s and a part of 1.
+""",
+    ),
+    "G085": Code(
+        "A condition is about a key that does not vary",
+        """
+`when` of a `[[search.vary]]` names other keys that have a `[[search.vary]]` of their own, with
+the value at which this one varies too.
 """,
     ),
 }
@@ -873,6 +911,19 @@ is kept in the work folder. Of rows that are another in every epoch, or mixed in
 has said nothing. The teacher's own training may change its rows as it likes.
 """,
     ),
+    "G290": Code(
+        "The model is not one that transformers has",
+        """
+`export` of `[deploy]` asks for a folder that `from_pretrained` of transformers loads. Its class of
+the backbone's architecture reads sizes, labels and tensors from there, and computes what it always
+does: blocks of one size, and its own head. The message says where the model of the spec is
+another: blocks that edits have left with different sizes, a new head, another pooling, adapters
+that are modules of their own. Fewer blocks, heads and units that are fewer in every block alike, a
+trimmed vocabulary, more positions and merged adapters are no hindrance.
+
+Remove "transformers" from `export`, or that edit. "onnx" and "torch" take every model.
+""",
+    ),
 }
 
 
@@ -1423,6 +1474,89 @@ not known. The messages say which; what can be tried is ranked without the other
 `[train.distill]` names. They are not there, or the job has no teacher. Without `--teacher`
 the teacher's own work folder is looked into, beside this one's, and the teacher is trained
 first where it has not been.
+""",
+    ),
+    "G555": Code(
+        "There is nothing trained that could be exported",
+        "`gen export` takes the weights that training left in the work folder.\n\n`gen run SPEC` trains them; `--weights` names another file.",
+    ),
+    "G556": Code(
+        "A package that exporting needs is not installed",
+        """
+ONNX files are written by onnx and onnxscript and checked in onnxruntime, folders for transformers
+are checked by transformers. Compiling and training need none of the three first.
+
+`pip install "gen-compiler[export]"` brings them.
+""",
+    ),
+    "G557": Code(
+        "An export does not answer as the model does",
+        """
+What was written was read back and given rows of the job: the test's first, then the validation's.
+It gives another label for some of them, or its logits are further from the model's than rounding
+takes them. An export of that name that was there before stays.
+""",
+    ),
+    "G558": Code(
+        "The export failed",
+        "What the package's export.py said stands above. An export of that name that was there before stays.",
+    ),
+    "G565": Code(
+        "Nothing of the spec varies",
+        """
+`gen search` tries values of keys. `space` of `[search]` names ready-made ones, and each
+`[[search.vary]]` another key:
+
+    [search]
+    space = "structure"
+
+    [[search.vary]]
+    key = "train.lr"
+    low = 1e-5
+    high = 2e-4
+    log = true
+""",
+    ),
+    "G566": Code(
+        "The database of the search cannot be used",
+        """
+`storage` of `[search]` is a URL as SQLAlchemy has them. The message has the first line of what
+the database, or its driver, said: a wrong password, a server that is not there, a file in a
+folder that is not there. For PostgreSQL the driver is `pip install "psycopg[binary]"`, and the
+URL begins with `postgresql+psycopg://`. Without `storage` it is a file in the work folder.
+""",
+    ),
+    "G567": Code(
+        "The search was begun as another",
+        """
+A search that is run again goes on with its trials, which were drawn from the spaces, the
+objectives, the constraints, the rungs and the unedited spec as they were. One that differs in
+these is another search, with a work folder of its own. The number of trials and the hours may
+grow.
+""",
+    ),
+    "G568": Code(
+        "A worker of the search ended with an error",
+        """
+A candidate that cannot be built or trained is a trial that failed, and no more. This is a
+worker that failed itself: it stands above with what it said. All trials that ended stay, and
+the same command goes on from there.
+""",
+    ),
+    "G569": Code(
+        "A point of the front cannot be trained with another seed",
+        """
+Points of the front are trained with more seeds before they are tested, by train.py of their
+package. It ended with an error, though it did not with the first seed: a full disk, too
+little memory, or losses that were not finite. The same command goes on from there.
+""",
+    ),
+    "G570": Code(
+        "The front cannot be tested",
+        """
+The models of the front predict the test rows, and their speed is measured, by a program that
+ended with an error; what it said stands above the message. The trials and the trained models
+stay, and the same command goes on from there. `--no-test` leaves the test for later.
 """,
     ),
 }

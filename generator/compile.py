@@ -17,8 +17,8 @@ from dataclasses import asdict, dataclass, replace
 from math import prod
 from typing import Any, get_args
 
-from generator import archs, vocab
-from generator.archs.build import Imported, Request
+from generator import archs, saved, vocab
+from generator.archs.build import Imported, Request, Saved
 from generator.arguments import arguments, features_to_keep
 from generator.cost import Cost, Stage, describe
 from generator.errors import Diagnostic, GenError, fail
@@ -32,10 +32,12 @@ from generator.ir.plans import (
     DataPlan,
     DeployPlan,
     DistillPlan,
+    ExportPlan,
     FeaturePlan,
     Format,
     GuardPlan,
     ImagePlan,
+    Kind,
     Mask,
     StagePlan,
     TargetPlan,
@@ -43,6 +45,7 @@ from generator.ir.plans import (
     TrainPlan,
     Trait,
 )
+from generator.ir.saving import Unsaveable
 from generator.ir.sources import Init
 from generator.ir.stages import always_frozen, covers, cuts
 from generator.ir.text import parse_job, print_job
@@ -66,6 +69,7 @@ from generator.render.package import (
     render_teacher,
 )
 from generator.spec import SpecFile
+from generator.spec.alter import without_search
 from generator.spec.clean import Clean
 from generator.spec.edits import ExtendPositions, ResizeImage
 from generator.spec.features import Features
@@ -163,12 +167,18 @@ def draft(
     drafts = render_package(parse_job(print_job(job)), facts.measured, stages)
     if teacher is not None:
         drafts += (render_teacher(job.name, parse_job(print_job(teacher))),)
-    drafts += (Draft("spec.toml", spec_file.text.encode(), python=False),)
+    text = spec_file.text
+    if "search" in text:  # which is no part of the package
+        text = without_search(text)
+    drafts += (Draft("spec.toml", text.encode(), python=False),)
     if facts.tokenizer is not None and isinstance(job.data.inputs, TextPlan):
         tokenizer = facts.tokenizer
         if ids := kept_tokens(job):
             tokenizer = vocab.trim(tokenizer, ids)
         drafts += (Draft("tokenizer.json", tokenizer, python=False),)
+    if "transformers" in job.export.to:
+        edited = edits[-1].job if edits else imported
+        drafts += tuple(_saved(spec_file, facts, job, edited))
     if facts.reference is not None:
         drafts += (Draft("reference.safetensors", facts.reference, python=False),)
     notes = _notes(job, facts)
@@ -215,6 +225,24 @@ def _with_teacher(spec_file: SpecFile, job: Job, teacher: Job) -> Job:
         parameters=sum(prod(p.shape) for p in parameters(teacher)),
     )
     return replace(job, distill=plan)
+
+
+def _saved(spec_file: SpecFile, facts: Facts, job: Job, edited: Job) -> Iterator[Draft]:
+    """The files of a folder for transformers, but for the weights."""
+    try:
+        found = saved.files(job, edited, facts.card, _request(spec_file, facts))
+    except Unsaveable as error:
+        raise fail(
+            "G290",
+            f"this model cannot be exported for transformers: {error}",
+            place=spec_file.place("deploy.export"),
+            label=f"there {saved.names(job).classes[job.backbone.architecture]} computes "
+            "something else",
+            help='remove "transformers", or the edit that it does not know; "onnx" and '
+            '"torch" take every model',
+        ) from None
+    for name, data in found.items():
+        yield Draft(name, data, python=False)
 
 
 def _edits(spec_file: SpecFile, facts: Facts, job: Job) -> Iterator[Step]:
@@ -409,11 +437,23 @@ def import_job(spec_file: SpecFile, facts: Facts) -> Job:
             spec.target.device, spec.target.precision, spec.target.compile
         ),
         deploy=DeployPlan(
-            spec.deploy.quantize, spec.deploy.leave, spec.deploy.precision
+            spec.deploy.quantize,
+            spec.deploy.leave,
+            spec.deploy.precision,
+            temperature=spec.deploy.temperature,
+            thresholds=spec.deploy.thresholds,
         ),
+        export=_export(spec, architecture.SAVED),
     )
     verify(job, after="import")
     return job
+
+
+def _export(spec: Spec, names: Saved) -> ExportPlan:
+    to = tuple(kind for kind in get_args(Kind) if kind in spec.deploy.export)
+    if "transformers" not in to:
+        return ExportPlan(to)
+    return ExportPlan(to, names.base, tuple(names.heads.items()))
 
 
 def _request(spec_file: SpecFile, facts: Facts) -> Request:

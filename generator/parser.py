@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 WHAT = ("archs", "edits", "passes", "tasks", "codes", "ops")  # of `gen list`
+EXPORTS = ("onnx", "torch", "transformers")
 Run = Callable[[argparse.Namespace], int]
 
 
@@ -134,6 +135,30 @@ def parser(functions: Mapping[str, Run]) -> argparse.ArgumentParser:
     )
     _long(run)
 
+    search = command("search", "try candidates of a spec, and keep the best of them")
+    search.add_argument("spec", type=Path, metavar="SPEC")
+    search.add_argument("--work", type=Path, help="default: runs/<name>_search")
+    search.add_argument(
+        "--root", type=Path, help="where data paths start; the spec's folder"
+    )
+    search.add_argument(
+        "--jobs", type=_at_least_one, default=1, help="worker processes"
+    )
+    search.add_argument("--trials", type=_at_least_one, help="instead of the spec's")
+    search.add_argument("--hours", type=float, help="instead of the spec's")
+    search.add_argument(
+        "--sampler", choices=("tpe", "nsga2", "random"), help="instead of the spec's"
+    )
+    search.add_argument("--storage", metavar="URL", help="instead of the spec's")
+    search.add_argument(
+        "--join", action="store_true", help="work for a search that runs elsewhere"
+    )
+    search.add_argument("--parent", type=int, help=argparse.SUPPRESS)
+    search.add_argument(
+        "--no-test", action="store_true", help="leave the test of the front for later"
+    )
+    _long(search)
+
     for name, help in (
         ("data", "prepare a job's rows, and report what became of them"),
         ("certify", "run a job's certificate and print it"),
@@ -154,6 +179,21 @@ def parser(functions: Mapping[str, Run]) -> argparse.ArgumentParser:
                 metavar="N",
                 help="join and cut the rows of text to N tokens, or real: as they are",
             )
+
+    export = command("export", "write a job's trained model for other programs")
+    export.add_argument("spec", type=Path, metavar="SPEC")
+    export.add_argument("--to", choices=EXPORTS, required=True, help="as what")
+    export.add_argument("--weights", type=Path, help="default: what gen run trained")
+    export.add_argument(
+        "--into", type=Path, metavar="FOLDER", help="default: export/TO in --work"
+    )
+    export.add_argument(
+        "--rows", type=_at_least_one, help="how many rows it is checked on; 1000"
+    )
+    _out(export)
+    export.add_argument("--work", type=Path, help="default: runs/<name>")
+    export.add_argument("--root", type=Path, help="where data paths start")
+    _long(export)
 
     vendor = command("vendor", "copy a job's package into another repository")
     vendor.add_argument("spec", type=Path, metavar="SPEC")

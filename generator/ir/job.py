@@ -18,6 +18,7 @@ from generator.ir.plans import (
     DataPlan,
     DeployPlan,
     DistillPlan,
+    ExportPlan,
     ReferencePlan,
     StagePlan,
     TargetPlan,
@@ -301,6 +302,7 @@ class Job:
     stages: tuple[StagePlan, ...] = ()
     deploy: DeployPlan = field(default_factory=DeployPlan)
     distill: DistillPlan = field(default_factory=DistillPlan)
+    export: ExportPlan = field(default_factory=ExportPlan)
 
     @property
     def block_numbers(self) -> tuple[int, ...]:

@@ -47,6 +47,7 @@ from generator.ir.plans import (
     DataPlan,
     DeployPlan,
     DistillPlan,
+    ExportPlan,
     FeaturePlan,
     GuardPlan,
     ImagePlan,
@@ -129,6 +130,8 @@ def _job_lines(job: Job) -> Iterator[str]:
         yield from _plan_lines("distill", job.distill)
     if job.deploy != DeployPlan():
         yield from _plan_lines("deploy", job.deploy)
+    if job.export != ExportPlan():
+        yield from _plan_lines("export", job.export)
     if job.reference != ReferencePlan():
         yield from _plan_lines("reference", job.reference)
     yield from _model_lines(job.model)
@@ -404,9 +407,10 @@ _PLANS: dict[str, type] = {
     "target": TargetPlan,
     "deploy": DeployPlan,
     "distill": DistillPlan,
+    "export": ExportPlan,
     "reference": ReferencePlan,
 }
-_OPTIONAL = {*_OF_DATA, "text", "image", "deploy", "distill", "reference"}
+_OPTIONAL = {*_OF_DATA, "text", "image", "deploy", "distill", "export", "reference"}
 
 
 def parse_job(text: str, file: str = "job.gir") -> Job:
@@ -492,6 +496,7 @@ def parse_job(text: str, file: str = "job.gir") -> Job:
         reference=_construct(ReferencePlan, plans.get("reference", {}), end),
         deploy=_construct(DeployPlan, plans.get("deploy", {}), end),
         distill=_construct(DistillPlan, plans.get("distill", {}), end),
+        export=_construct(ExportPlan, plans.get("export", {}), end),
     )
 
 

@@ -25,7 +25,7 @@ from generator.ir.sources import (
     keys,
     nodes,
 )
-from generator.render import data, kept
+from generator.render import calibrate, data, kept
 from generator.render.data import INSTALLED, OWN, STDLIB
 from generator.render.model import adapted
 from generator.render.text import fill, py
@@ -224,6 +224,7 @@ class CertificateView:
     activation: str  # code
     answer: str  # code
     on_cpu: str  # code
+    calibrated: bool  # predict.py reads what calibrate.py writes
     serving_bound: str  # code
 
 
@@ -394,12 +395,15 @@ def certificate_view(job: Job) -> CertificateView:
         answer="values" if job.task == "regression" else "probabilities",
         on_cpu=', device="cpu"' if job.target.device == "cuda" else "",
         serving_bound="1e-2" if job.target.half else "SINGLE",
+        calibrated=calibrate.asked(job),
     )
     classes = (*adapted(job.model), *detours(job.model))
     beside = {**BESIDE, **{name: (OWN, "from .model") for name in classes}}
     if features:
         beside |= data.FEATURES
     body = fill("partials/certificate_body.j2", view)
+    if view.calibrated:
+        beside |= calibrate.IMPORT
     return replace(view, imports=data.imports(body, beside))
 
 

@@ -17,7 +17,7 @@ from generator.ir.dims import dim
 from generator.ir.job import Job, ParameterInfo, Value, parameters
 from generator.ir.plans import AugmentPlan, FeaturePlan, ImagePlan, TextPlan
 from generator.ir.stages import by_stage, covers
-from generator.render import guard
+from generator.render import calibrate, guard
 from generator.render.data import clean_view, columns_at
 from generator.render.sizes import Sizes
 from generator.render.text import fill, prose, py
@@ -143,6 +143,7 @@ class TrainView:
     deepest: int
     stages: tuple[str, ...]  # code: the fields of each; none is training in one go
     not_trained: str  # code: of a name, whether it is frozen; "" where nothing is
+    calibrated: bool  # there is a calibrate.py
     still: bool  # modules that the spec freezes run in evaluation mode
     mode: str  # code: what ends an evaluation; "" where the loop does it itself
     lr: str  # code: the highest of the schedule
@@ -325,6 +326,7 @@ def train_view(job: Job) -> TrainView:
         deepest=max(p.depth for p in infos),
         stages=_stages(job),
         not_trained=_not_trained(len(frozen) > 0, len(trained) > 0, staged and still),
+        calibrated=calibrate.asked(job),
         still=still,
         mode=(
             "model.train()" if not still else "" if staged else "training_mode(model)"

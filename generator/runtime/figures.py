@@ -125,6 +125,7 @@ def training_figures(work: Path) -> dict[str, Any]:
         "training": training,
         "valid": result["valid"],
         "test": result["test"],
+        "calibration": result.get("calibration"),
         "not_used": dict(not_used(work)),
         "cleaning": cleaning(work),
         "guard": guard(work),

@@ -24,6 +24,7 @@ class Section:
     words: str = ""
     plots: tuple[tuple[str, str], ...] = ()  # SVG, and what it shows
     tables: tuple[Table, ...] = ()
+    notes: tuple[str, ...] = ()  # a list of sentences
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class Page:
     words: str
     facts: tuple[Fact, ...]
     sections: tuple[Section, ...]
+    script: str = ""  # which shows what belongs together, and sorts and filters rows
 
 
 def write(figures: Mapping[str, Any], work: Path) -> dict[str, str]:
@@ -79,7 +81,8 @@ def make(figures: Mapping[str, Any], work: Path) -> Page:
             "Result",
             tables=_there(
                 tables.scores(figures), tables.by_label(figures), tables.probe(figures)
-            ),
+            )
+            + _there(tables.calibration(figures)),
         ),
         Section(
             "Training",
@@ -99,6 +102,8 @@ def make(figures: Mapping[str, Any], work: Path) -> Page:
             tables=_there(tables.certificate(figures["certificate"])),
         ),
     ]
+    if exported := figures.get("export"):
+        sections.append(Section("Exports", tables=(tables.exports(exported),)))
     if figures["bench"] is not None:
         words = tables.bench_words(figures["bench"])
         sections.append(

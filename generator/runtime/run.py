@@ -21,6 +21,7 @@ from generator.runtime import (
     baseline,
     certify,
     data_report,
+    export,
     figures,
     measure,
     report,
@@ -33,11 +34,12 @@ from generator.runtime.programs import Ended, shown
 from generator.runtime.ready import Ready, device_at_hand, need, prepare, probe
 from generator.runtime.state import Stages
 
-RESULT, PROBE, CERTIFICATE, BENCH, RUN = (
+RESULT, PROBE, CERTIFICATE, BENCH, EXPORT, RUN = (
     "result.json",
     "probe.json",
     "certificate.json",
     "bench.json",
+    "export.json",
     "run.json",
 )
 STOPPED, GAVE_UP = 75, 76  # exit codes of train.py
@@ -85,6 +87,7 @@ def run(args: argparse.Namespace) -> int:
     found["predicted_of_bench"] = figures.predicted_of_bench(
         ready.plan.compiled.job, benched
     )
+    found["export"], export_failed = exported(ready, stages, told)
     found["counted"] = counted
     found["environment"] = figures.environment(counted or {})
     found["seconds"] = stages.seconds
@@ -103,7 +106,7 @@ def run(args: argparse.Namespace) -> int:
         sys.stdout.write(data.decode())
     elif not args.quiet:
         summary(found)
-    return 0 if holds and not (bench_failed or probe_failed) else 1
+    return 0 if holds and not (bench_failed or probe_failed or export_failed) else 1
 
 
 class Told:
@@ -322,6 +325,28 @@ def bench(
     return found, False
 
 
+def exported(
+    ready: Ready, stages: Stages, told: Told
+) -> tuple[dict[str, Any] | None, bool]:
+    """What the spec has written for other programs, and whether that failed."""
+    path = ready.work / EXPORT
+    if not ready.plan.compiled.job.export.to:
+        return None, False
+    if stages.finished("export", path):
+        told.stage("export: finished before")
+        return json.loads(path.read_bytes()), False
+    told.stage("export")
+    with stages.timed("export"):
+        try:
+            found = export.every(ready)
+        except GenError as error:
+            sys.stderr.write(render_diagnostics(error.diagnostics, {}) + "\n")
+            return None, True
+    write_if_changed(path, json.dumps(found, indent=1).encode() + b"\n")
+    stages.finish("export")
+    return found, False
+
+
 # --------------------------------------------------------------------------- recording
 
 
@@ -389,8 +414,11 @@ def summary(found: Mapping[str, Any]) -> None:
         tables.scores(found),
         tables.by_label(found),
         tables.probe(found),
+        tables.calibration(found),
         tables.certificate(found["certificate"]),
     ]
+    if found["export"]:
+        shown_tables.append(tables.exports(found["export"]))
     if found["bench"] is not None:
         shown_tables += tables.bench(found["bench"], narrow=True)
     shown_tables.append(tables.predicted(found))

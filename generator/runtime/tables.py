@@ -22,14 +22,21 @@ SPECIAL |= {"mae": "Mean absolute error", "pearson": "Pearson's r"}
 
 
 FAR = 0.15  # how far off a prediction may be before that is said
-WORDS = ("note", "holds")  # heads of columns that hold words
+WORDS = (
+    "note",
+    "holds",
+    "folder",
+    "which",
+    "certificate",
+)  # heads of columns that hold words
+SENTENCES = ("changed", "why")  # and of those that hold many
 
 
 @dataclass(frozen=True)
 class Cell:
     main: str
     aside: str  # the quartiles in brackets, which may stand below
-    kind: str  # "text" or "number"
+    kind: str  # "text", "number" or "sentence"
     heat: str | None  # how much of the colour of the page is behind it
 
 
@@ -37,6 +44,7 @@ class Cell:
 class Row:
     cells: tuple[Cell, ...]
     bad: bool
+    mark: str  # what it is of, where pictures of the page show that too
 
 
 @dataclass(frozen=True)
@@ -50,12 +58,18 @@ class Table:
     note: str = ""
     heat: tuple[tuple[float, ...], ...] = ()  # 0 to 1 for each cell after the first
     bad: frozenset[int] = frozenset()  # rows that tell of a check that does not hold
+    marks: tuple[str, ...] = ()  # of each row
+    tools: bool = False  # whether a page lets its reader sort and filter the rows
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """ "text" or "number" for each column."""
+        """ "text", "number" or "sentence" for each column."""
         return tuple(
-            "text" if i < self.words or name in WORDS else "number"
+            (
+                "sentence"
+                if name in SENTENCES
+                else "text" if i < self.words or name in WORDS else "number"
+            )
             for i, name in enumerate(self.head)
         )
 
@@ -78,7 +92,8 @@ class Table:
                 Cell(*_split(value, kind), kind, heat[i] if heat else None)
                 for i, (value, kind) in enumerate(zip(row, self.kinds, strict=True))
             )
-            found.append(Row(cells, n in self.bad))
+            mark = self.marks[n] if self.marks else ""
+            found.append(Row(cells, n in self.bad, mark))
         return tuple(found)
 
 
@@ -229,6 +244,42 @@ def probe(figures: Mapping[str, Any]) -> Table | None:
     head = ("", called(found["score"]).lower(), "difference")
     bad = frozenset() if found["verdict"] == "better" else frozenset({1})
     return Table("Against a linear probe", head, rows, note=note, bad=bad)
+
+
+def calibration(figures: Mapping[str, Any]) -> Table | None:
+    """What the temperature and the thresholds change; None where there are none."""
+    found = figures.get("calibration")
+    if found is None:
+        return None
+    heads = [
+        (split, when)
+        for split in ("validation", "test")
+        for when in ("before", "after")
+    ]
+    parts = [
+        found[split][when]
+        for split in ("valid", "test")
+        for when in ("before", "after")
+    ]
+    names = {"nll": "Negative log-likelihood", "ece": "Calibration error"}
+    rows = tuple(
+        (names.get(name) or called(name), *(f"{part[name]:.4f}" for part in parts))
+        for name in parts[0]
+    )
+    said = []
+    if "temperature" in found:
+        said.append(f"the temperature {found['temperature']:.3f}")
+    if "threshold" in found:
+        said.append(f"the threshold {found['threshold']:.3f}")
+    if "thresholds" in found:
+        each = (f"{label} {t:.3f}" for label, t in found["thresholds"].items())
+        said.append(f"the thresholds {', '.join(each)}")
+    note = (
+        f"Chosen on the validation rows: {' and '.join(said)}. The calibration error is "
+        f"that of probabilities in {found['bins']} bins."
+    )
+    head = ("", *(f"{split}, {when}" for split, when in heads))
+    return Table("Calibration", head, rows, note=note)
 
 
 def _part(found: Mapping[str, Any], split: str) -> str:
@@ -414,6 +465,23 @@ def certificate(found: Sequence[Mapping[str, Any]]) -> Table:
     head = ("check", "holds", "measured", "at most", "note")
     bad = frozenset(i for i, check in enumerate(found) if not check["holds"])
     return Table("Certificate", head, tuple(rows), bad=bad)
+
+
+def exports(found: Mapping[str, Mapping[str, Any]]) -> Table:
+    """What was written for other programs, and how near it comes to the model."""
+    rows = tuple(
+        (
+            kind,
+            count(f["rows"]),
+            count(f["labels_differ"]) if "labels_differ" in f else "",
+            small(f["largest_difference"]),
+            small(f["bound"]),
+            f"{f['bytes'] / 2**20:,.1f}",
+        )
+        for kind, f in found.items()
+    )
+    head = ("to", "rows", "other labels", "logits differ by", "at most", "MiB")
+    return Table("Exports, read back and compared", head, rows)
 
 
 def rate(figures: Mapping[str, float]) -> str:

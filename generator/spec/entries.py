@@ -22,6 +22,7 @@ from generator.spec.features import Features
 from generator.spec.guard import Guard
 from generator.spec.key import Key
 from generator.spec.model import Backbone, Data, Spec, Stage, Target, Train
+from generator.spec.search import Search, Vary
 from generator.spec.select import Select
 
 
@@ -53,10 +54,15 @@ class Choice:
 
 
 @dataclass(frozen=True)
+class Anything:
+    """Any value at all: what it must be is looked at where it is used."""
+
+
+@dataclass(frozen=True)
 class Items:
     """A list."""
 
-    item: Whole | Number | String
+    item: Whole | Number | String | Anything
 
 
 @dataclass(frozen=True)
@@ -64,7 +70,12 @@ class Lists:
     """A table of lists of strings."""
 
 
-Shape = Whole | Number | Flag | String | Choice | Items | Lists
+@dataclass(frozen=True)
+class Named:
+    """A table of any values."""
+
+
+Shape = Whole | Number | Flag | String | Choice | Items | Lists | Anything | Named
 
 
 @dataclass(frozen=True)
@@ -96,6 +107,7 @@ SECTIONS: Mapping[str, type] = {
     "train": Train,
     "target": Target,
     "deploy": Deploy,
+    "search": Search,
 }
 
 # Tables in tables, each under a header of its own.
@@ -152,6 +164,22 @@ def stage_doc() -> str:
 
 
 @functools.cache
+def vary_entries() -> Mapping[str, Entry]:
+    """The keys of what a search varies by their names in the file."""
+    return {e.name: e for e in _of("search.vary", Vary)}
+
+
+def vary_doc() -> str:
+    """What a search varies: a sentence or two."""
+    return " ".join((Vary.__doc__ or "").split())
+
+
+def inner_paths() -> list[str]:
+    """The paths of all keys of tables in tables."""
+    return [e.path for table in INNER for e in inner_entries(table).values()]
+
+
+@functools.cache
 def inner_entries(path: str) -> Mapping[str, Entry]:
     """The keys of a table in a table by their names in the file."""
     return {e.name: e for e in _of(path, INNER[path])}
@@ -199,15 +227,20 @@ def _shapes(hint: Any) -> list[Shape]:
     if typing.get_origin(hint) is tuple:
         inner = typing.get_args(hint)[0]
         if typing.get_origin(inner) is tuple:
-            return [Lists()]
+            return [Named() if Any in typing.get_args(inner) else Lists()]
         (item,) = _shapes(inner)
-        assert isinstance(item, Whole | Number | String)
+        assert isinstance(item, Whole | Number | String | Anything)
         return [Items(item)]
     scalar: dict[Any, list[Shape]] = {
         bool: [Flag()],
         int: [Whole()],
         float: [Number()],
         str: [String()],
+        Any: [Anything()],
         type(None): [],
     }
     return scalar[hint]
+
+
+# Every name that a key of an edit may have.
+EDIT_KEYS = frozenset(name for do in EDITS for name in edit_entries(do))

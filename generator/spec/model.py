@@ -36,6 +36,7 @@ from generator.spec.rules import (
     SEPARATOR,
     SOURCE,
 )
+from generator.spec.search import Search
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -669,6 +670,13 @@ class Spec:
         metadata=section(
             "How the model that predicts differs from the trained one. Not at all by "
             "default."
+        ),
+    )
+    search: Search = field(
+        default_factory=Search,
+        metadata=section(
+            "What `gen search` varies, measures and stops at; everything has a default. It "
+            "is no part of the package."
         ),
     )
     # Each under a header of its own, [[edit]]; what they may hold is in edits.py.

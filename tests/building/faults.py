@@ -77,6 +77,10 @@ def _features(test: str) -> tuple[str, ...]:
     return ("tests/package/test_features.py", "-k", test)
 
 
+def _export(file: str, test: str) -> tuple[str, ...]:
+    return (f"tests/export/test_{file}.py", "-k", test)
+
+
 CERTIFICATE = ("tests/package/test_certificate.py", "-k")
 CARD = ("tests/building/test_determinism.py", "-k", "what_a_run_measured")
 P = "partials/"
@@ -243,6 +247,25 @@ FAULTS = (
           _rows("sequence")),
     Fault(P + "rows_image.j2", "x[kept]", "x", _images("cannot_be_used")),
     Fault(P + "data_pixels.j2", "x - MEAN", "x + MEAN", _images("pixels")),
+    Fault(P + "data_recode.j2", "level * (1 / 257)", "level * (1 / 200)",
+          _images("cleaned_pixels_are_those_that_a_viewer_shows")),
+    # What is written for other programs
+    Fault("export.py.j2", "{{ line }}\n", "{{ line.replace('import shutil', '') }}\n",
+          _export("graphs", "the_program")),
+    Fault(P + "export_body.j2", "differ += int({{ view.others }})", "differ += 1",
+          _export("graphs", "the_program")),
+    Fault(P + "export_names.j2", "{{ name.theirs | py }}", "{{ name.theirs[::-1] | py }}",
+          _export("transformers", "computes_the_same and roberta")),
+    Fault(P + "export_transformers.j2", "table[number] = part", "table[-1] = part",
+          _export("transformers", "computes_the_same and electra")),
+    Fault("onnx_example.py.j2", "{{ line }}\n", "{{ line.replace('import json', '') }}\n",
+          _export("example", "texts")),
+    Fault(P + "onnx_example_body.j2", 'row.attention_mask for row', '[not m for m in row.attention_mask] for row',
+          _export("example", "texts and not pairs")),
+    Fault("calibrate.py.j2", "{{ line }}\n", "{{ line.replace('import math', '') }}\n",
+          _export("calibrate", "temperature")),
+    Fault(P + "calibrate_body.j2", "edges[:-1] + edges[1:]) / 2", "edges[:-1] + edges[1:]) / 3",
+          _export("calibrate", "no_other")),
     # The augmentation
     Fault("augment.py.j2", "{{ line }}\n", "{{ line.replace('import functools', '') }}\n",
           _augment("whole")),

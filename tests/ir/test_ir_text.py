@@ -17,6 +17,7 @@ from generator.ir.plans import (
     DataPlan,
     DeployPlan,
     DistillPlan,
+    ExportPlan,
     FeaturePlan,
     GuardPlan,
     ImagePlan,
@@ -134,6 +135,14 @@ jobs = st.builds(
         st.sampled_from(["none", "int8", "int8-weights", "int4-weights"]),
         st.lists(texts, max_size=2).map(tuple),
         st.sampled_from(["fp32", "bf16"]),
+        st.booleans(),
+        st.sampled_from(["none", "f1", "accuracy", "balanced-accuracy"]),
+    ),
+    export=st.builds(
+        ExportPlan,
+        st.lists(st.sampled_from(["onnx", "torch", "transformers"])).map(tuple),
+        texts,
+        st.lists(st.tuples(texts, texts), max_size=2).map(tuple),
     ),
 )
 

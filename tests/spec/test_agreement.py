@@ -195,6 +195,10 @@ def changed(path: str, value: Any) -> dict[str, Any]:
         ("deploy.quantize", "int4"),
         ("deploy.leave", ["blocks[0]"]),
         ("deploy.precision", "fp16"),
+        ("deploy.export", ["coreml"]),
+        ("deploy.temperature", 1.5),
+        ("deploy.thresholds", "precision"),
+        ("deploy.export", ["onnx", "onnx"]),
         ("optimizer", {}),
     ],
 )
