@@ -438,7 +438,7 @@ def _serving_bound(job: Job) -> str:
     """Code: how far apart two batches of the same rows may lie."""
     if job.deploy.lowered:  # what is rounded may fall to either side
         return "0.05"
-    return "1e-2" if job.target.precision == "bf16" else "SINGLE"
+    return "1e-2" if job.target.half else "SINGLE"
 
 
 def _deployed(job: Job) -> DeployedView | None:

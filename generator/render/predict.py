@@ -49,8 +49,8 @@ class PredictView:
     batch_doc: str
     batch_help: str
     cuda: bool
-    plans: bool  # rows of many lengths in bf16, which cuDNN's attention would take
-    bf16: bool
+    plans: bool  # rows of many lengths in 16 bits, which cuDNN's attention would take
+    half: str  # code: the type that autocast computes in; "" where it does not
     autocast: str  # code: the kind of device
     home: str  # code: back from the device
     readers: str  # code: by ending, where there is more than one
@@ -117,8 +117,8 @@ def predict_view(job: Job) -> PredictView:
         ),
         batch_help="tokens at once, padding included" if by_tokens else "rows at once",
         cuda=cuda,
-        plans=cuda and job.target.precision == "bf16" and not (images or casts),
-        bf16=job.target.precision == "bf16" and not casts,
+        plans=cuda and job.target.half != "" and not (images or casts),
+        half="" if casts else job.target.half,
         autocast="self.device.type" if cuda else '"cpu"',
         home=".cpu()" if cuda else "",
         readers=_readers(tables) if len(tables) > 1 else "",

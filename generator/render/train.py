@@ -168,9 +168,11 @@ class TrainView:
     early_stopping: bool
     max_bad_steps: int
     cuda: bool
-    plans: bool  # rows of many lengths in bf16, which cuDNN's attention would take
+    plans: bool  # rows of many lengths in 16 bits, which cuDNN's attention would take
     device: str
-    bf16: bool
+    half: str  # code: the type that autocast computes in; "" where it does not
+    backward: str  # code
+    scaled: bool  # whose range is so small that losses are scaled
     compile: bool
     forward: str  # code: what a step is given
     model: str  # code
@@ -359,9 +361,15 @@ def train_view(job: Job) -> TrainView:
         early_stopping=plan.early_stopping > 0,
         max_bad_steps=plan.max_bad_steps,
         cuda=cuda,
-        plans=cuda and target.precision == "bf16" and text,
+        plans=cuda and target.half != "" and text,
         device=target.device,
-        bf16=target.precision == "bf16",
+        half=target.half,
+        backward=(
+            "scaler.scale(loss).backward()"
+            if target.precision == "fp16"
+            else "loss.backward()"
+        ),
+        scaled=target.precision == "fp16",
         compile=target.compile,
         value="value" if cuda else "loss",
         forward=_forward(job, target.compile),
