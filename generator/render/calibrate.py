@@ -42,6 +42,7 @@ class CalibrateView:
     temperature: bool
     thresholds: Literal["", "one", "labels"]
     metric: str  # code
+    rejects: bool  # it counts rows that are rightly given another label
     metric_doc: str
     multi_label: bool
     activation: str  # code
@@ -98,6 +99,7 @@ def calibrate_view(job: Job) -> CalibrateView:
         temperature=job.deploy.temperature,
         thresholds=kind,
         metric=metric,
+        rejects="tn" in metric,
         metric_doc=metric_doc,
         multi_label=multi,
         activation=".sigmoid()" if multi else ".softmax(1)",

@@ -123,7 +123,28 @@ def random_spec(seed: int) -> tuple[str, Facts]:
     beside = _features(r, task)
     augment = _augment(r, image, spec, kept, bool(beside))
     own = _clean(r, task, labels) + _guard(r, task) + augment + beside
+    own += _deploy(r, task, labels, bool(beside))
     return spec_text(spec) + own + "".join(tables), facts
+
+
+def _deploy(r: random.Random, task: str, labels: list[str], columns: bool) -> str:
+    """A table of some of the keys about the model that predicts, or nothing.
+
+    `columns` are read beside.
+    """
+    values: dict[str, Any] = {
+        "export": r.sample(["onnx", "torch", "transformers"], r.randint(1, 3)),
+        "temperature": True,
+        "thresholds": r.choice(["f1", "accuracy", "balanced-accuracy"]),
+    }
+    if columns:
+        del values["export"]
+    if task == "regression":
+        del values["temperature"]
+    if task == "regression" or (task != "multi-label" and len(labels) != 2):
+        del values["thresholds"]
+    lines = [f"{name} = {toml(v)}" for name, v in values.items() if r.random() < 0.4]
+    return "\n".join(["\n[deploy]", *lines, ""]) if lines else ""
 
 
 def _augment(
