@@ -223,6 +223,12 @@ def run_run(args: argparse.Namespace) -> int:
     return run(args)
 
 
+def run_search(args: argparse.Namespace) -> int:
+    from generator.runtime.search import search
+
+    return search(args)
+
+
 def run_suggest(args: argparse.Namespace) -> int:
     from generator.runtime.suggest import suggest
 
@@ -376,6 +382,7 @@ def run_schema(args: argparse.Namespace) -> int:
 FUNCTIONS = {
     "build": run_build,
     "init": run_init,
+    "search": run_search,
     "suggest": run_suggest,
     "check": run_check,
     "facts": run_facts,

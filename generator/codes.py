@@ -197,6 +197,41 @@ none may match an empty text, which is at every place.
 of letters, digits and `_`.
 """,
     ),
+    "G082": Code(
+        "A search cannot vary this key",
+        """
+`key` of a `[[search.vary]]` is a key of the spec by its path: `train.lr`, `data.clean.case`,
+`edit[0].keep` for a key of the first edit, `edit` for the whole list. The rows, the labels,
+the name and the seed stay as they are: candidates that differ in them cannot be compared.
+""",
+    ),
+    "G083": Code(
+        "It is not clear among what a key varies",
+        """
+A `[[search.vary]]` has either `choices`, or a range: `low` below `high`, and perhaps `step`
+or `log = true`, which begins above 0 and has no steps.
+""",
+    ),
+    "G084": Code(
+        "A constraint cannot be read",
+        """
+A constraint is an objective, `<=` or `>=`, and a bound. The bound is a number with its unit
+or `unedited`, perhaps with a number more, less or times:
+
+    constraints = ["metric >= unedited - 1 point", "latency <= 5 ms", "disk <= 0.5 * unedited"]
+
+The units are `ms` for latency, `rows/s` for throughput, `kB`, `MB` and `GB` for memory and
+disk, `k` and `M` for parameters, `s`, `min` and `h` for the time of training, `%` and
+`points` for the metric; without one it is ms, rows/s, MB, 1, s and a part of 1.
+""",
+    ),
+    "G085": Code(
+        "A condition is about a key that does not vary",
+        """
+`when` of a `[[search.vary]]` names other keys that have a `[[search.vary]]` of their own, with
+the value at which this one varies too.
+""",
+    ),
 }
 
 # Facts and checkpoints, G100-G199. ----------------------------------------------------
@@ -836,6 +871,71 @@ every step; without the keys of `[data.augment]` that change rows the cache stay
 `[features]` adds is of one row: of two categories there is no mixture. Leave out either.
 """,
     ),
+    "G280": Code(
+        "Nothing is there to be left alone",
+        """
+`leave` in `[deploy]` names modules of the generated model, as in
+`["blocks.0.feed_forward", "classifier"]`, whose linears are not quantised. This one has no
+linear in it, or is not there: the names are those in `model.py`.
+`python -m <package>.deploy --sensitivity` says which linears matter most, and prints a list
+to paste.
+""",
+    ),
+    "G281": Code(
+        "Everything is left alone",
+        """
+`leave` in `[deploy]` covers all linears of the blocks and all large tables, so that the
+deployed model would be the trained one. Leave less alone, or remove `[deploy]`.
+""",
+    ),
+    "G282": Code(
+        "The target cannot multiply so",
+        """
+`quantize = "int8"` has products of whole numbers by the operators that torch has for a
+processor. On a GPU, `"int8-weights"` and `"int4-weights"` save the same room, and
+`precision = "bf16"` saves time.
+""",
+    ),
+    "G285": Code(
+        "There is no such teacher",
+        """
+`teacher` in `[train.distill]` is the path of another job's spec, from the folder of the
+spec that names it. It is not there; or the job is, directly or by teachers of teachers, to
+learn from itself. Errors in the teacher's spec are told with their places in that file.
+""",
+    ),
+    "G286": Code(
+        "The teacher answers another question",
+        """
+What a teacher says of a row is compared with what the model says of it, label by label:
+`task` and `labels` are the same in both specs, in the same order.
+""",
+    ),
+    "G287": Code(
+        "The teacher reads rows in another way",
+        """
+The teacher answers for the rows as this job's data.py gives them. It has to read the same
+columns by the same tokenizer to the same `max_tokens`, or images of the same preparation.
+Backbones of one family mostly share a tokenizer. `trim-vocab` numbers tokens anew, so that
+both jobs have it, with the same tokens, or neither.
+""",
+    ),
+    "G288": Code(
+        "A teacher or its pupil is told more of a row",
+        """
+`[features]` are fitted on the training rows of the job that has them, so that those of two
+jobs are not the same numbers. A job that learns from a teacher has none, nor has the
+teacher.
+""",
+    ),
+    "G289": Code(
+        "Rows are changed in each epoch, and a teacher reads them once",
+        """
+The teacher runs once over the training rows, and training goes on from what it said, which
+is kept in the work folder. Of rows that are another in every epoch, or mixed in pairs, it
+has said nothing. The teacher's own training may change its rows as it likes.
+""",
+    ),
     "G290": Code(
         "The model is not one that transformers has",
         """
@@ -1288,9 +1388,10 @@ RUN: dict[str, Code] = {
         "There are no such data",
         """
 What `gen init` is to look at is not there, is no regular file (it is read twice), or does
-not end in .csv, .tsv, .jsonl or .parquet. Of a folder the files that end so are taken. A
-folder of images needs a .csv file with a column of their paths, which start from the folder
-of that file, and a column of labels.
+not end in .csv, .tsv, .jsonl or .parquet. Of a folder the files that end so are taken. 
+Images lie in folders that are named as their labels, and those perhaps in folders named
+train, valid and test; or a .csv file has a column of their paths, which start from its own
+folder, and a column of labels.
 """,
     ),
     "G521": Code(
@@ -1391,6 +1492,33 @@ there, is of another kind of task than the data are for, or is of an architectur
 not known. The messages say which; what can be tried is ranked without the others.
 """,
     ),
+    "G540": Code(
+        "The deployed model is slower than the trained one",
+        """
+`[deploy]` asks for a model that predicts faster, and on this machine it does not: of
+rounds in which both answered the same rows, three quarters were slower. The message has
+the figures, and `deployed.json` of the work folder all of them. No weights were written,
+so that nothing predicts with them by accident. Other processors may do better: those with
+AVX512-VNNI multiply whole numbers quickly, those with AVX512-BF16 or AMX bfloat16. Remove
+`[deploy]`, or write the weights all the same: `python -m <package>.deploy --anyway`.
+""",
+    ),
+    "G541": Code(
+        "The deployed model was not made",
+        """
+deploy.py of the package, which makes the deployed model of the trained one and measures
+both, ended with an error; its own message stands above. The trained model is as it was.
+""",
+    ),
+    "G550": Code(
+        "There are no such weights of a teacher",
+        """
+`gen run --teacher FILE` names the trained weights, model.safetensors, of the job that
+`[train.distill]` names. They are not there, or the job has no teacher. Without `--teacher`
+the teacher's own work folder is looked into, beside this one's, and the teacher is trained
+first where it has not been.
+""",
+    ),
     "G555": Code(
         "There is nothing trained that could be exported",
         "`gen export` takes the weights that training left in the work folder.\n\n`gen run SPEC` trains them; `--weights` names another file.",
@@ -1415,6 +1543,64 @@ takes them. An export of that name that was there before stays.
     "G558": Code(
         "The export failed",
         "What the package's export.py said stands above. An export of that name that was there before stays.",
+    ),
+    "G565": Code(
+        "Nothing of the spec varies",
+        """
+`gen search` tries values of keys. `space` of `[search]` names ready-made ones, and each
+`[[search.vary]]` another key:
+
+    [search]
+    space = "structure"
+
+    [[search.vary]]
+    key = "train.lr"
+    low = 1e-5
+    high = 2e-4
+    log = true
+""",
+    ),
+    "G566": Code(
+        "The database of the search cannot be used",
+        """
+`storage` of `[search]` is a URL as SQLAlchemy has them. The message has the first line of what
+the database, or its driver, said: a wrong password, a server that is not there, a file in a
+folder that is not there. For PostgreSQL the driver is `pip install "psycopg[binary]"`, and the
+URL begins with `postgresql+psycopg://`. Without `storage` it is a file in the work folder.
+""",
+    ),
+    "G567": Code(
+        "The search was begun as another",
+        """
+A search that is run again goes on with its trials, which were drawn from the spaces, the
+objectives, the constraints, the rungs and the unedited spec as they were. One that differs in
+these is another search, with a work folder of its own. The number of trials and the hours may
+grow.
+""",
+    ),
+    "G568": Code(
+        "A worker of the search ended with an error",
+        """
+A candidate that cannot be built or trained is a trial that failed, and no more. This is a
+worker that failed itself: it stands above with what it said. All trials that ended stay, and
+the same command goes on from there.
+""",
+    ),
+    "G569": Code(
+        "A point of the front cannot be trained with another seed",
+        """
+Points of the front are trained with more seeds before they are tested, by train.py of their
+package. It ended with an error, though it did not with the first seed: a full disk, too
+little memory, or losses that were not finite. The same command goes on from there.
+""",
+    ),
+    "G570": Code(
+        "The front cannot be tested",
+        """
+The models of the front predict the test rows, and their speed is measured, by a program that
+ended with an error; what it said stands above the message. The trials and the trained models
+stay, and the same command goes on from there. `--no-test` leaves the test for later.
+""",
     ),
 }
 

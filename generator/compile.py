@@ -23,6 +23,7 @@ from generator.arguments import arguments, features_to_keep
 from generator.cost import Cost, Stage, describe
 from generator.errors import Diagnostic, GenError, fail
 from generator.facts import Facts, dump_card
+from generator.ir.deploy import linears, matrices, tables
 from generator.ir.dims import dim
 from generator.ir.head import selection
 from generator.ir.job import Backbone, Job, Tensor, added, parameters
@@ -31,6 +32,7 @@ from generator.ir.plans import (
     CleanPlan,
     DataPlan,
     DeployPlan,
+    DistillPlan,
     ExportPlan,
     FeaturePlan,
     Format,
@@ -61,13 +63,20 @@ from generator.passes import (
 )
 from generator.passes.prune_width import of_rms
 from generator.passes.trim_vocab import kept_tokens
-from generator.render.package import Draft, finished, render_package
+from generator.render.package import (
+    Draft,
+    finished,
+    render_package,
+    render_teacher,
+)
 from generator.spec import SpecFile
+from generator.spec.alter import without_search
 from generator.spec.clean import Clean
 from generator.spec.edits import ExtendPositions, ResizeImage
 from generator.spec.features import Features
 from generator.spec.model import Spec
 from generator.spec.select import Select
+from generator.teacher import check_teacher
 
 LOCK = "gen.lock"
 LOCK_VERSION = 1
@@ -145,20 +154,25 @@ def draft(
     spec_file: SpecFile, facts: Facts, left_out: Collection[str] = ()
 ) -> Compiled:
     """All of `compile` but for the formatting and the lock, without the passes `left_out`."""
-    naming = [name for name in NAMING if name not in left_out]
     imported = import_job(spec_file, facts)
-    edits = tuple(_edits(spec_file, facts, imported))
-    edits += tuple(_selected(spec_file, facts, edits[-1].job if edits else imported))
-    edits += tuple(_joined(spec_file.spec, edits[-1].job if edits else imported))
-    named = tuple(steps(edits[-1].job if edits else imported, naming))
+    edits, named = _named(spec_file, facts, imported, left_out)
     ready = _with_frozen(spec_file, named[-1].job)
+    teacher = _teacher(spec_file, facts, ready)
+    if teacher is not None:
+        ready = _with_teacher(spec_file, ready, teacher)
     done = (*edits, *named, *steps(ready, NAMED))
     job = done[-1].job
     _check_augment(spec_file, job)
+    _check_deploy(spec_file, job)
     stages = tuple(_stages(imported, edits, ready))
     # What renders a job reads its text and nothing else.
     drafts = render_package(parse_job(print_job(job)), facts.measured, stages)
-    drafts += (Draft("spec.toml", spec_file.text.encode(), python=False),)
+    if teacher is not None:
+        drafts += (render_teacher(job.name, parse_job(print_job(teacher))),)
+    text = spec_file.text
+    if "search" in text:  # which is no part of the package
+        text = without_search(text)
+    drafts += (Draft("spec.toml", text.encode(), python=False),)
     if facts.tokenizer is not None and isinstance(job.data.inputs, TextPlan):
         tokenizer = facts.tokenizer
         if ids := kept_tokens(job):
@@ -175,6 +189,44 @@ def draft(
     if unread := _unread(imported, job):
         notes.append(unread)
     return Compiled(job, imported, done, stages, drafts, tuple(notes))
+
+
+def _named(
+    spec_file: SpecFile, facts: Facts, imported: Job, left_out: Collection[str]
+) -> tuple[tuple[Step, ...], tuple[Step, ...]]:
+    """The edits, and the passes up to where parameters have the names that they keep."""
+    edits = tuple(_edits(spec_file, facts, imported))
+    edits += tuple(_selected(spec_file, facts, edits[-1].job if edits else imported))
+    edits += tuple(_joined(spec_file.spec, edits[-1].job if edits else imported))
+    naming = [name for name in NAMING if name not in left_out]
+    return edits, tuple(steps(edits[-1].job if edits else imported, naming))
+
+
+def _teacher(spec_file: SpecFile, facts: Facts, job: Job) -> Job | None:
+    """The job that this one learns from, of which nothing is frozen: it only answers.
+
+    GenError where it is not one that this job can learn from.
+    """
+    if spec_file.teacher is None:
+        return None
+    assert facts.teacher is not None
+    imported = import_job(spec_file.teacher, facts.teacher)
+    _, named = _named(spec_file.teacher, facts.teacher, imported, ())
+    *_, done = steps(named[-1].job, NAMED)
+    tokenizers = facts.tokenizer, facts.teacher.tokenizer
+    check_teacher(spec_file, job, done.job, tokenizers)
+    return done.job
+
+
+def _with_teacher(spec_file: SpecFile, job: Job, teacher: Job) -> Job:
+    asked = spec_file.spec.train.distill
+    plan = DistillPlan(
+        teacher=teacher.name,
+        weight=float(asked.weight),
+        temperature=1.0 if job.task == "regression" else float(asked.temperature),
+        parameters=sum(prod(p.shape) for p in parameters(teacher)),
+    )
+    return replace(job, distill=plan)
 
 
 def _saved(spec_file: SpecFile, facts: Facts, job: Job, edited: Job) -> Iterator[Draft]:
@@ -328,6 +380,12 @@ def lock(compiled: Compiled, facts: Facts, files: Mapping[str, bytes]) -> bytes:
             for d in sorted(compiled.drafts, key=lambda d: d.path)
         },
     }
+    if teacher := facts.teacher:
+        content["teacher"] = {
+            "job": compiled.job.distill.teacher,
+            "source": teacher.card.source,
+            "card": digest(dump_card(teacher.card).encode()),
+        }
     if compiled.stages:
         content["edits"] = [stage.figures for stage in compiled.stages]
     return (json.dumps(content, indent=1, ensure_ascii=True) + "\n").encode()
@@ -570,6 +628,42 @@ def _check_augment(spec_file: SpecFile, job: Job) -> None:
         label="what the frozen blocks give is kept, of the rows as they are",
         help='cache = "off" in [train] runs the frozen blocks in every step',
     )
+
+
+def _check_deploy(spec_file: SpecFile, job: Job) -> None:
+    """What is left alone is there, and something is not."""
+    plan = job.deploy
+    if plan.quantize == "none":
+        return
+    if plan.quantize == "int8" and job.target.device != "cpu":
+        raise fail(
+            "G282",
+            f'quantize "int8" is for a processor, and the target is {job.target.device}',
+            place=spec_file.place("deploy.quantize"),
+            label="its products of whole numbers are a CPU's",
+            help='quantize = "int8-weights" takes as little room',
+        )
+    names = [one.name for one in matrices(job.model)]
+    for number, path in enumerate(plan.leave):
+        if any(covers((path,), name) for name in names):
+            continue
+        parts = [name.split(".") for name in names]
+        known = {".".join(p[:n]) for p in parts for n in range(1, len(p) + 1)}
+        near = difflib.get_close_matches(path, sorted(known), n=1, cutoff=0.5)
+        raise fail(
+            "G280",
+            f'the model has no linear in "{path}"',
+            place=spec_file.place(f"deploy.leave[{number}]"),
+            label=f'did you mean "{near[0]}"?' if near else "",
+            help=f"linears are {', '.join(names[:4])} and so on",
+        )
+    if not linears(job) and not tables(job):
+        raise fail(
+            "G281",
+            "leave names every linear, so that nothing is quantised",
+            place=spec_file.place("deploy.leave" if plan.leave else "deploy.quantize"),
+            help="leave less alone, or remove [deploy]",
+        )
 
 
 def _train(spec: Spec) -> TrainPlan:

@@ -113,6 +113,12 @@ def parser(functions: Mapping[str, Run]) -> argparse.ArgumentParser:
     run.add_argument(
         "--root", type=Path, help="where data paths start; the spec's folder"
     )
+    run.add_argument(
+        "--teacher",
+        type=Path,
+        metavar="FILE",
+        help="the teacher's weights; it is trained first where there are none",
+    )
     run.add_argument("--resume", action="store_true", help="go on with a stopped run")
     run.add_argument(
         "--fresh", action="store_true", help="start over; an earlier run is put aside"
@@ -128,6 +134,30 @@ def parser(functions: Mapping[str, Run]) -> argparse.ArgumentParser:
         help="of a linear probe beside the result: few rows, all of them, or none",
     )
     _long(run)
+
+    search = command("search", "try candidates of a spec, and keep the best of them")
+    search.add_argument("spec", type=Path, metavar="SPEC")
+    search.add_argument("--work", type=Path, help="default: runs/<name>_search")
+    search.add_argument(
+        "--root", type=Path, help="where data paths start; the spec's folder"
+    )
+    search.add_argument(
+        "--jobs", type=_at_least_one, default=1, help="worker processes"
+    )
+    search.add_argument("--trials", type=_at_least_one, help="instead of the spec's")
+    search.add_argument("--hours", type=float, help="instead of the spec's")
+    search.add_argument(
+        "--sampler", choices=("tpe", "nsga2", "random"), help="instead of the spec's"
+    )
+    search.add_argument("--storage", metavar="URL", help="instead of the spec's")
+    search.add_argument(
+        "--join", action="store_true", help="work for a search that runs elsewhere"
+    )
+    search.add_argument("--parent", type=int, help=argparse.SUPPRESS)
+    search.add_argument(
+        "--no-test", action="store_true", help="leave the test of the front for later"
+    )
+    _long(search)
 
     for name, help in (
         ("data", "prepare a job's rows, and report what became of them"),

@@ -79,7 +79,7 @@ def temperature_of(logits: Tensor, targets: Tensor) -> float:
         mean = (z * (middle * z).softmax(1)).sum(1)
         slope = (mean - z.gather(1, targets[:, None])[:, 0]).mean()
         low, high = (low, middle) if slope > 0 else (middle, high)
-    return 1 / middle
+    return 1 / math.sqrt(low * high)
 
 
 def best_threshold(p: Tensor, truth: Tensor) -> float:

@@ -281,6 +281,16 @@ class TargetPlan:
 
 
 @dataclass(frozen=True)
+class DistillPlan:
+    """What is learned from the model of another job, whose text is its own."""
+
+    teacher: str = ""  # the name of its job; "" is none
+    weight: float = 0.5  # of its part of the loss
+    temperature: float = 2.0  # what logits are divided by before they are compared
+    parameters: int = 0  # of the teacher
+
+
+@dataclass(frozen=True)
 class DeployPlan:
     """How the model that predicts differs from the trained one."""
 
@@ -289,6 +299,11 @@ class DeployPlan:
     precision: Literal["fp32", "bf16"] = "fp32"  # of all weights
     temperature: bool = False  # logits are divided by one, fitted on validation rows
     thresholds: Threshold = "none"  # by what they are chosen there
+
+    @property
+    def rounds(self) -> bool:
+        """Whether its weights are others than the trained ones."""
+        return self.quantize != "none" or self.precision != "fp32"
 
 
 @dataclass(frozen=True)

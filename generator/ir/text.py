@@ -46,6 +46,7 @@ from generator.ir.plans import (
     CleanPlan,
     DataPlan,
     DeployPlan,
+    DistillPlan,
     ExportPlan,
     FeaturePlan,
     GuardPlan,
@@ -125,6 +126,8 @@ def _job_lines(job: Job) -> Iterator[str]:
     for stage in job.stages:
         yield from _plan_lines("stage", stage)
     yield from _plan_lines("target", job.target)
+    if job.distill != DistillPlan():
+        yield from _plan_lines("distill", job.distill)
     if job.deploy != DeployPlan():
         yield from _plan_lines("deploy", job.deploy)
     if job.export != ExportPlan():
@@ -403,10 +406,11 @@ _PLANS: dict[str, type] = {
     "train": TrainPlan,
     "target": TargetPlan,
     "deploy": DeployPlan,
+    "distill": DistillPlan,
     "export": ExportPlan,
     "reference": ReferencePlan,
 }
-_OPTIONAL = {*_OF_DATA, "text", "image", "deploy", "export", "reference"}
+_OPTIONAL = {*_OF_DATA, "text", "image", "deploy", "distill", "export", "reference"}
 
 
 def parse_job(text: str, file: str = "job.gir") -> Job:
@@ -491,6 +495,7 @@ def parse_job(text: str, file: str = "job.gir") -> Job:
         level=head["level"],
         reference=_construct(ReferencePlan, plans.get("reference", {}), end),
         deploy=_construct(DeployPlan, plans.get("deploy", {}), end),
+        distill=_construct(DistillPlan, plans.get("distill", {}), end),
         export=_construct(ExportPlan, plans.get("export", {}), end),
     )
 

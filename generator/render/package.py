@@ -15,6 +15,7 @@ from generator.render import (
     calibrate,
     certificate,
     data,
+    deploy,
     export,
     features,
     guard,
@@ -24,6 +25,7 @@ from generator.render import (
     predict,
     readme,
     rows,
+    teacher,
     train,
 )
 
@@ -69,6 +71,8 @@ def render_python(job: Job) -> tuple[Draft, ...]:
         files[guard.FILE] = guard.render
     if features.asked(job):
         files["features.py"] = features.render
+    if deploy.asked(job):
+        files[deploy.FILE] = deploy.render
     if augment.asked(job):
         files["augment.py"] = augment.render
     if calibrate.asked(job):
@@ -92,3 +96,8 @@ def render_package(
         drafts += (Draft(export.ABOUT, export.about(job), False),)
     lists = kept.render(job)
     return drafts if lists is None else (*drafts, Draft(kept.FILE, lists, False))
+
+
+def render_teacher(pupil: str, job: Job) -> Draft:
+    """The model of the job that `pupil` learns from, as a file of the latter's package."""
+    return Draft(teacher.FILE, teacher.render(pupil, job).encode(), True)

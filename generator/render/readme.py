@@ -12,6 +12,7 @@ from generator.ir.job import Job, added, parameters
 from generator.ir.plans import DataPlan, FeaturePlan, TextPlan
 from generator.ir.sources import Init
 from generator.ir.stages import by_stage, cuts
+from generator.render import deploy
 from generator.render.text import fill, markdown
 
 TASKS = {
@@ -42,10 +43,12 @@ class CardView:
     edits: tuple[tuple[str, ...], ...]  # a line of finished cells for each stage
     labels: tuple[str, ...]
     columns: tuple[str, ...]
+    deployed: str  # what the model that predicts is kept in; "" is the trained one
     features: bool  # the head reads more of a row
     cleaned: str  # what is done to texts
     text: bool
     outputs: str  # what the labels are called
+    teacher: str  # the job that it learns from
 
 
 def render(
@@ -70,9 +73,11 @@ def card_view(
         edits=tuple(_stage(stage) for stage in stages),
         labels=tuple(markdown(label) for label in job.labels),
         columns=tuple(markdown(c) for c in (*columns, *job.data.features.columns)),
+        deployed=deploy.deployed_as(job),
         features=job.data.features != FeaturePlan(),
         cleaned=", ".join(_cleaned(job.data)),
         text=isinstance(inputs, TextPlan),
+        teacher=job.distill.teacher,
         outputs="Targets" if job.task == "regression" else "Labels",
     )
 
@@ -140,6 +145,8 @@ def _facts(job: Job) -> list[RowView]:
     if brought:
         count = sum(prod(i.shape) for i in brought)
         rows.append(RowView("Parameters of adapters", f"{count:,}"))
+    if kept := deploy.deployed_as(job):
+        rows.append(RowView("Deployed", kept))
     if job.backbone.revision:
         rows.insert(1, RowView("Revision", markdown(job.backbone.revision)))
     return rows
@@ -154,6 +161,7 @@ def _recipe(job: Job) -> list[RowView]:
         RowView("Epochs", str(t.epochs)),
         RowView("Batch", batch),
         *_rates(job),
+        *_teacher(job),
         RowView("Weight decay", f"{t.weight_decay:g}"),
         RowView("Seed", str(t.seed)),
     ]
@@ -178,6 +186,17 @@ def _rates(job: Job) -> Iterator[RowView]:
         epochs = f"{t.epochs} epoch{'s' if t.epochs > 1 else ''}"
         yield RowView(
             f"Stage {number}", f"{epochs}, learning rate {rate}; trains {trained}"
+        )
+
+
+def _teacher(job: Job) -> Iterator[RowView]:
+    plan = job.distill
+    if plan.teacher:
+        soft = f", at temperature {plan.temperature:g}" * (job.task != "regression")
+        yield RowView(
+            "Teacher",
+            f"the model of {markdown(plan.teacher)}, of {plan.parameters:,} parameters: "
+            f"{plan.weight:g} of the loss{soft}",
         )
 
 

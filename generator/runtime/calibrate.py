@@ -60,12 +60,27 @@ def calibrate(args: argparse.Namespace) -> int:
 
 
 def _one(args: argparse.Namespace, spec_file: SpecFile) -> dict[str, Any]:
-    # As it is before any edit: blocks and units are those of the checkpoint.
-    unedited = as_read(spec_file)
     here = Path(spec_file.file).resolve().parent
     facts = building.facts_for(spec_file)
-    job = import_job(unedited, facts)
     weights = weights_path(resolve(spec_file.spec.backbone.source, here))
+    root = (args.root or here).resolve()
+    quiet = args.quiet or args.json
+    facts, methods, lists = score(spec_file, facts, weights, root, args.rows, quiet)
+    folder = gather.facts_folder(here, spec_file.spec.name)
+    gather.save_facts(facts, folder)
+    if not quiet:
+        print(f"{folder / gather.SCORES}: {', '.join(methods)}, {lists} lists")
+    return {"folder": str(folder), "methods": methods, "lists": lists}
+
+
+def score(
+    spec_file: SpecFile, facts: Facts, weights: Path, root: Path, rows: int, quiet: bool
+) -> tuple[Facts, list[str], int]:
+    """The facts with the scores that the spec's edits and features ask for, by which
+    methods, and how many lists they are. GenError where something cannot be scored."""
+    # As it is before any edit: blocks and units are those of the checkpoint.
+    unedited = as_read(spec_file)
+    job = import_job(unedited, facts)
     edits = spec_file.spec.edit
     wanted = {
         e.score for e in edits if isinstance(e, (PruneFfn, PruneHeads, PruneWidth))
@@ -85,24 +100,17 @@ def _one(args: argparse.Namespace, spec_file: SpecFile) -> dict[str, Any]:
         values |= _singular_values(job, weights, {n for e in factored for n in e.on})
         methods.append("singular")
     if {*OF_BLOCKS} & {*methods}:
-        root = (args.root or here).resolve()
-        quiet = args.quiet or args.json
-        found, files = _taylor(unedited, facts, job, weights, root, args.rows, quiet)
+        found, files = _taylor(unedited, facts, job, weights, root, rows, quiet)
         values |= found
     if by:
-        root = (args.root or here).resolve()
         # Of the model as edited, for which the scores above may be needed.
         found = Scores(values, weights_hash(facts.card), files)
         scored = replace(facts, scores=dump_scores(found)) if values else facts
-        values |= _features(spec_file, scored, by, weights, root, args)
+        values |= _features(spec_file, scored, by, weights, root, rows, quiet)
         methods.append(by)
         files = tuple(data_file(root, one) for one in _data_files(job))
     scores = Scores(values, weights_hash(facts.card), files)
-    folder = gather.facts_folder(here, spec_file.spec.name)
-    gather.save_facts(replace(facts, scores=dump_scores(scores)), folder)
-    if not (args.quiet or args.json):
-        print(f"{folder / gather.SCORES}: {', '.join(methods)}, {len(values)} lists")
-    return {"folder": str(folder), "methods": methods, "lists": len(values)}
+    return replace(facts, scores=dump_scores(scores)), methods, len(values)
 
 
 def _features(
@@ -111,7 +119,8 @@ def _features(
     by: By,
     weights: Path,
     root: Path,
-    args: argparse.Namespace,
+    rows: int,
+    quiet: bool,
 ) -> dict[str, tuple[float, ...]]:
     """Of each number of the vector that the head reads, after all edits, on training rows."""
     need("sklearn")
@@ -124,12 +133,12 @@ def _features(
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder, "work")
         work.mkdir()
-        asked = frozen.Asked(splits=("train",), rows=args.rows, means=False)
+        asked = frozen.Asked(splits=("train",), rows=rows, means=False)
         where = (root, weights, work, Path(folder, "features"))
-        made = frozen.vectors(whole, facts, *where, asked, args.quiet or args.json)
-        rows = made["train"]
-        x = rows.of[frozen.HEAD][:, :width]  # what joins it stands behind
-        scored = selection.scores(by, job.task, x, rows.targets)
+        made = frozen.vectors(whole, facts, *where, asked, quiet)
+        train = made["train"]
+        x = train.of[frozen.HEAD][:, :width]  # what joins it stands behind
+        scored = selection.scores(by, job.task, x, train.targets)
     return {features_list(by, job): scored}
 
 

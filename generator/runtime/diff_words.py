@@ -17,9 +17,13 @@ NAMES = {
     "backbone.from": "the backbone",
     "backbone.dropout": "dropout in the backbone",
     "data.max_tokens": "the largest number of tokens in a row",
+    "deploy.leave": "the list of what stays unquantised",
+    "deploy.precision": "the precision of prediction",
+    "deploy.quantize": "the quantisation for prediction",
     "target.precision": "the precision of the training",
     "train.batch": "the number of rows in a batch",
     "train.batch_tokens": "the number of tokens in a batch",
+    "train.ema": "what the average of the weights keeps in a step",
     "train.epochs": "the number of epochs",
     "train.freeze": "what is frozen",
     "train.label_smoothing": "label smoothing",
@@ -29,7 +33,7 @@ NAMES = {
     "train.warmup": "the part of the training that warms up",
     "train.weight_decay": "weight decay",
 }
-OFF = (None, (), "none")  # values that say that there is no such thing
+OFF = (None, ())  # values that say that there is no such thing
 
 
 def words(a: Spec, b: Spec) -> list[str]:
@@ -56,7 +60,8 @@ def sentence(edit: Edit) -> str:
     """What an edit does, with its own figures."""
     match edit:
         case edits.KeepLayers(layers=None):
-            return f"{edit.n} blocks stay ({edit.choose}), the others are left out."
+            stay = "1 block stays" if edit.n == 1 else f"{edit.n} blocks stay"
+            return f"{stay} ({edit.choose}), the others are left out."
         case edits.KeepLayers():
             stay = _listed(edit.layers or ())
             return f"Of the blocks {stay} stay, the others are left out."
@@ -148,14 +153,18 @@ def _keys(a: Spec, b: Spec) -> Iterator[str]:
         elif before in OFF:
             yield f"{_upper(name)} is {_value(after)}; it was not set."
         else:
-            yield f"{_upper(name)} is {_value(after)} instead of {_value(before)}."
+            is_now, was = _value(after), _value(before)
+            if is_now == was:  # but for digits that are left out
+                is_now, was = str(after), str(before)
+            yield f"{_upper(name)} is {is_now} instead of {was}."
 
 
 def _flat(part: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Every key of a spec by its path in the file, but for its name and its edits."""
+    """Every key of a spec by its path in the file, but for its name, its edits, and what
+    a search of it varies."""
     for field in dataclasses.fields(part):
         value = getattr(part, field.name)
-        if not path and field.name in ("name", "edit"):
+        if not path and field.name in ("name", "edit", "search"):
             continue
         known = field.metadata.get("key")
         name = (known.toml if known else "") or field.name
@@ -170,9 +179,9 @@ def _flat(part: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _value(value: Any) -> str:
-    if isinstance(value, str):
-        return value
-    return toml(value)
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return value if isinstance(value, str) else toml(value)
 
 
 def _upper(text: str) -> str:

@@ -230,7 +230,7 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
-def hashes(ready: Ready) -> dict[str, str]:
+def hashes(ready: Ready, teacher: Path | None = None) -> dict[str, str]:
     """SHA-256 of what went in and of what came out."""
     found = {
         f"backbone {f.name}": f.sha256
@@ -241,7 +241,10 @@ def hashes(ready: Ready) -> dict[str, str]:
         "spec": Path(ready.spec_file.file),
         "gen.lock": ready.plan.folder / LOCK,
         "trained model.safetensors": ready.work / "model.safetensors",
+        "deployed.safetensors": ready.work / "deployed.safetensors",
     }
+    if teacher is not None:
+        paths["teacher's model.safetensors"] = teacher
     for name, path in paths.items():
         if path.is_file():
             found[name] = hash_file(path, str(path))

@@ -34,6 +34,7 @@ from generator.propose.recipe import (
     other_script,
     row_texts,
 )
+from generator.runtime import image_folder
 from generator.runtime.look import SPLITS, count_rows, find_files, look
 from generator.runtime.programs import installed
 from generator.spec import SpecFile, read_spec
@@ -59,13 +60,49 @@ class Start:
 
 def init(args: argparse.Namespace) -> int:
     """`gen init DATA...`. 0; GenError where a spec cannot be proposed or is there."""
-    start = make(args.data, args.backbone, args.out)
-    write_new(start.path, start.text)
+    with listed(args.data, args.out) as (data, lines):
+        start = make(data, args.backbone, args.out)
+        write_new(start.path, start.text)
     if args.json:
         print(json.dumps(_figures(start), indent=1))
     elif not args.quiet:
-        print("\n".join(_words(start)))
+        print("\n".join([*lines, *_words(start)]))
     return 0
+
+
+@contextmanager
+def listed(
+    data: Sequence[Path], out: Path | None
+) -> Iterator[tuple[Sequence[Path], list[str]]]:
+    """The data files, and what to say of them. A folder of images becomes files that list
+    them, beside the spec, which are taken away again where no spec comes of them."""
+    if len(data) != 1 or not image_folder.is_image_folder(data[0]):
+        yield data, []
+        return
+    found = image_folder.listings(data[0])
+    folder = Path() if out is None else out.parent
+    paths = image_folder.paths_of(found, data[0], folder)
+    for path in paths.values():
+        _free(path)
+    try:
+        image_folder.write(found, paths)
+    except UnicodeEncodeError as error:
+        raise fail(
+            "G520",
+            f"the path of an image is not UTF-8: {error.object!r}",
+            help="rename it: a list of images is a text",
+        ) from None
+    lines = [
+        f"{paths[one.split]}: written, {len(one.images):,} images"
+        + (f"; {one.others:,} other files are left out" if one.others else "")
+        for one in found
+    ]
+    try:
+        yield list(paths.values()), lines
+    except BaseException:
+        for path in paths.values():
+            path.unlink()
+        raise
 
 
 def make(data: Sequence[Path], backbone: str | None, out: Path | None) -> Start:

@@ -94,8 +94,8 @@ def _inside(path: Path) -> list[Path]:
         raise fail(
             "G520",
             f"the folder {path} holds no .csv, .tsv, .jsonl or .parquet file",
-            help="name the files; images need a .csv file beside them, with a column of "
-            "their paths and one of their labels",
+            help="name the files; images lie in folders named as their labels, or a .csv "
+            "file beside them has a column of their paths and one of their labels",
         )
     return found
 

@@ -37,7 +37,7 @@ def curves(
 def _loss(
     steps: Sequence[tuple[int, float]], at: Sequence[int], valid: Sequence[float]
 ) -> tuple[str, str]:
-    figure, axes = _axes("Loss")
+    figure, axes = new_axes("Loss")
     numbers = [number for number, _ in steps]
     losses = [loss for _, loss in steps]
     axes.plot(numbers, losses, color=FIRST, alpha=0.25, linewidth=0.8)
@@ -46,20 +46,20 @@ def _loss(
     axes.plot(at, valid, color=SECOND, marker="o", markersize=4, label="validation")
     axes.set_ylim(bottom=0)
     axes.legend(frameon=False, labelcolor=INK)
-    return _svg(figure, "loss"), "Training and validation loss over the steps."
+    return to_svg(figure, "loss"), "Training and validation loss over the steps."
 
 
 def _score(
     name: str, at: Sequence[int], values: Sequence[float], test: float
 ) -> tuple[str, str]:
-    figure, axes = _axes(name)
+    figure, axes = new_axes(name)
     axes.plot(at, values, color=SECOND, marker="o", markersize=4, label="validation")
     axes.axhline(
         test, color=FIRST, linewidth=1, linestyle="--", label="test, at the end"
     )
     axes.set_xlim(left=0)
     axes.legend(frameon=False, labelcolor=INK)
-    return _svg(figure, "score"), f"{name} on the validation rows over the steps."
+    return to_svg(figure, "score"), f"{name} on the validation rows over the steps."
 
 
 def lengths(found: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -83,7 +83,7 @@ def labels(splits: Mapping[str, Any]) -> list[tuple[str, str]]:
     """The part of each split's rows that have a label, the most frequent first."""
     counts = splits["train"]["labels"]
     names = sorted(counts, key=lambda label: -counts[label])[:MOST_LABELS]
-    figure, axes = _axes("Labels", "part of the rows")
+    figure, axes = new_axes("Labels", "part of the rows")
     high = 0.8 / len(splits)
     for n, ((name, one), colour) in enumerate(
         zip(splits.items(), COLOURS, strict=True)
@@ -91,31 +91,31 @@ def labels(splits: Mapping[str, Any]) -> list[tuple[str, str]]:
         at = [i + (n - (len(splits) - 1) / 2) * high for i in range(len(names))]
         parts = [one["labels"][label] / max(1, one["rows"]) for label in names]
         axes.barh(at, parts, high, color=colour, label=name)
-    axes.set_yticks(range(len(names)), [_short(label) for label in names])
+    axes.set_yticks(range(len(names)), [short(label) for label in names])
     axes.invert_yaxis()
     axes.grid(axis="y", visible=False)
-    _legend_above(axes)
-    return [(_svg(figure, "labels"), "The part of the rows that have each label.")]
+    legend_above(axes)
+    return [(to_svg(figure, "labels"), "The part of the rows that have each label.")]
 
 
 def _histogram(title: str, splits: Mapping[str, Any], unit: str, salt: str) -> str:
-    figure, axes = _axes(title, unit)
+    figure, axes = new_axes(title, unit)
     for (name, one), colour in zip(splits.items(), COLOURS, strict=True):
         total = max(1, sum(one["counts"]))
         parts = [n / total for n in one["counts"]]
         axes.stairs(parts, one["edges"], color=colour, label=name, linewidth=1.2)
     axes.set_ylim(bottom=0)
     axes.set_ylabel("part of the rows", color=INK)
-    _legend_above(axes)
-    return _svg(figure, salt)
+    legend_above(axes)
+    return to_svg(figure, salt)
 
 
-def _legend_above(axes: Any) -> None:
+def legend_above(axes: Any, columns: int = 3) -> None:
     """Where no bar or line can be behind it."""
     axes.legend(
         frameon=False,
         labelcolor=INK,
-        ncols=3,
+        ncols=columns,
         loc="lower right",
         bbox_to_anchor=(1, 1),
         borderaxespad=0,
@@ -124,9 +124,10 @@ def _legend_above(axes: Any) -> None:
     )
 
 
-def _short(label: str) -> str:
+def short(label: str, most: int = 24) -> str:
+    """A label as it fits into a picture."""
     # A dollar sign would begin a formula.
-    text = label if len(label) <= 24 else label[:23] + "…"
+    text = label if len(label) <= most else label[: most - 1] + "…"
     return text.replace("$", r"\$")
 
 
@@ -139,10 +140,13 @@ def smooth(values: Sequence[float], window: int) -> list[float]:
     return found
 
 
-def _axes(title: str, unit: str = "step") -> tuple[Any, Any]:
+def new_axes(
+    title: str, unit: str = "step", size: tuple[float, float] = SIZE
+) -> tuple[Any, Any]:
+    """A figure and its axes, in the stand-ins of the page's colours."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=SIZE, layout="constrained")
+    figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots()
     axes.set_title(title.replace("$", r"\$"), loc="left", color=INK, fontsize=11)
     axes.set_xlabel(unit, color=INK)
@@ -155,7 +159,7 @@ def _axes(title: str, unit: str = "step") -> tuple[Any, Any]:
     return figure, axes
 
 
-def _svg(figure: Any, salt: str) -> str:
+def to_svg(figure: Any, salt: str) -> str:
     """An <svg> element for a page: no prologue, no metadata, no addresses."""
     import matplotlib
 

@@ -24,6 +24,7 @@ class Section:
     words: str = ""
     plots: tuple[tuple[str, str], ...] = ()  # SVG, and what it shows
     tables: tuple[Table, ...] = ()
+    notes: tuple[str, ...] = ()  # a list of sentences
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class Page:
     words: str
     facts: tuple[Fact, ...]
     sections: tuple[Section, ...]
+    script: str = ""  # which shows what belongs together, and sorts and filters rows
 
 
 def write(figures: Mapping[str, Any], work: Path) -> dict[str, str]:
@@ -78,7 +80,10 @@ def make(figures: Mapping[str, Any], work: Path) -> Page:
         Section(
             "Result",
             tables=_there(
-                tables.scores(figures), tables.by_label(figures), tables.probe(figures)
+                tables.scores(figures),
+                tables.by_label(figures),
+                tables.probe(figures),
+                tables.deployed(figures),
             )
             + _there(tables.calibration(figures)),
         ),

@@ -21,6 +21,7 @@ from generator.runtime import (
     baseline,
     certify,
     data_report,
+    deployment,
     export,
     figures,
     measure,
@@ -57,21 +58,26 @@ def run(args: argparse.Namespace) -> int:
     told, start = Told(args), time.perf_counter()
     ready = prepare(args)
     building.writable(ready.work, "--work")
-    stages = Stages(ready.work, ready.key(), args.resume)
-    stages.seconds["build"] = time.perf_counter() - start
+    built = time.perf_counter() - start
+    teacher, code = teacher_weights(ready, args, told)
+    if code:
+        return code
+    stages = Stages(ready.work, ready.key(teacher), args.resume)
+    stages.seconds["build"] = built
     found: dict[str, Any] = figures.job_figures(ready.plan)
     told.stage(f"{ready.plan.folder}: {_built(ready)}")
     with stages.timed("count"):
         counted = probe(ready)
         device_at_hand(ready, counted)
 
-    ended = train(ready, stages, args, told)
+    ended = train(ready, stages, args, told, teacher)
     if ended is not None and ended.code:
         return not_trained(ready, ended, args)
     found |= figures.training_figures(ready.work)
     with stages.timed("data"):
         found["data"] = data_report.counted(ready)
 
+    found["deployed"], deploy_failed = deployed(ready, stages, told)
     found["probe"], probe_failed = None, False
     if args.probe != "off":
         found["probe"], probe_failed = probe_beside(ready, stages, args, told)
@@ -92,7 +98,7 @@ def run(args: argparse.Namespace) -> int:
     found["recorded"] = []
     if args.record:
         found["recorded"] = record(ready, found, args.out, holds and not bench_failed)
-    found["hashes"] = figures.hashes(ready)
+    found["hashes"] = figures.hashes(ready, teacher)
     found["report"] = report.write(found, ready.work)
     if found["data"] is not None:
         found["data"]["report"] = data_report.write(found["data"], ready.work)
@@ -102,7 +108,8 @@ def run(args: argparse.Namespace) -> int:
         sys.stdout.write(data.decode())
     elif not args.quiet:
         summary(found)
-    return 0 if holds and not (bench_failed or probe_failed or export_failed) else 1
+    failed = bench_failed or probe_failed or deploy_failed or export_failed
+    return 0 if holds and not failed else 1
 
 
 class Told:
@@ -124,8 +131,56 @@ def _built(ready: Ready) -> str:
 # ----------------------------------------------------------------------------- stages
 
 
+def teacher_weights(
+    ready: Ready, args: argparse.Namespace, told: Told
+) -> tuple[Path | None, int]:
+    """The weights of the job's teacher, and 0. None where it has no teacher.
+
+    Those that `--teacher` names, or of the teacher's own work folder beside this one's,
+    where it is trained first if that has not been done. What is said of a training that
+    does not come to its end is said then, and the exit code is not 0.
+    """
+    teacher = ready.spec_file.teacher
+    if args.teacher is not None:
+        if teacher is None or not args.teacher.is_file():
+            raise fail(
+                "G550",
+                (
+                    f"there are no weights {args.teacher}"
+                    if teacher is not None
+                    else f"{ready.name} has no teacher whose weights --teacher could name"
+                ),
+                help="leave --teacher out",
+            )
+        return args.teacher, 0
+    if teacher is None:
+        return None, 0
+    work = ready.work.parent / teacher.spec.name
+    weights = work / "model.safetensors"
+    if weights.is_file() and (work / RESULT).is_file():
+        return weights, 0
+    told.stage(f"the teacher, {teacher.spec.name}, is trained first")
+    started = any((work / "checkpoints").glob("*.safetensors"))
+    own = {"spec": Path(teacher.file), "work": work, "resume": started, "fresh": False}
+    options = argparse.Namespace(**{**vars(args), **own})
+    its = prepare(options)
+    building.writable(its.work, "--work")
+    device_at_hand(its, probe(its))
+    above, code = teacher_weights(its, options, told)
+    if code:
+        return weights, code
+    ended = train(its, Stages(work, its.key(above), True), options, told, above)
+    if ended is not None and ended.code:
+        return weights, not_trained(its, ended, args)
+    return weights, 0
+
+
 def train(
-    ready: Ready, stages: Stages, args: argparse.Namespace, told: Told
+    ready: Ready,
+    stages: Stages,
+    args: argparse.Namespace,
+    told: Told,
+    teacher: Path | None = None,
 ) -> Ended | None:
     """Train and test by train.py, which decides what becomes of an earlier run there.
 
@@ -139,10 +194,12 @@ def train(
     flags = [
         f"--{name}" for name in ("resume", "fresh", "quiet") if getattr(args, name)
     ]
+    taught = ("--teacher", teacher) if teacher is not None else ()
     with stages.timed("train"):
         ended = ready.programs.module(
             "train",
             *("--root", ready.root, "--work", ready.work, "--weights", ready.weights),
+            *taught,
             *flags,
             output="drop",
             saves=True,
@@ -195,7 +252,7 @@ def _command(args: argparse.Namespace) -> list[str]:
     parts = ["gen", "run", str(args.spec)]
     if args.out != Path("generated"):
         parts += ["--out", str(args.out)]
-    for name in ("work", "root"):
+    for name in ("work", "root", "teacher"):
         if getattr(args, name) is not None:
             parts += [f"--{name}", str(getattr(args, name))]
     if args.probe != "short":
@@ -225,6 +282,23 @@ def probe_beside(
     write_if_changed(path, json.dumps(found, indent=1).encode() + b"\n")
     stages.finish("probe")
     return found, False
+
+
+def deployed(
+    ready: Ready, stages: Stages, told: Told
+) -> tuple[dict[str, Any] | None, bool]:
+    """What the deployed model is beside the trained one, and whether making it failed."""
+    if not deployment.asked(ready):
+        return None, False
+    if stages.finished("deploy", ready.work / deployment.WEIGHTS):
+        told.stage("deploy: finished before")
+        return json.loads((ready.work / deployment.FILE).read_bytes()), False
+    told.stage("deploy")
+    with stages.timed("deploy"):
+        found, written = deployment.deploy(ready)
+    if written:
+        stages.finish("deploy")
+    return found, not written
 
 
 def certificate(ready: Ready, stages: Stages, told: Told) -> list[dict[str, Any]]:
@@ -324,6 +398,14 @@ def recorded(found: Mapping[str, Any]) -> dict[str, Any]:
         for name, value in test.items()
         if isinstance(value, float)
     }
+    if found["deployed"] is not None:
+        deployed = found["deployed"]
+        values |= {
+            f"Test {tables.called(name).lower()}, deployed as {deployed['kind']}": value
+            for name, value in deployed["test"]["deployed"].items()
+            if isinstance(value, float)
+        }
+        values["Deployed model, times as fast"] = deployed["times_as_fast"]["median"]
     values["Training examples/s"] = training["examples_per_s"]
     values["Training steps"] = training["steps"]
     values["Certificate"] = report.verdict(found["certificate"])
@@ -361,6 +443,7 @@ def summary(found: Mapping[str, Any]) -> None:
         tables.by_label(found),
         tables.probe(found),
         tables.calibration(found),
+        tables.deployed(found),
         tables.certificate(found["certificate"]),
     ]
     if found["export"]:

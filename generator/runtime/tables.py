@@ -22,14 +22,21 @@ SPECIAL |= {"mae": "Mean absolute error", "pearson": "Pearson's r"}
 
 
 FAR = 0.15  # how far off a prediction may be before that is said
-WORDS = ("note", "holds")  # heads of columns that hold words
+WORDS = (
+    "note",
+    "holds",
+    "folder",
+    "which",
+    "certificate",
+)  # heads of columns that hold words
+SENTENCES = ("changed", "why")  # and of those that hold many
 
 
 @dataclass(frozen=True)
 class Cell:
     main: str
     aside: str  # the quartiles in brackets, which may stand below
-    kind: str  # "text" or "number"
+    kind: str  # "text", "number" or "sentence"
     heat: str | None  # how much of the colour of the page is behind it
 
 
@@ -37,6 +44,7 @@ class Cell:
 class Row:
     cells: tuple[Cell, ...]
     bad: bool
+    mark: str  # what it is of, where pictures of the page show that too
 
 
 @dataclass(frozen=True)
@@ -50,12 +58,18 @@ class Table:
     note: str = ""
     heat: tuple[tuple[float, ...], ...] = ()  # 0 to 1 for each cell after the first
     bad: frozenset[int] = frozenset()  # rows that tell of a check that does not hold
+    marks: tuple[str, ...] = ()  # of each row
+    tools: bool = False  # whether a page lets its reader sort and filter the rows
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """ "text" or "number" for each column."""
+        """ "text", "number" or "sentence" for each column."""
         return tuple(
-            "text" if i < self.words or name in WORDS else "number"
+            (
+                "sentence"
+                if name in SENTENCES
+                else "text" if i < self.words or name in WORDS else "number"
+            )
             for i, name in enumerate(self.head)
         )
 
@@ -78,7 +92,8 @@ class Table:
                 Cell(*_split(value, kind), kind, heat[i] if heat else None)
                 for i, (value, kind) in enumerate(zip(row, self.kinds, strict=True))
             )
-            found.append(Row(cells, n in self.bad))
+            mark = self.marks[n] if self.marks else ""
+            found.append(Row(cells, n in self.bad, mark))
         return tuple(found)
 
 
@@ -467,6 +482,34 @@ def exports(found: Mapping[str, Mapping[str, Any]]) -> Table:
     )
     head = ("to", "rows", "other labels", "logits differ by", "at most", "MiB")
     return Table("Exports, read back and compared", head, rows)
+
+
+def deployed(figures: Mapping[str, Any]) -> Table | None:
+    """The deployed model beside the trained one; None where there is no such."""
+    found = figures.get("deployed")
+    if found is None:
+        return None
+    rows = []
+    for split in ("valid", "test"):
+        one = found[split]
+        for name, value in one["trained"].items():
+            if isinstance(value, float):
+                after = one["deployed"][name]
+                title = f"{called(name)}, {split}"
+                rows.append((title, f"{value:.4f}", f"{after:.4f}"))
+        if "answers_changed" in one:
+            count = f"{one['answers_changed']:,} of {one['rows']:,}"
+            rows.append((f"Answers changed, {split}", "", count))
+        off = f"{one['largest_difference']:.3g}"
+        rows.append((f"Largest difference of outputs, {split}", "", off))
+    sizes = [f"{found['bytes'][k] / 1e6:,.1f} MB" for k in ("trained", "deployed")]
+    rows.append(("Weights", *sizes))
+    note = (
+        f"The deployed model is {spread(found['times_as_fast'], '.2f')} times as fast, "
+        f"{found['where']}"
+    )
+    title = f"Deployed model, {found['kind']}"
+    return Table(title, ("", "trained", "deployed"), tuple(rows), note=note)
 
 
 def rate(figures: Mapping[str, float]) -> str:

@@ -24,7 +24,7 @@ def show(tables: Iterable[Table]) -> None:
             continue
         shown = RichTable(box=box.SIMPLE_HEAD, show_header=table.has_head)
         for name, kind in table.heads:
-            justify = "left" if kind == "text" else "right"
+            justify = "right" if kind == "number" else "left"
             shown.add_column(Text(name), justify=justify)
         for n, row in enumerate(table.rows):
             style = "bold red" if n in table.bad else None

@@ -12,6 +12,8 @@ from generator.spec.entries import INNER, SECTIONS, Entry, entries, section_entr
 from generator.spec.inner import read_inner
 from generator.spec.key import TASKS
 from generator.spec.model import Spec
+from generator.spec.searched import SECTION as SEARCH
+from generator.spec.searched import VARY, read_vary
 from generator.spec.staged import SECTION, STAGE, read_stages
 from generator.spec.state import Problem, State
 from generator.spec.together import check_together
@@ -22,6 +24,7 @@ from generator.spec.words import is_table, kind, toml
 OWN_TABLES = (
     ("", EDIT),
     (SECTION, STAGE),
+    (SEARCH, VARY),
     *(tuple(table.split(".")) for table in INNER),
 )
 
@@ -44,6 +47,7 @@ def check(values: Mapping[str, Any]) -> tuple[Spec | None, list[Problem]]:
     _missing(state, tables)
     edits = read_edits(state, values.get(EDIT, []))
     stages = read_stages(state, tables.get(SECTION, {}).get(STAGE, []))
+    vary = read_vary(state, tables.get(SEARCH, {}).get(VARY, []))
     inner: dict[str, dict[str, Any]] = {}
     for path in INNER:
         section, _, name = path.partition(".")
@@ -54,6 +58,7 @@ def check(values: Mapping[str, Any]) -> tuple[Spec | None, list[Problem]]:
         return None, state.problems
     spec = replace(_build(state), edit=edits)
     spec = replace(spec, train=replace(spec.train, stage=stages))
+    spec = replace(spec, search=replace(spec.search, vary=vary))
     for section, own in inner.items():
         table = replace(getattr(spec, section), **own)
         spec = replace(spec, **{section: table})
@@ -67,9 +72,12 @@ def given_paths(values: Mapping[str, Any]) -> frozenset[str]:
         table = values.get(entry.section) if entry.section else values
         if isinstance(table, dict) and entry.name in table:
             found.add(entry.path)
-    train = values.get(SECTION)
-    stages = train.get(STAGE) if isinstance(train, dict) else None
-    for path, tables in ((EDIT, values.get(EDIT)), (f"{SECTION}.{STAGE}", stages)):
+    lists = [(EDIT, values.get(EDIT))]
+    for section, name in ((SECTION, STAGE), (SEARCH, VARY)):
+        table = values.get(section)
+        own = table.get(name) if isinstance(table, dict) else None
+        lists.append((f"{section}.{name}", own))
+    for path, tables in lists:
         for number, table in enumerate(tables if isinstance(tables, list) else []):
             if isinstance(table, dict):
                 found |= {f"{path}[{number}].{name}" for name in table}

@@ -16,11 +16,13 @@ from typing import Any, Literal
 from generator.spec.augment import Augment
 from generator.spec.clean import Clean
 from generator.spec.deploy import Deploy
+from generator.spec.distill import Distill
 from generator.spec.edits import EDITS
 from generator.spec.features import Features
 from generator.spec.guard import Guard
 from generator.spec.key import Key
 from generator.spec.model import Backbone, Data, Spec, Stage, Target, Train
+from generator.spec.search import Search, Vary
 from generator.spec.select import Select
 
 
@@ -52,10 +54,15 @@ class Choice:
 
 
 @dataclass(frozen=True)
+class Anything:
+    """Any value at all: what it must be is looked at where it is used."""
+
+
+@dataclass(frozen=True)
 class Items:
     """A list."""
 
-    item: Whole | Number | String
+    item: Whole | Number | String | Anything
 
 
 @dataclass(frozen=True)
@@ -63,7 +70,12 @@ class Lists:
     """A table of lists of strings."""
 
 
-Shape = Whole | Number | Flag | String | Choice | Items | Lists
+@dataclass(frozen=True)
+class Named:
+    """A table of any values."""
+
+
+Shape = Whole | Number | Flag | String | Choice | Items | Lists | Anything | Named
 
 
 @dataclass(frozen=True)
@@ -95,6 +107,7 @@ SECTIONS: Mapping[str, type] = {
     "train": Train,
     "target": Target,
     "deploy": Deploy,
+    "search": Search,
 }
 
 # Tables in tables, each under a header of its own.
@@ -103,6 +116,7 @@ INNER: Mapping[str, type] = {
     "data.guard": Guard,
     "data.augment": Augment,
     "features.select": Select,
+    "train.distill": Distill,
 }
 
 # What other tools call the sections.
@@ -147,6 +161,22 @@ def stage_entries() -> Mapping[str, Entry]:
 def stage_doc() -> str:
     """What a stage is: a sentence or two."""
     return " ".join((Stage.__doc__ or "").split())
+
+
+@functools.cache
+def vary_entries() -> Mapping[str, Entry]:
+    """The keys of what a search varies by their names in the file."""
+    return {e.name: e for e in _of("search.vary", Vary)}
+
+
+def vary_doc() -> str:
+    """What a search varies: a sentence or two."""
+    return " ".join((Vary.__doc__ or "").split())
+
+
+def inner_paths() -> list[str]:
+    """The paths of all keys of tables in tables."""
+    return [e.path for table in INNER for e in inner_entries(table).values()]
 
 
 @functools.cache
@@ -197,15 +227,20 @@ def _shapes(hint: Any) -> list[Shape]:
     if typing.get_origin(hint) is tuple:
         inner = typing.get_args(hint)[0]
         if typing.get_origin(inner) is tuple:
-            return [Lists()]
+            return [Named() if Any in typing.get_args(inner) else Lists()]
         (item,) = _shapes(inner)
-        assert isinstance(item, Whole | Number | String)
+        assert isinstance(item, Whole | Number | String | Anything)
         return [Items(item)]
     scalar: dict[Any, list[Shape]] = {
         bool: [Flag()],
         int: [Whole()],
         float: [Number()],
         str: [String()],
+        Any: [Anything()],
         type(None): [],
     }
     return scalar[hint]
+
+
+# Every name that a key of an edit may have.
+EDIT_KEYS = frozenset(name for do in EDITS for name in edit_entries(do))

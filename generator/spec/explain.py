@@ -11,6 +11,7 @@ from generator.spec.entries import (
     SECTIONS,
     Entry,
     Lists,
+    Named,
     edit_doc,
     edit_entries,
     inner_doc,
@@ -19,9 +20,13 @@ from generator.spec.entries import (
     section_entries,
     stage_doc,
     stage_entries,
+    vary_doc,
+    vary_entries,
 )
 from generator.spec.model import Spec
 from generator.spec.reader import SpecFile
+from generator.spec.searched import SECTION as SEARCH
+from generator.spec.searched import VARY
 from generator.spec.staged import CLASHING, SECTION, STAGE
 from generator.spec.words import toml
 
@@ -50,6 +55,8 @@ def explain_defaults(spec_file: SpecFile) -> str:
                 blocks.append(shown)
         if section == SECTION:
             blocks += _stages(spec_file)
+        if section == SEARCH:
+            blocks += _varied(spec_file)
     for number, edit in enumerate(spec.edit):
         lines = [*_comment(edit_doc(edit.DO)), "[[edit]]", f"do = {toml(edit.DO)}"]
         for entry in edit_entries(edit.DO).values():
@@ -84,6 +91,17 @@ def _stages(spec_file: SpecFile) -> Iterator[str]:
         yield "\n".join(lines)
 
 
+def _varied(spec_file: SpecFile) -> Iterator[str]:
+    for number, one in enumerate(spec_file.spec.search.vary):
+        lines = [*_comment(vary_doc()), f"[[{SEARCH}.{VARY}]]"]
+        for entry in vary_entries().values():
+            given = f"{SEARCH}.{VARY}[{number}].{entry.name}" in spec_file.given
+            value = getattr(one, entry.attribute)
+            if given or value not in (None, ()):
+                lines += ["", *_key(entry, value, given)]
+        yield "\n".join(lines)
+
+
 def _applies(spec: Spec, entry: Entry) -> bool:
     if spec.task not in entry.key.tasks:
         return False
@@ -101,7 +119,7 @@ def _key(entry: Entry, value: Any, given: bool) -> list[str]:
         return [*lines, f"# {entry.name} = {toml(entry.key.example)}  # not given"]
     if isinstance(value, tuple) and entry.key.single and len(value) == 1:
         value = value[0]
-    if entry.shapes == (Lists(),):
+    if entry.shapes in ((Lists(),), (Named(),)):
         value = dict(value)
     mark = "" if given else "  # default"
     line = f"{entry.name} = {toml(value)}{mark}"

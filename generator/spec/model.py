@@ -14,6 +14,7 @@ from generator.ir.plans import Task
 from generator.spec.augment import Augment
 from generator.spec.clean import Clean
 from generator.spec.deploy import Deploy
+from generator.spec.distill import Distill
 from generator.spec.edits import Edit
 from generator.spec.features import Features
 from generator.spec.guard import Guard
@@ -35,6 +36,7 @@ from generator.spec.rules import (
     SEPARATOR,
     SOURCE,
 )
+from generator.spec.search import Search
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -551,6 +553,7 @@ class Train:
     )
     # Each under a header of its own, [[train.stage]]; none is training in one go.
     stage: tuple[Stage, ...] = ()
+    distill: Distill = field(default_factory=Distill)  # the same, [train.distill]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -666,6 +669,13 @@ class Spec:
         metadata=section(
             "How the model that predicts differs from the trained one. Not at all by "
             "default."
+        ),
+    )
+    search: Search = field(
+        default_factory=Search,
+        metadata=section(
+            "What `gen search` varies, measures and stops at; everything has a default. It "
+            "is no part of the package."
         ),
     )
     # Each under a header of its own, [[edit]]; what they may hold is in edits.py.

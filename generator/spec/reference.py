@@ -24,8 +24,11 @@ from generator.spec.entries import (
     section_entries,
     stage_doc,
     stage_entries,
+    vary_doc,
+    vary_entries,
 )
 from generator.spec.key import TASKS, TEXT_TASKS
+from generator.spec.searched import SECTION as SEARCH
 from generator.spec.staged import CLASHING, SECTION
 from generator.spec.words import bounds, listed, toml, wanted
 
@@ -70,6 +73,9 @@ def reference_markdown() -> str:
         if section == SECTION:
             parts.append(f"## [[train.stage]]\n\n{_fill(_stages())}\n")
             parts += [_key(entry) for entry in stage_entries().values()]
+        if section == SEARCH:
+            parts.append(f"## [[search.vary]]\n\n{_fill(vary_doc())}\n")
+            parts += [_key(entry) for entry in vary_entries().values()]
     parts.append(_EDITS)
     for do in EDITS:
         parts.append(f"### do = {toml(do)}\n\n{_fill(edit_doc(do))}\n")

@@ -177,6 +177,12 @@ def _explain_data_file(path: str) -> Finding:
     return Finding("G014", message, "must end in .csv, .tsv, .jsonl or .parquet", hint)
 
 
+def _explain_spec_file(path: str) -> Finding:
+    if path.startswith("~/"):
+        return Finding("G014", "starts with ~", "~ is not expanded: write the path out")
+    return Finding("G014", "names no spec", "must end in .toml")
+
+
 def _explain_file(path: str) -> Finding:
     if path.startswith("~/"):
         return Finding("G014", "starts with ~", "~ is not expanded: write the path out")
@@ -294,6 +300,96 @@ def _explain_trait(text: str) -> Finding:
     )
 
 
+OBJECTIVES = (
+    "metric",
+    "latency",
+    "throughput",
+    "memory",
+    "parameters",
+    "disk",
+    "training_time",
+)
+# A constraint: an objective, how it compares, and its bound, with what is meant by 1.
+UNITS = {
+    "": 1.0,
+    "%": 0.01,
+    "point": 0.01,
+    "points": 0.01,
+    "ms": 1.0,
+    "s": 1.0,
+    "min": 60.0,
+    "h": 3600.0,
+    "MB": 1.0,
+    "kB": 0.001,
+    "GB": 1000.0,
+    "k": 1e3,
+    "M": 1e6,
+    "rows/s": 1.0,
+}
+_AMOUNT = r"[0-9]+([.][0-9]+)?(e-?[0-9]+)?"
+_UNIT = "|".join(sorted((u for u in UNITS if u), key=len, reverse=True))
+_CONSTRAINT = (
+    rf"^ *({'|'.join(OBJECTIVES)}) *(<=|>=) *"
+    rf"({_AMOUNT} *({_UNIT})?|({_AMOUNT} *[*] *)?unedited( *[+-] *{_AMOUNT} *({_UNIT})?)?) *$"
+)
+
+
+def _explain_objective(text: str) -> Finding:
+    meant = {
+        "acc": "metric",
+        "f1": "metric",
+        "score": "metric",
+        "loss": "metric",
+        "speed": "latency",
+        "time": "latency",
+        "size": "disk",
+        "flop": "latency",
+        "ram": "memory",
+        "param": "parameters",
+    }
+    found = next((m for word, m in meant.items() if word in text.lower()), "")
+    return Finding(
+        "G012",
+        f"cannot be {quote(text)}",
+        f'did you mean "{found}"?' if found else "",
+        "objectives are " + ", ".join(f'"{name}"' for name in OBJECTIVES),
+    )
+
+
+def _explain_constraint(text: str) -> Finding:
+    first = text.split()[0] if text.split() else ""
+    label = ""
+    if not re.search("[<>]=", text):
+        label = "it has neither <= nor >="
+    elif first not in OBJECTIVES:
+        label = "it does not begin with an objective"
+    return Finding(
+        "G084",
+        f"cannot be {quote(text)}",
+        label,
+        'a constraint is an objective, <= or >=, and a bound: "latency <= 5 ms",\n'
+        '"metric >= unedited - 1 point", "disk <= 0.5 * unedited"',
+    )
+
+
+def _explain_key(text: str) -> Finding:
+    return Finding(
+        "G082",
+        f"cannot be {quote(text)}",
+        "no key of a spec is written so",
+        'a key is written with its table, as in "train.lr"',
+    )
+
+
+def _explain_storage(text: str) -> Finding:
+    return Finding(
+        "G016",
+        f"{quote(text)} is no URL of a database",
+        "",
+        "as in sqlite:///searches.db or postgresql+psycopg://me@host/searches",
+    )
+
+
 def _is_no_pattern(text: str) -> Finding | None:
     """Why an expression cannot be counted, by the very library that will count it."""
     try:
@@ -381,6 +477,14 @@ DATA_FILE = Rule(
     explain=_explain_data_file,
     form="a path that ends in .csv, .tsv, .jsonl or .parquet",
 )
+SPEC_FILE = Rule(
+    what="the spec of a job",
+    refused=CONTROL_OR_HIDDEN,
+    longest=4096,
+    pattern=r"^(?!~/).*[^/]\.toml$",
+    explain=_explain_spec_file,
+    form="a path that ends in .toml",
+)
 WORD_FILE = Rule(
     what="a file of words",
     refused=CONTROL_OR_HIDDEN,
@@ -467,3 +571,35 @@ PATTERN = Rule(
 )
 SEPARATOR = Rule(what="a separator", refused=CONTROL, longest=16)
 TOKEN = Rule(what="a token", refused=CONTROL, longest=1000)
+OBJECTIVE = Rule(
+    what="an objective",
+    refused=CONTROL,
+    longest=100,
+    pattern=rf"^({'|'.join(OBJECTIVES)})$",
+    explain=_explain_objective,
+    form="one of " + ", ".join(f'"{name}"' for name in OBJECTIVES),
+)
+CONSTRAINT = Rule(
+    what="a constraint",
+    refused=CONTROL,
+    longest=200,
+    pattern=_CONSTRAINT,
+    explain=_explain_constraint,
+    form='an objective, "<=" or ">=", and a number with its unit or "unedited"',
+)
+KEY = Rule(
+    what="a key of the spec",
+    refused=CONTROL,
+    longest=200,
+    pattern=r"^[a-z_]+([.][a-z_]+|\[[0-9]+\])*$",
+    explain=_explain_key,
+    form="names with dots between, a number in brackets for a place in a list",
+)
+STORAGE = Rule(
+    what="a database",
+    refused=CONTROL_OR_HIDDEN,
+    longest=4096,
+    pattern=r"^[a-z][a-z0-9+_]*://.*$",
+    explain=_explain_storage,
+    form="a URL, as in sqlite:///searches.db",
+)

@@ -14,11 +14,13 @@ from generator.spec.edits import EDITS
 from generator.spec.entries import (
     INNER,
     SECTIONS,
+    Anything,
     Choice,
     Entry,
     Flag,
     Items,
     Lists,
+    Named,
     Number,
     Shape,
     String,
@@ -31,9 +33,13 @@ from generator.spec.entries import (
     section_entries,
     stage_doc,
     stage_entries,
+    vary_doc,
+    vary_entries,
 )
 from generator.spec.key import TASKS
 from generator.spec.rules import Rule
+from generator.spec.searched import SECTION as SEARCH
+from generator.spec.searched import VARY
 from generator.spec.staged import CLASHING, SECTION, STAGE
 
 
@@ -48,7 +54,11 @@ def json_schema() -> dict[str, Any]:
         section, _, name = path.partition(".")
         top["properties"][section]["properties"][name] = _inner(path)
     _all_or_none(top["properties"]["features"]["properties"]["select"])
-    top["properties"][SECTION]["properties"][STAGE] = _stages()
+    top["properties"][SECTION]["properties"][STAGE] = _list_of(
+        stage_doc(), stage_entries()
+    )
+    varied = _list_of(vary_doc(), vary_entries())
+    top["properties"][SEARCH]["properties"][VARY] = varied
     top["properties"][SECTION]["allOf"] += [
         {"not": {"required": [name, STAGE], "properties": {STAGE: {"minItems": 1}}}}
         for name in CLASHING
@@ -116,11 +126,10 @@ def _all_or_none(select: dict[str, Any]) -> None:
     keys["keep"]["anyOf"] = [whole, {**other, **part}]
 
 
-def _stages() -> dict[str, Any]:
+def _list_of(doc: str, known: Mapping[str, Entry]) -> dict[str, Any]:
     """A list of tables of the same keys."""
-    known = stage_entries()
     return {
-        "description": stage_doc(),
+        "description": doc,
         "type": "array",
         "items": {
             "type": "object",
@@ -204,6 +213,10 @@ def _shape(entry: Entry, shape: Shape) -> dict[str, Any]:
             if isinstance(item, String):
                 schema["uniqueItems"] = True
             return schema
+        case Anything():
+            return {}
+        case Named():
+            return {"type": "object"}
         case Lists():
             strings = _string(key.rule) if key.rule else {"type": "string"}
             items = {"type": "array", "items": strings, "minItems": 1}

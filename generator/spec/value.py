@@ -7,11 +7,13 @@ from typing import Any
 
 from generator.errors import quote
 from generator.spec.entries import (
+    Anything,
     Choice,
     Entry,
     Flag,
     Items,
     Lists,
+    Named,
     Number,
     Shape,
     String,
@@ -57,6 +59,8 @@ def _value(state: State, entry: Entry, value: Any, path: Path) -> Any:
         match shape, value:
             case Items(item), list():
                 return _list(state, entry, item, value, path)
+            case Named(), dict():
+                return tuple(value.items())
             case Lists(), dict():
                 return _lists(state, entry, value, path)
             case Items(String()), str() if entry.key.single:
@@ -75,13 +79,18 @@ def _value(state: State, entry: Entry, value: Any, path: Path) -> Any:
     return None
 
 
-_ITEMS = {String: str, Whole: int, Number: (int, float)}
+_ITEMS = {
+    String: str,
+    Whole: int,
+    Number: (int, float),
+    Anything: (bool, int, float, str, list, dict),
+}
 
 
 def _list(
     state: State,
     entry: Entry,
-    item: Whole | Number | String,
+    item: Whole | Number | String | Anything,
     value: list[Any],
     path: Path,
 ) -> tuple[Any, ...] | None:
@@ -98,7 +107,8 @@ def _list(
     read = []
     for position, part in enumerate(value):
         allowed = _ITEMS[type(item)]
-        if isinstance(part, bool) or not isinstance(part, allowed):
+        flag = isinstance(part, bool) and not isinstance(item, Anything)
+        if flag or not isinstance(part, allowed):
             (kinds,) = wanted(item)
             message = f"{entry.name}[{position}] must be {kinds}, not {kind(part)}"
             label = _without_quotes(part, item)
@@ -106,7 +116,9 @@ def _list(
                 label = f"write {toml(toml(part))}"
             state.add("G006", (*path, position), message, label=label)
         else:
-            read.append(_scalar(state, entry, part, (*path, position)))
+            whole = isinstance(item, Anything)
+            at = (*path, position)
+            read.append(part if whole else _scalar(state, entry, part, at))
     few = min(key.few.values()) if state.task is None else key.few[state.task]
     if len(value) < few or key.many is not None and len(value) > key.many:
         has = f"{len(value)} item" + ("" if len(value) == 1 else "s")

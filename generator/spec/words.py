@@ -8,11 +8,13 @@ from typing import Any
 
 from generator.errors import quote
 from generator.spec.entries import (
+    Anything,
     Choice,
     Entry,
     Flag,
     Items,
     Lists,
+    Named,
     Number,
     Shape,
     String,
@@ -124,8 +126,17 @@ def wanted(shape: Shape) -> list[str]:
         case Choice(values):
             return [quote(v) for v in values]
         case Items(item):
-            many = {String(): "strings", Whole(): "integers", Number(): "numbers"}
+            many = {
+                String(): "strings",
+                Whole(): "integers",
+                Number(): "numbers",
+                Anything(): "values",
+            }
             return [f"a list of {many[item]}"]
         case Lists():
             return ["a table of lists of strings"]
+        case Named():
+            return ["a table of values"]
+        case Anything():
+            return ["a value"]
     raise AssertionError(shape)

@@ -82,13 +82,16 @@ def _export(file: str, test: str) -> tuple[str, ...]:
 
 
 CERTIFICATE = ("tests/package/test_certificate.py", "-k")
+DEPLOY = ("tests/deploy/test_deploy.py", "-k")
 CARD = ("tests/building/test_determinism.py", "-k", "what_a_run_measured")
 P = "partials/"
 FAULTS = (
     # The model
-    Fault("model.py.j2", "{{ line }}\n{% endfor %}\n{% for part",
+    Fault(P + "model_classes.j2", "{{ line }}\n{% endfor %}\n{% for part",
           "{{ line.replace(' + ', ' - ') }}\n{% endfor %}\n{% for part",
           _parity("computes_what and electra")),
+    Fault("model.py.j2", "    {{ factor }},", "    1.0,",
+          ("tests/building/test_faults.py", "-k", "tables_of_positions")),
     Fault(P + "model_loader.py.j2", "return torch.cat(parts) if",
           "return torch.cat(parts[::-1]) if",
           _parity("computes_what and electra")),
@@ -104,6 +107,8 @@ FAULTS = (
           _edits("low_rank", "equal_to_the_reference and bert")),
     Fault(P + "model_merge.py.j2", "part.weight += part.scale * part.lora_b @ part.lora_a", "pass",
           _adapters("two_steps and lora")),
+    Fault(P + "certificate_distill.j2", "+ (1 - TEACHER)\n{% endif %}\n", "\n{% endif %}\n",
+          ("tests/package/test_distill.py", "-k", "certificate")),
     Fault(P + "certificate_adapters.j2", "module.merged = True", "pass",
           _adapters("faults_show and logits")),
     Fault(P + "model_last_index.py.j2", "mask.sum(dim=1) - 1", "mask.sum(dim=1) - 2",
@@ -295,6 +300,12 @@ FAULTS = (
           ("tests/package/test_average.py", "-k", "by_its_definition")),
     Fault(P + "train_cache.j2", "* (place < lengths)", "* (place > lengths)",
           ("tests/package/test_cache.py", "-k", "prefix_gives and text")),
+    Fault(P + "train_once.j2", "file.seek(i * row.nbytes)", "file.seek(0)",
+          ("tests/package/test_distill.py", "-k", "what_the_teacher_says")),
+    Fault(P + "train_distill.j2", "TEACHER * TEMPERATURE**2 * apart", "TEACHER * apart",
+          ("tests/package/test_distill.py", "-k", "loss_of")),
+    Fault("teacher.py.j2", "model.load_state_dict(load_file(path))", "load_file(path)",
+          ("tests/package/test_distill.py", "-k", "what_the_teacher_says")),
     Fault(P + "train_checkpoint.j2", "reverse=True", "reverse=False",
           _train("damaged_checkpoint")),
     Fault(P + "train_metrics_labels.j2", "targets * K + logits",
@@ -308,6 +319,21 @@ FAULTS = (
           ("tests/package/test_predict.py", "-k", "json_lines")),
     Fault(P + "predict_body.j2", "found.argmax(1)", "found.argmin(1)",
           ("tests/package/test_predict.py", "-k", "answers_are")),
+    # The deployed model
+    Fault("deploy.py.j2", "{{ line }}\n", "{{ line.replace('import statistics', '') }}\n",
+          (*DEPLOY, "program")),
+    Fault(P + "deploy_body.j2", "weight.abs().amax(1) / 127", "weight.abs().amax(1) / 120",
+          (*DEPLOY, "by_hand")),
+    Fault(P + "deploy_int8.j2", ".add_(128.5)", ".add_(128)", (*DEPLOY, "by_hand")),
+    Fault(P + "deploy_int8_weights.j2", "self.step[:, None]", "self.step.mean()",
+          (*DEPLOY, "by_hand")),
+    Fault(P + "deploy_int4_weights.j2", "packed & 15, packed >> 4", "packed >> 4, packed & 15",
+          (*DEPLOY, "by_hand")),
+    Fault(P + "deploy_table.j2", "self.step[ids]", "self.step[ids].round(decimals=4)",
+          (*DEPLOY, "tables")),
+    Fault(P + "load_trained.j2", "no weights at {path}", "no weights", (*DEPLOY, "program")),
+    Fault(P + "certificate_deployed.j2", "off.abs() / step", "off.abs() / step / 10",
+          (*DEPLOY, "every_kind")),
     Fault("test_model.py.j2", "{{ line }}\n", "{{ line.replace('Config, ', '') }}\n",
           (*CERTIFICATE, "holds and bert")),
     Fault(P + "certificate_body.j2", "EXACT, SINGLE = 1e-9", "EXACT, SINGLE = 1e9",

@@ -203,6 +203,54 @@ def test_images(inside):
     assert gen("build", "rows.toml", "--quiet") == 0
 
 
+@pytest.mark.parametrize("splits", [("",), ("train/", "val/", "test/")])
+def test_folders_of_images(inside, capsys, splits):
+    """Named as their labels, in folders of splits or not: lists are written beside the spec."""
+    from PIL import Image
+
+    for split in splits:
+        for i in range(60):
+            label = ("cat", "a dog")[i % 2]
+            path = Path(f"photos/{split}{label}/deep/{i}.PNG")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (8, 8), (i, len(split), 0)).save(path)
+    Path("photos/.DS_Store").write_text("no image")
+    Path(f"photos/{splits[0]}cat/notes.txt").write_text("no image")
+    assert gen("init", "photos", "--out", "jobs/pets.toml") == 0
+    told = capsys.readouterr().out
+    assert "photos_train.csv: written, 60 images; 1 other files are left out" in told
+    spec = load_spec(Path("jobs/pets.toml")).spec
+    assert (spec.task, spec.labels) == ("image-classification", ("a dog", "cat"))
+    assert (spec.data.train, spec.data.image) == ("photos_train.csv", "image")
+    assert (spec.data.valid is None) == (len(splits) == 1)
+    rows = list(read_rows(Path("jobs/photos_train.csv")))
+    assert len(rows) == 60
+    assert rows[0][1] == {
+        "image": f"../photos/{splits[0]}a dog/deep/1.PNG",
+        "label": "a dog",
+    }
+    assert all((Path("jobs") / row["image"]).is_file() for _, row in rows)
+    refused(capsys, "G527", "photos", "--out", "jobs/pets2.toml")  # the lists are there
+
+
+@pytest.mark.parametrize(
+    ("files", "code", "words"),
+    [
+        (["val/cat/1.png", "test/cat/2.png"], "G521", "none is named train"),
+        (["train/cat/1.png", "val/cat/2.png", "dev/cat/3.png"], "G521", "of one split"),
+        (["train/cat/1.png", "dog/2.png"], "G521", "beside folders"),
+        ([f"train/{x}/{i}.png" for x in "ab" for i in range(4)], "G523", "fewest"),
+        (["a\nb/1.png"], "G520", "rename it"),
+    ],
+)
+def test_folders_of_images_that_cannot_be(inside, capsys, files, code, words):
+    for name in files:
+        path = Path("photos", name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    assert words in refused(capsys, code, "photos")
+
+
 def test_images_that_are_not_there_are_told(inside):
     write_photos(inside)
     for i in range(0, 24, 4):

@@ -16,6 +16,7 @@ from generator.ir.plans import (
     CleanPlan,
     DataPlan,
     DeployPlan,
+    DistillPlan,
     ExportPlan,
     FeaturePlan,
     GuardPlan,
@@ -128,6 +129,7 @@ jobs = st.builds(
         ),
         max_size=3,
     ).map(tuple),
+    distill=st.builds(DistillPlan, texts, floats, floats, st.integers(0, 10**9)),
     deploy=st.builds(
         DeployPlan,
         st.sampled_from(["none", "int8", "int8-weights", "int4-weights"]),

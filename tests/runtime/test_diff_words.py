@@ -29,6 +29,7 @@ def edit(keys: str) -> str:
 
 def test_what_is_the_same_has_no_words():
     assert words(spec(), spec(name="other")) == []
+    assert words(spec(), spec("search.trials = 7\n")) == []
 
 
 @pytest.mark.parametrize(
@@ -37,6 +38,10 @@ def test_what_is_the_same_has_no_words():
         (
             'do = "keep-layers"\nn = 3',
             "3 blocks stay (evenly), the others are left out.",
+        ),
+        (
+            'do = "keep-layers"\nn = 1\nchoose = "first"',
+            "1 block stays (first), the others are left out.",
         ),
         (
             'do = "keep-layers"\nlayers = [0, 2, 5]',
@@ -126,7 +131,7 @@ def test_every_other_key_is_named():
         "The number of rows in a batch is no longer 32: it is not set.",
         "The number of tokens in a batch is 4096; it was not set.",
         "The learning rate is 0.0002 instead of 5e-05.",
-        "train.clip is 0.0 instead of 1.0.",
+        "train.clip is 0 instead of 1.",
     ]
     staged = spec("[[train.stage]]\nepochs = 2\nfreeze = 6\n")
     found = words(spec(), staged)
@@ -136,4 +141,18 @@ def test_every_other_key_is_named():
     assert words(spec(), away) == [
         "data.clean.unicode is NFKC instead of off.",
         "data.clean.html is true instead of false.",
+    ]
+
+
+def test_digits_are_left_out_where_they_tell_nothing():
+    a, b, c = (spec(f"train.lr = {lr}\n") for lr in (0.00012345678, 2e-4, 2.00001e-4))
+    assert words(a, b) == ["The learning rate is 0.0002 instead of 0.0001235."]
+    assert words(b, c) == ["The learning rate is 0.000200001 instead of 0.0002."]
+
+
+def test_what_predicts_is_said():
+    int8 = 'deploy.quantize = "int8"\ndeploy.leave = ["classifier"]\n'
+    assert words(spec(), spec(int8)) == [
+        "The quantisation for prediction is int8 instead of none.",
+        'The list of what stays unquantised is ["classifier"]; it was not set.',
     ]

@@ -1,0 +1,332 @@
+"""`gen search`: candidates of a spec, tried until none is left that is better in all.
+
+This process shows how far it is and starts workers, which do the work (search_worker.py)
+and share nothing but the storage. Whatever is killed, the same command goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from base64 import b64decode, b64encode
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from generator.compile import import_job
+from generator.errors import fail
+from generator.runtime import build as building
+from generator.runtime import calibrate, search_report, search_view, terminal
+from generator.runtime.figures import cores
+from generator.runtime.files import write_if_changed
+from generator.runtime.ready import find, need
+from generator.runtime.search_plan import Candidate, Planner, Records
+from generator.runtime.search_store import Store, Stored, open_store
+from generator.runtime.search_trial import Job, Setting, identify, of_params
+from generator.runtime.search_view import View
+from generator.search.goals import OBJECTIVES, Constraint, constraint, front
+from generator.search.space import Choice, choices, probe, scoring, unedited
+from generator.spec import SpecFile, read_spec
+
+FILE = "search.json"
+DATABASE = "search.db"
+SCORED_ROWS = 512  # by which blocks and units are scored
+LOOK = 0.5  # seconds between two looks at the storage
+INTERNAL = ("key", "attributes")  # of a trial, and of no interest outside
+RESTARTS = 1000  # of workers that were killed
+
+
+def search(args: argparse.Namespace) -> int:
+    """The command. 0, or 1 where every candidate failed."""
+    need("torch", "safetensors", "tqdm", "matplotlib", "rich")
+    need("optuna", "sqlalchemy", extra="search")
+    if args.join:
+        from generator.runtime.search_worker import work
+
+        return work(args)
+    setting, store = prepare(args)
+    planner = planner_of(setting)
+    with View(args.quiet or args.json) as view:
+        _drive(args, setting, store, planner, view)
+        found = _written(setting, summary(setting, store, planner))
+        if not args.no_test:
+            from generator.runtime.search_front import tested
+
+            found = _written(setting, tested(args, setting, store, found, view.say))
+    found["report"] = search_report.write(found, setting.work)
+    if args.json:
+        print(json.dumps(found, indent=1))
+    elif not args.quiet:
+        show(found)
+    return 0 if any(t["state"] == "complete" for t in found["trials"]) else 1
+
+
+# ---------------------------------------------------------------------------- what is set
+
+
+def prepare(args: argparse.Namespace) -> tuple[Setting, Store]:
+    """Everything that the trials have in common, and where they are kept."""
+    spec_file = building.load_spec(args.spec)
+    spec = spec_file.spec
+    given = {n: getattr(args, n) for n in ("trials", "hours", "sampler", "storage")}
+    asked = replace(spec.search, **{n: v for n, v in given.items() if v is not None})
+    work: Path = args.work or Path("runs") / f"{spec.name}_search"
+    building.writable(work, "--work")
+    work.mkdir(parents=True, exist_ok=True)
+    job = _job(spec_file, args.root)
+    imported = import_job(spec_file, job.facts)
+    varied = choices(spec_file, imported)
+    if not varied and asked.trials:
+        raise fail(
+            "G565",
+            'nothing of the spec varies: space is "none", and there is no [[search.vary]]',
+            place=spec_file.place("search.space"),
+            help='say space = "all", or what is to vary',
+        )
+    objectives = [OBJECTIVES[name] for name in asked.objectives]
+    url = asked.storage or f"sqlite:///{(work / DATABASE).resolve()}"
+    about = {
+        "spec": identify(unedited(spec_file.text), job)[0].key,
+        "choices": [choice_figures(one) for one in varied],
+        "objectives": list(asked.objectives),
+        "constraints": list(asked.constraints),
+        "sampler": asked.sampler,
+        "seed": asked.seed,
+        "rungs": list(asked.rungs),
+    }
+    store = open_store(
+        url, f"{spec.name}-{asked.sampler}-{asked.seed}", objectives, about
+    )
+    if "scores" not in store.about():
+        store.note("scores", _scores(spec_file, job, varied))
+    if scores := store.about()["scores"]:
+        job = replace(job, facts=replace(job.facts, scores=b64decode(scores)))
+    others = {}
+    if asked.smaller:
+        path = Path(spec_file.file).parent / asked.smaller
+        others["smaller"] = _job(building.load_spec(path), args.root)
+    compiled = identify(unedited(spec_file.text), job)[1]
+    if compiled is None:  # what is wrong is wrong with every candidate
+        building.plan(spec_file, job.facts, work)
+        raise AssertionError("the unedited spec is refused, and the spec is not")
+    setting = Setting(
+        job,
+        work,
+        asked,
+        varied,
+        objectives,
+        [constraint(text) for text in asked.constraints],
+        compiled,
+        others,
+    )
+    return setting, store
+
+
+def _job(spec_file: SpecFile, root: Path | None) -> Job:
+    facts = building.facts_for(spec_file)
+    _, weights = find(spec_file, facts)
+    # What was measured of the spec as it is would be said of every candidate.
+    facts = replace(facts, measured=None, reference=None)
+    return Job(spec_file, facts, weights, root or Path(spec_file.file).parent)
+
+
+def _scores(spec_file: SpecFile, job: Job, varied: Sequence[Choice]) -> str:
+    """Scores of blocks and units, where edits that vary ask for them."""
+    text = scoring(spec_file.text, varied)
+    if text is None:
+        return b64encode(job.facts.scores or b"").decode()
+    asked = read_spec(text, spec_file.file)
+    root = job.root.resolve()
+    scored, _, _ = calibrate.score(
+        asked, job.facts, job.weights, root, SCORED_ROWS, quiet=True
+    )
+    return b64encode(scored.scores or b"").decode()
+
+
+def planner_of(setting: Setting) -> Planner:
+    """Plans this search's trials."""
+    job, search = setting.job, setting.search
+    text = unedited(job.spec_file.text)
+    blocks = len(import_job(job.spec_file, job.facts).model.blocks)
+    baselines: list[tuple[str | None, Candidate]] = [
+        ("unedited", identify(text, job)[0]),
+        ("probe", identify(probe(text, blocks), job)[0]),
+    ]
+    for name, other in setting.others.items():
+        baselines.append((name, identify(unedited(other.spec_file.text), other)[0]))
+    if job.spec_file.spec.edit:
+        baselines.append((None, of_params({}, setting)))
+    return Planner(
+        search.sampler,
+        search.seed,
+        search.trials,
+        setting.choices,
+        setting.objectives,
+        setting.constraints,
+        baselines,
+        lambda params: of_params(params, setting),
+    )
+
+
+# ------------------------------------------------------------------------------- its course
+
+
+def ended(trials: Sequence[Stored]) -> Records:
+    """The records of the trials that ended."""
+    return {t.number: t.record for t in trials if t.ended}
+
+
+def over(planner: Planner, records: Records, spent: float, hours: float | None) -> bool:
+    """Whether there is nothing left to do: all trials ended, or the time is up and
+    none is under way."""
+    edges = planner.generations(records)
+    if all(n in records for n in range(edges[-1][1])):
+        return True
+    return hours is not None and spent >= 3600 * hours and len(records) >= 1
+
+
+def _drive(
+    args: argparse.Namespace,
+    setting: Setting,
+    store: Store,
+    planner: Planner,
+    view: View,
+) -> None:
+    """Workers, until all is done."""
+    trials = store.trials()
+    spent = float(store.about().get("spent", 0.0))
+    if over(planner, ended(trials), spent, setting.search.hours) and all(
+        t.ended for t in trials[: planner.generations(ended(trials))[-1][1]]
+    ):
+        return
+    environment = dict(os.environ)
+    environment.setdefault("OMP_NUM_THREADS", str(max(1, cores() // args.jobs)))
+    command = [sys.executable, "-m", "generator", *_worker_arguments(args)]
+    workers = [subprocess.Popen(command, env=environment) for _ in range(args.jobs)]
+    restarts, last, start = 0, "", time.monotonic()
+    try:
+        while True:
+            time.sleep(LOOK)
+            store.note("spent", spent + time.monotonic() - start)
+            found = summary(setting, store, planner)
+            text = json.dumps(found["trials"])
+            if text != last:
+                last = text
+                _written(setting, found)
+            view.update(found)
+            codes = [w.poll() for w in workers]
+            for i, code in enumerate(codes):
+                if code is not None and code < 0 and restarts < RESTARTS:
+                    restarts += 1
+                    workers[i] = subprocess.Popen(command, env=environment)
+                elif code not in (None, 0):
+                    raise fail(
+                        "G568",
+                        f"a worker of the search ended with exit code {code}",
+                        help="what it said stands above; mend it, and run this again: "
+                        "the trials that are done stay",
+                    )
+            if all(code == 0 for code in codes):
+                break
+    finally:
+        for one in workers:
+            if one.poll() is None:
+                one.send_signal(signal.SIGTERM)
+        for one in workers:
+            one.wait()
+        store.note("spent", spent + time.monotonic() - start)
+
+
+def _worker_arguments(args: argparse.Namespace) -> list[str]:
+    parts = ["search", str(args.spec), "--join", "--parent", str(os.getpid())]
+    for name in ("work", "root", "trials", "hours", "sampler", "storage"):
+        if getattr(args, name) is not None:
+            parts += [f"--{name}", str(getattr(args, name))]
+    return parts
+
+
+# ------------------------------------------------------------------------------- its figures
+
+
+def choice_figures(one: Choice) -> dict[str, Any]:
+    ranged = one.kind != "categorical"
+    return {
+        "key": one.key,
+        "kind": one.kind,
+        "low": one.low if ranged else None,
+        "high": one.high if ranged else None,
+        "log": one.log,
+        "choices": list(one.labels),
+    }
+
+
+def summary(setting: Setting, store: Store, planner: Planner) -> dict[str, Any]:
+    """The search so far, as search.json has it; its front is not tested yet."""
+    search, spec_file = setting.search, setting.job.spec_file
+    trials = [t for t in store.trials() if t.record]
+    records = ended(trials)
+    values = records[0]["values"] if 0 in records else {}
+    about = store.about()
+    return {
+        "name": spec_file.spec.name,
+        "spec": spec_file.file,
+        "space": search.space,
+        "sampler": search.sampler,
+        "seed": search.seed,
+        "objectives": [
+            {"name": o.name, "direction": o.direction, "unit": o.unit}
+            for o in setting.objectives
+        ],
+        "constraints": [
+            {"text": c.text, "bound": c.bound(values)} for c in setting.constraints
+        ],
+        "budget": {"trials": search.trials, "hours": search.hours},
+        "spent": {
+            "trials": planner.counted(records, len(trials)),
+            "seconds": float(about.get("spent", 0.0)),
+        },
+        "choices": [choice_figures(one) for one in setting.choices],
+        "trials": [
+            {k: v for k, v in t.record.items() if k not in INTERNAL} for t in trials
+        ],
+        "front": about.get("front", []),
+        "importance": about.get("importance", {}),
+    }
+
+
+def points(
+    trials: Sequence[Mapping[str, Any]], constraints: Sequence[Constraint]
+) -> dict[int, Mapping[str, float]]:
+    """The values of trials that may be in the front: complete ones within the constraints;
+    the unedited one is within, being what they are measured by."""
+    done = {t["number"]: t for t in trials if t["state"] == "complete"}
+    bounds = done[0]["values"] if 0 in done else {}
+    return {
+        n: t["values"]
+        for n, t in done.items()
+        if not n or not any(c.broken(t["values"], bounds) for c in constraints)
+    }
+
+
+def front_of(setting: Setting, trials: Sequence[Mapping[str, Any]]) -> list[int]:
+    """Numbers of the trials that no other is better than in all."""
+    return front(points(trials, setting.constraints), setting.objectives)
+
+
+def _written(setting: Setting, found: dict[str, Any]) -> dict[str, Any]:
+    data = json.dumps(found, indent=1).encode() + b"\n"
+    write_if_changed(setting.work / FILE, data)
+    return found
+
+
+def show(found: Mapping[str, Any]) -> None:
+    """What a search prints at its end."""
+    terminal.show(search_report.result(found))
+    print(search_view.states(found))
+    print(f"Report: {found['report']['html']}, {found['report']['markdown']}")

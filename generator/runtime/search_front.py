@@ -1,0 +1,347 @@
+"""The end of a search: points of its front, trained again, tested once, and handed over.
+
+What was chosen by the validation rows is trained with more seeds, without a look at the
+test rows still. Then all models predict them, once, and their speed is measured beside the
+unedited package's and transformers'. Each point is a folder: its spec, the source that it
+builds to, trained weights, and the certificate.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from generator.errors import GenError, fail
+from generator.ir.plans import TextPlan
+from generator.runtime import build as building
+from generator.runtime import certify, gather
+from generator.runtime.figures import cores
+from generator.runtime.files import write_if_changed
+from generator.runtime.programs import Programs, installed
+from generator.runtime.ready import Ready, find
+from generator.runtime.search import front_of
+from generator.runtime.search_store import Store
+from generator.runtime.search_trial import TRAINED, Job, Setting, signed
+from generator.search.goals import spread
+from generator.spec import read_spec
+from generator.spec.alter import alter
+
+FOLDER = "front"
+ROUNDS = 5  # of the prediction of the test rows, and one that warms up
+
+
+@dataclass(frozen=True)
+class Point:
+    """A trial whose models are tested."""
+
+    trial: Mapping[str, Any]
+    job: Job
+    text: str
+    folder: Path  # of the trial
+
+    @property
+    def number(self) -> int:
+        return self.trial["number"]
+
+    @property
+    def name(self) -> str:
+        return self.job.spec_file.spec.name
+
+
+@dataclass(frozen=True)
+class Model:
+    """A point trained with one seed."""
+
+    point: Point
+    seed: int
+    folder: Path  # which holds the package and, in work, the weights
+
+    @property
+    def trained(self) -> Path:
+        return self.folder / "work" / TRAINED
+
+    @property
+    def contender(self) -> dict[str, str]:
+        return {
+            "name": self.point.name,
+            "parent": str(self.folder.resolve()),
+            "trained": str(self.trained.resolve()),
+            "weights": str(self.point.job.weights.resolve()),
+            "work": str((self.folder / "speed").resolve()),
+        }
+
+
+def tested(
+    args: argparse.Namespace,
+    setting: Setting,
+    store: Store,
+    found: dict[str, Any],
+    say: Callable[[str], None],
+) -> dict[str, Any]:
+    """The figures of a search with its front. What was tested before is not again."""
+    trials = {t["number"]: t for t in found["trials"]}
+    numbers = front_of(setting, found["trials"])
+    if 0 not in trials or trials[0]["state"] != "complete":
+        return found
+    values = {n: trials[n]["values"] for n in numbers}
+    chosen = spread(values, setting.objectives, setting.search.points)
+    asked = {"points": chosen, "seeds": setting.search.seeds}
+    if store.about().get("tested") == asked:
+        return found
+    points = [_point(setting, trials[n]) for n in sorted({0, *chosen})]
+    models = {p.number: _models(setting, p) for p in points}
+    _train(args, setting, [m for some in models.values() for m in some], say)
+    say("all predict the test rows, once")
+    tests = _test(setting, models)
+    say("their speed is measured, side by side")
+    speeds = _speeds(setting, {n: some[0] for n, some in models.items()})
+    folder = setting.work / FOLDER
+    shutil.rmtree(folder, ignore_errors=True)
+    say("each gets its folder and its certificate")
+    front = [
+        _handed_over(setting, folder / str(i), models[n][0], tests, speeds)
+        for i, n in enumerate(chosen, 1)
+    ]
+    store.note("front", front)
+    store.note("importance", importance(setting, store))
+    store.note("tested", asked)
+    about = store.about()
+    return {**found, "front": about["front"], "importance": about["importance"]}
+
+
+def _point(setting: Setting, trial: Mapping[str, Any]) -> Point:
+    folder = setting.folder(trial["number"])
+    job = setting.others.get(trial["baseline"] or "", setting.job)
+    return Point(trial, job, (folder / "spec.toml").read_text(), folder)
+
+
+def _models(setting: Setting, point: Point) -> list[Model]:
+    """The first is the one of the search."""
+    first = point.job.spec_file.spec.train.seed
+    found = [Model(point, first, point.folder)]
+    for i in range(1, setting.search.seeds):
+        folder = setting.work / "seeds" / str(point.number) / str(first + i)
+        found.append(Model(point, first + i, folder))
+    return found
+
+
+def _train(
+    args: argparse.Namespace,
+    setting: Setting,
+    models: Sequence[Model],
+    say: Callable[[str], None],
+) -> None:
+    """Whatever is not trained yet."""
+
+    def train(model: Model) -> None:
+        _train_one(setting, model)
+        say(f"trial {model.point.number} is trained with the seed {model.seed}")
+
+    left = [m for m in models if not _done(m)]
+    threads = str(max(1, cores() // args.jobs))
+    before = os.environ.get("OMP_NUM_THREADS")
+    os.environ["OMP_NUM_THREADS"] = before or threads
+    try:
+        with ThreadPoolExecutor(args.jobs) as pool:
+            list(pool.map(train, left))
+    finally:
+        if before is None:
+            del os.environ["OMP_NUM_THREADS"]
+
+
+def _done(model: Model) -> bool:
+    return (model.folder / "work" / "result.json").is_file() and model.trained.is_file()
+
+
+def _train_one(setting: Setting, model: Model) -> None:
+    point, work = model.point, model.folder / "work"
+    text = alter(point.text, {"train.seed": model.seed})
+    model.folder.mkdir(parents=True, exist_ok=True)
+    path = model.folder / "spec.toml"
+    path.write_text(text)
+    plan = building.plan(read_spec(text, str(path)), point.job.facts, model.folder)
+    building.build(plan, force=True)
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir()
+    programs = Programs(model.folder, point.name, quiet=True)
+    ended = programs.python(
+        Path(__file__).with_name("search_train.py"),
+        *(point.name, "1", "--root", point.job.root.resolve()),
+        *("--work", work.resolve(), "--weights", point.job.weights.resolve()),
+        "--quiet",
+        output="drop",
+    )
+    if ended.code:
+        raise fail(
+            "G569",
+            f"trial {point.number} cannot be trained with the seed {model.seed}: "
+            f"train.py ended with exit code {ended.code}",
+            help="what it said stands above; mend that, and run this again",
+        )
+    for name in ("checkpoints", "rows", "cache"):
+        shutil.rmtree(work / name, ignore_errors=True)
+
+
+def _test(setting: Setting, models: Mapping[int, Sequence[Model]]) -> dict[str, Any]:
+    """Every model on the test rows."""
+    points = {str(n): [m.contender for m in some] for n, some in models.items()}
+    asked = {"root": str(setting.job.root.resolve()), "points": points}
+    return _answer(setting, "search_test.py", asked)
+
+
+def _speeds(setting: Setting, models: Mapping[int, Model]) -> dict[str, Any]:
+    """Seconds of the rounds in which each predicts the test rows."""
+    job = setting.unedited.job
+    text = isinstance(job.data.inputs, TextPlan)
+    contenders: list[dict[str, Any]] = [m.contender for m in models.values()]
+    names = [str(n) for n in models]
+    if text and installed("transformers"):
+        reference = _reference(setting)
+        contenders.append({"name": "transformers", "weights": str(reference)})
+        names.append("transformers")
+    asked = {
+        "kind": "texts" if text else "rows",
+        "contenders": contenders,
+        "rounds": ROUNDS,
+        "root": str(setting.job.root.resolve()),
+        "rows": 1 << 30,
+        "labels": len(job.labels),
+        "batch": job.train.batch or 32,
+        "longest": (
+            job.data.inputs.max_tokens if isinstance(job.data.inputs, TextPlan) else 0
+        ),
+    }
+    found = _answer(setting, "search_speed.py", asked)
+    return dict(zip(names, found["seconds"], strict=True))
+
+
+def _reference(setting: Setting) -> Path:
+    return _ready(setting.job, setting.work / "reference", setting.work).reference()
+
+
+def _ready(job: Job, folder: Path, work: Path) -> Ready:
+    """A package in a folder with the weights that it starts from."""
+    spec_file = job.spec_file
+    checkpoint, weights = find(spec_file, job.facts)
+    plan = building.plan(spec_file, job.facts, folder)
+    built = building.build(plan)
+    programs = Programs(folder, spec_file.spec.name, quiet=True)
+    return Ready(spec_file, built, job.root, work, programs, checkpoint, weights)
+
+
+def _answer(setting: Setting, program: str, asked: Mapping[str, Any]) -> Any:
+    path = setting.work / "asked.json"
+    path.write_text(json.dumps(asked))
+    name = setting.job.spec_file.spec.name
+    ended = Programs(setting.work, name, quiet=True).python(
+        Path(__file__).with_name(program), path, output="keep"
+    )
+    if ended.code:
+        raise fail(
+            "G570",
+            f"the front cannot be tested: {program} ended with exit code {ended.code}",
+            help="what it said stands above; mend that, and run this again",
+        )
+    return json.loads(ended.output.splitlines()[-1])
+
+
+# -------------------------------------------------------------------------- handing over
+
+
+def _handed_over(
+    setting: Setting,
+    folder: Path,
+    model: Model,
+    tests: Mapping[str, Any],
+    speeds: Mapping[str, Any],
+) -> dict[str, Any]:
+    """The folder of a point, and its figures."""
+    point, key = model.point, str(model.point.number)
+    folder.mkdir(parents=True)
+    path = folder / "spec.toml"
+    path.write_text(point.text)
+    spec_file = read_spec(point.text, str(path))
+    job = replace(point.job, spec_file=spec_file)
+    gather.save_facts(job.facts, gather.facts_folder(folder, point.name))
+    shutil.copyfile(model.trained, folder / TRAINED)
+    certificate = _certificate(job, point, folder)
+    test, valid = tests[key]["metric"], dict(point.trial["values"])
+    result = json.loads((model.folder / "work" / "result.json").read_text())
+    figures = {
+        "trial": point.number,
+        "folder": str(folder),
+        "valid": {**valid, "metric": signed(result["valid"])},
+        "test": {"metric": test},
+        "points_from_unedited": {n: 100 * v for n, v in tests[key]["more"].items()},
+        "faster_than_transformers": _ratio(speeds, "transformers", key),
+        "faster_than_unedited": _ratio(speeds, "0", key),
+        "optimism": signed(result["valid"]) - test["seeds"][0],
+        "certificate": certificate,
+        "words": words(setting, point.text),
+    }
+    data = json.dumps(figures, indent=1).encode() + b"\n"
+    write_if_changed(folder / "figures.json", data)
+    return figures
+
+
+def _certificate(job: Job, point: Point, folder: Path) -> str:
+    """The checks of the package, written down; in a word how they went."""
+    checkpoint, weights = find(point.job.spec_file, job.facts)
+    built = building.build(building.plan(job.spec_file, job.facts, folder))
+    programs = Programs(folder, point.name, quiet=True)
+    work = folder / "work"
+    work.mkdir()
+    ready = Ready(job.spec_file, built, job.root, work, programs, checkpoint, weights)
+    try:
+        found = certify.checks(ready)
+    except GenError as error:
+        found = certify.failed_to_run(error)
+    shutil.rmtree(work)
+    data = json.dumps(found, indent=1).encode() + b"\n"
+    write_if_changed(folder / "certificate.json", data)
+    return "holds" if certify.holds(found) else "does not hold"
+
+
+def _ratio(
+    speeds: Mapping[str, Sequence[float]], than: str, key: str
+) -> dict[str, float] | None:
+    """How many times as fast, by the rounds: the median, the least and the largest."""
+    if than not in speeds:
+        return None
+    pairs = zip(speeds[than], speeds[key], strict=True)
+    values = [theirs / ours for theirs, ours in pairs]
+    return {
+        "median": statistics.median(values),
+        "low": min(values),
+        "high": max(values),
+    }
+
+
+def words(setting: Setting, text: str) -> list[str]:
+    """What a point does otherwise than the unedited spec."""
+    from generator.runtime.diff_words import words as told
+    from generator.search.space import unedited
+
+    before = read_spec(unedited(setting.job.spec_file.text), "unedited").spec
+    return told(before, read_spec(text, "point").spec)
+
+
+def importance(setting: Setting, store: Store) -> dict[str, dict[str, float]]:
+    """How much of each objective's variance follows from each choice; nothing where too
+    few trials tell."""
+    from generator.runtime.search_draw import important
+
+    done = [t.record for t in store.trials() if t.record.get("state") == "complete"]
+    done = [r for r in done if r["params"]]
+    return {
+        o.name: important(done, setting.choices, setting.objectives, i)
+        for i, o in enumerate(setting.objectives)
+    }

@@ -1,0 +1,149 @@
+"""Measures how fast packages predict, one beside the other in the same process.
+
+    python search_speed.py ASKED.json
+
+Each contender is given the same work in every round, in turn. What is compared is their
+ratio to the first of them in a round, which another load of the machine changes little.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+
+Work = Callable[[], object]
+
+
+def module(contender: Mapping[str, str], part: str) -> Any:
+    """A module of a contender's package, read anew: the names of all are the same."""
+    name = contender["name"]
+    for known in [m for m in sys.modules if m.split(".")[0] == name]:
+        del sys.modules[known]
+    sys.path.insert(0, contender["parent"])
+    try:
+        return importlib.import_module(f"{name}.{part}")
+    finally:
+        sys.path.remove(contender["parent"])
+
+
+def predictor(contender: Mapping[str, str]) -> Any:
+    """With trained weights, or with those of the backbone as if they were."""
+    trained = Path(contender["trained"])
+    if not trained.is_file():
+        torch.manual_seed(0)
+        model = module(contender, "model").load_pretrained(contender["weights"])
+        trained.parent.mkdir(parents=True, exist_ok=True)
+        save_file(model.state_dict(), trained)
+    return module(contender, "predict").Predictor(trained)
+
+
+def batch(asked: Mapping[str, Any], contender: Mapping[str, Any]) -> Work:
+    """A batch of rows of one length."""
+    model = predictor(contender).model
+    torch.manual_seed(0)
+    inputs = []
+    for dtype, shape in contender["inputs"]:
+        kind = getattr(torch, dtype)
+        if kind.is_floating_point:
+            inputs.append(torch.randn(shape, dtype=kind))
+        else:
+            inputs.append(torch.ones(shape, dtype=kind))
+    times = asked["times"]
+
+    @torch.inference_mode()
+    def work() -> None:
+        for _ in range(times):
+            model(*inputs)
+
+    return work
+
+
+def rows(asked: Mapping[str, Any], contender: Mapping[str, Any]) -> Work:
+    """Validation rows in the batches of an evaluation."""
+    model = predictor(contender).model
+    data = module(contender, "data")
+    found = data.load_splits(Path(asked["root"]), Path(contender["work"])).valid
+    batches = []
+    for one in data.evaluation_batches(found):
+        batches.append(one.inputs)
+        if len(batches) * data.BATCH >= asked["rows"]:
+            break
+
+    @torch.inference_mode()
+    def work() -> None:
+        for inputs in batches:
+            model(*inputs)
+
+    return work
+
+
+def texts(asked: dict[str, Any], contender: Mapping[str, Any]) -> Work:
+    """The texts of the test rows, as a user has them answered."""
+    if contender["name"] == "transformers":
+        return theirs(asked, contender)
+    own, data = predictor(contender), module(contender, "data")
+    given = data.load_rows(Path(asked["root"]), Path(contender["work"]))["test"]
+    asked["texts"] = some = [row.text for row in given]
+    return lambda: own.predict(some)
+
+
+def theirs(asked: Mapping[str, Any], contender: Mapping[str, Any]) -> Work:
+    """transformers at its best on a processor: fp32, rows of one length together."""
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    reference = contender["weights"]
+    tokenizer = AutoTokenizer.from_pretrained(reference)
+    model = AutoModelForSequenceClassification.from_pretrained(
+        reference,
+        num_labels=asked["labels"],
+        ignore_mismatched_sizes=True,
+        dtype=torch.float32,
+    ).eval()
+    given, size = asked["texts"], asked["batch"]
+
+    @torch.inference_mode()
+    def work() -> None:
+        made = tokenizer(given, truncation=True, max_length=asked["longest"])
+        ids = made["input_ids"]
+        order = sorted(range(len(ids)), key=lambda i: -len(ids[i]))
+        for start in range(0, len(ids), size):
+            some = [ids[i] for i in order[start : start + size]]
+            padded = tokenizer.pad({"input_ids": some}, return_tensors="pt")
+            model(**padded).logits.tolist()
+
+    return work
+
+
+def timed(works: Sequence[Work], rounds: int) -> list[list[float]]:
+    """Seconds of each round, by contender; a first round warms up."""
+    found: list[list[float]] = [[] for _ in works]
+    for number in range(rounds + 1):
+        turn = number % len(works)  # so that each is first in some rounds
+        for i in [*range(turn, len(works)), *range(turn)]:
+            start = time.perf_counter()
+            works[i]()
+            found[i].append(time.perf_counter() - start)
+    return [seconds[1:] for seconds in found]
+
+
+def main() -> int:
+    asked = json.loads(Path(sys.argv[1]).read_text())
+    kinds = {"batch": batch, "rows": rows, "texts": texts}
+    works = [kinds[asked["kind"]](asked, one) for one in asked["contenders"]]
+    seconds = timed(works, asked["rounds"])
+    medians = [statistics.median(some) for some in seconds]
+    print(json.dumps({"seconds": seconds, "medians": medians}))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

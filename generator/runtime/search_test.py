@@ -1,0 +1,108 @@
+"""Tests the points of a front on the test rows, once, in pairs with the unedited model.
+
+    python search_test.py ASKED.json
+
+Each point has models of several seeds. Its figure is the mean over them, and the intervals
+are of bootstraps over the test rows: of the figure, and of its difference to the unedited
+model's on the same rows.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+SAMPLES = 1000
+SCORES = ("accuracy", "micro_f1", "pearson", "loss")  # what sums up an evaluation
+Score = Callable[[Tensor, Tensor], float]
+
+
+def module(contender: Mapping[str, str], part: str) -> Any:
+    """A module of a package, read anew: the names of all are the same."""
+    name = contender["name"]
+    for known in [m for m in sys.modules if m.split(".")[0] == name]:
+        del sys.modules[known]
+    sys.path.insert(0, contender["parent"])
+    try:
+        return importlib.import_module(f"{name}.{part}")
+    finally:
+        sys.path.remove(contender["parent"])
+
+
+@torch.inference_mode()
+def logits_of(contender: Mapping[str, str], root: Path) -> tuple[Tensor, Tensor]:
+    """Of the test rows, as the trained model predicts them, with their targets."""
+    model = module(contender, "predict").Predictor(contender["trained"]).model
+    data = module(contender, "data")
+    test = data.load_splits(root, Path(contender["work"])).test
+    logits: list[tuple[Tensor, Tensor, Tensor]] = []
+    for batch in data.evaluation_batches(test):
+        logits.append((batch.rows, model(*batch.inputs), batch.targets))
+    # In the order of the rows, which the batches of each package may cut in its own way.
+    order = torch.cat([rows for rows, _, _ in logits]).argsort()
+    found = torch.cat([x for _, x, _ in logits])[order].float()
+    return found, torch.cat([y for _, _, y in logits])[order]
+
+
+def score_of(contender: Mapping[str, str]) -> Score:
+    measure = module(contender, "train").measure
+
+    def score(logits: Tensor, targets: Tensor) -> float:
+        figures = measure(logits, targets)
+        name = next(n for n in SCORES if n in figures)
+        return -figures[name] if name == "loss" else figures[name]
+
+    return score
+
+
+def interval(values: Sequence[float], mean: float) -> dict[str, float]:
+    low, high = torch.tensor(values, dtype=torch.float64).quantile(
+        torch.tensor([0.025, 0.975], dtype=torch.float64)
+    )
+    return {"mean": mean, "low": low.item(), "high": high.item()}
+
+
+def main() -> int:
+    asked = json.loads(Path(sys.argv[1]).read_text())
+    root = Path(asked["root"])
+    found = {
+        name: [logits_of(one, root) for one in seeds]
+        for name, seeds in asked["points"].items()
+    }
+    score = score_of(asked["points"]["0"][0])
+    draw = torch.Generator().manual_seed(0)
+    targets = found["0"][0][1]
+    samples = [
+        torch.randint(len(targets), (len(targets),), generator=draw)
+        for _ in range(SAMPLES)
+    ]
+
+    def mean(seeds: Sequence[tuple[Tensor, Tensor]], rows: Tensor) -> float:
+        return sum(score(x[rows], y[rows]) for x, y in seeds) / len(seeds)
+
+    every = torch.arange(len(targets))
+    resampled = {n: [mean(seeds, s) for s in samples] for n, seeds in found.items()}
+    whole = {n: mean(seeds, every) for n, seeds in found.items()}
+    answer = {}
+    for name, seeds in found.items():
+        pairs = zip(resampled[name], resampled["0"], strict=True)
+        answer[name] = {
+            "metric": {
+                **interval(resampled[name], whole[name]),
+                "seeds": [score(x, y) for x, y in seeds],
+            },
+            "more": interval([a - b for a, b in pairs], whole[name] - whole["0"]),
+        }
+    print(json.dumps(answer))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,446 @@
+"""One trial of a search: from a candidate's spec to its figures, the dear ones last.
+
+What is known without training comes first, the constraints and the better half decide after
+each step whether the next is worth its time. The test rows are not looked at.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from generator.compile import Compiled, digest, draft
+from generator.cost import describe
+from generator.errors import GenError
+from generator.facts import Facts
+from generator.ir.plans import TextPlan
+from generator.runtime import build as building
+from generator.runtime.ready import TORCH_DTYPES
+from generator.runtime.search_plan import Candidate, Planned, Records
+from generator.runtime.search_programs import Beat, Forked
+from generator.runtime.tables import score_name
+from generator.search.goals import Constraint, Objective, promoted
+from generator.search.space import Choice, candidate, difference
+from generator.spec import SpecFile, read_spec
+from generator.spec.alter import without_search
+from generator.spec.search import Search
+
+MB = 1e6
+ROUNDS = 7  # of a latency; the median counts
+LATENCY_SECONDS = 0.15  # that a round of one contender takes, about
+ROWS = 256  # validation rows by which throughput is measured
+HOPE = 0.9  # of each cheap figure: who has less, and the best score, leaves no hope
+TRAINED = "model.safetensors"
+
+
+@dataclass(frozen=True)
+class Job:
+    """A spec that is searched, or stands beside the search, with what it is compiled and
+    trained with."""
+
+    spec_file: SpecFile
+    facts: Facts
+    weights: Path
+    root: Path
+
+
+@dataclass(frozen=True)
+class Setting:
+    """All that trials have in common."""
+
+    job: Job
+    work: Path
+    search: Search
+    choices: Sequence[Choice]
+    objectives: Sequence[Objective]
+    constraints: Sequence[Constraint]
+    unedited: Compiled
+    others: Mapping[str, Job] = field(
+        default_factory=dict
+    )  # baselines of other backbones
+
+    def wanted(self, name: str) -> bool:
+        """Whether an objective or a constraint is about it."""
+        asked = {o.name for o in self.objectives}
+        return name in asked | {c.objective for c in self.constraints}
+
+    def job_of(self, planned: Planned) -> Job:
+        return self.others.get(planned.baseline or "", self.job)
+
+    def folder(self, number: int) -> Path:
+        return self.work / "trials" / str(number)
+
+
+# -------------------------------------------------------------------------- its identity
+
+
+def identify(text: str, job: Job) -> tuple[Candidate, Compiled | None]:
+    """A spec compiled as far as what it is: a digest of all its code and its weights."""
+    file = "spec.toml"
+    try:
+        compiled = draft(read_spec(text, file), job.facts)
+    except GenError as error:
+        first = error.diagnostics[0]
+        refused = f"{first.code}: {first.message}"
+        return Candidate(text, digest(text.encode()), refused), None
+    parts = {
+        one.path: digest(one.data)
+        for one in compiled.drafts
+        if one.path not in ("README.md", "spec.toml")
+    }
+    weights = {f.name: f.sha256 for f in job.facts.card.files}
+    key = digest(json.dumps([parts, weights], sort_keys=True).encode())
+    return Candidate(text, key), compiled
+
+
+def of_params(params: Mapping[str, Any], setting: Setting) -> Candidate:
+    """The candidate that values of the choices make."""
+    text = candidate(setting.job.spec_file.text, params, setting.choices)
+    return identify(text, setting.job)[0]
+
+
+# ------------------------------------------------------------------------------ the trial
+
+
+class Enough(Exception):
+    """The trial ends here: its state, and why."""
+
+    def __init__(self, state: str, why: str) -> None:
+        super().__init__(why)
+        self.state, self.why = state, why
+
+
+def evaluate(
+    planned: Planned,
+    records: Records,
+    setting: Setting,
+    beat: Beat,
+    every: float,
+    progress: Callable[[Mapping[str, Any]], None],
+) -> dict[str, Any]:
+    """All that is found out about a trial, as search.json has it, with what the search
+    wants to know later. `records` are those of earlier generations."""
+    start = time.perf_counter()
+    base = setting.job.spec_file.text
+    record: dict[str, Any] = {
+        "number": planned.number,
+        "state": "running",
+        "why": "",
+        "baseline": planned.baseline,
+        "params": planned.params,
+        "values": {},
+        "facts": {},
+        "rungs": [],
+        "diff": [],
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seconds": 0.0,
+        "key": planned.candidate.key,
+        "attributes": planned.attributes,
+    }
+    if setting.job_of(planned) is setting.job:
+        record["diff"] = difference(without_search(base), planned.candidate.text)
+    progress(record)
+    try:
+        _steps(planned, records, setting, Trial(setting, planned, beat, every), record)
+        record["state"] = "complete"
+    except Enough as end:
+        record["state"], record["why"] = end.state, end.why
+    record["seconds"] = time.perf_counter() - start
+    return record
+
+
+def _steps(
+    planned: Planned,
+    records: Records,
+    setting: Setting,
+    trial: Trial,
+    record: dict[str, Any],
+) -> None:
+    if planned.candidate.refused:
+        raise Enough("refused", planned.candidate.refused)
+    if planned.same_as is not None:
+        raise Enough("duplicate", f"the same as trial {planned.same_as}")
+    values, facts = record["values"], record["facts"]
+    unedited = records[0]["values"] if 0 in records else {}
+    trial.build()
+    facts |= trial.predicted()
+    for name, value in (
+        ("parameters", facts["parameters"]),
+        ("memory", facts["memory"] / MB),
+        ("disk", facts["disk"] / MB),
+    ):
+        if setting.wanted(name):
+            values[name] = value
+    _held(planned, values, unedited, setting)
+    if setting.wanted("latency"):
+        values["latency"] = trial.latency(records)
+    if setting.wanted("throughput"):
+        values["throughput"] = trial.throughput(records)
+    _held(planned, values, unedited, setting)
+    _hope(planned, values, records, setting)
+    for part in _rungs(setting.search):
+        found = trial.train(part)
+        record["rungs"].append(found)
+        values["metric"] = found["metric"]
+        if part < 1 and planned.baseline is None:
+            _half(planned, values, records, setting, part)
+    if setting.wanted("training_time"):
+        values["training_time"] = record["rungs"][-1]["seconds"]
+    if not setting.wanted("metric"):
+        record["facts"]["metric"] = values.pop("metric")
+
+
+def _rungs(search: Search) -> list[float]:
+    """From the least to the whole."""
+    return sorted({*search.rungs, 1.0})
+
+
+def _held(
+    planned: Planned,
+    values: Mapping[str, float],
+    unedited: Mapping[str, float],
+    setting: Setting,
+) -> None:
+    """Ends a trial that breaks a constraint. A baseline stands whatever it breaks."""
+    if planned.baseline is not None:
+        return
+    for one in setting.constraints:
+        known = {n: v for n, v in values.items() if n != "metric"}
+        if one.broken(known, unedited):
+            value = values[one.objective]
+            raise Enough("pruned", f"{one.text}: it is {value:.4g}")
+
+
+def _hope(
+    planned: Planned,
+    values: Mapping[str, float],
+    records: Records,
+    setting: Setting,
+) -> None:
+    """Ends a trial when another is a tenth better in all that is known, and has the best
+    score of all: it would have to beat what nothing has beaten, to be dominated less.
+    """
+    cheap = [o for o in setting.objectives if o.cheap]
+    if planned.baseline is not None or not cheap or not setting.wanted("metric"):
+        return
+    done = {n: r["values"] for n, r in records.items() if r["state"] == "complete"}
+    best = max((v["metric"] for v in done.values()), default=None)
+    for number, other in done.items():
+        if other["metric"] != best:
+            continue
+        if all(_far(o, other[o.name], values[o.name]) for o in cheap):
+            raise Enough("pruned", f"trial {number} is better by far, and scores best")
+
+
+def _far(objective: Objective, a: float, b: float) -> bool:
+    """Whether `a` is better than `b` by a tenth."""
+    return a <= HOPE * b if objective.direction == "minimize" else HOPE * a >= b
+
+
+def _half(
+    planned: Planned,
+    values: Mapping[str, float],
+    records: Records,
+    setting: Setting,
+    part: float,
+) -> None:
+    """Ends a trial that is not in the better half of those that came as far."""
+    objectives = [o for o in setting.objectives if o.name != "training_time"]
+    points = {}
+    for number, record in records.items():
+        known = {r["part"]: r["metric"] for r in record["rungs"]}
+        found = {**record["values"], "metric": known.get(part)}
+        if found["metric"] is not None and all(o.name in found for o in objectives):
+            points[number] = found
+    points[planned.number] = dict(values)
+    if not promoted(planned.number, points, objectives):
+        raise Enough("pruned", f"not in the better half, of {len(points)} at {part:g}")
+
+
+# ------------------------------------------------------------------- what it takes to tell
+
+
+@dataclass
+class Trial:
+    """The package of a trial, and what is measured of it."""
+
+    setting: Setting
+    planned: Planned
+    beat: Beat
+    every: float
+    compiled: Compiled | None = None
+
+    @property
+    def folder(self) -> Path:
+        return self.setting.folder(self.planned.number)
+
+    @property
+    def job(self) -> Job:
+        return self.setting.job_of(self.planned)
+
+    @property
+    def name(self) -> str:
+        return self.job.spec_file.spec.name
+
+    @property
+    def programs(self) -> Forked:
+        return Forked(self.folder, self.name, self.beat, self.every)
+
+    def build(self) -> None:
+        """Write the spec and its package."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / "spec.toml"
+        path.write_text(self.planned.candidate.text)
+        spec_file = read_spec(self.planned.candidate.text, str(path))
+        plan = building.plan(spec_file, self.job.facts, self.folder)
+        building.build(plan, force=True)
+        self.compiled = plan.compiled
+
+    def predicted(self) -> dict[str, Any]:
+        """What the cost model says."""
+        assert self.compiled is not None
+        cost = describe(self.compiled.job)
+        return {
+            "parameters": cost.parameters,
+            "flops": cost.predict(cost.tokens),
+            "memory": cost.predict_bytes,
+            "disk": cost.file_bytes,
+        }
+
+    def latency(self, records: Records) -> float:
+        """Milliseconds of a batch."""
+        return 1000 * self._beside("batch", "latency", records)
+
+    def throughput(self, records: Records) -> float:
+        """Validation rows that are predicted a second."""
+        return ROWS / self._beside("rows", "throughput", records)
+
+    def _beside(self, kind: str, name: str, records: Records) -> float:
+        """Seconds of what is measured, by its ratio to the unedited package's, which runs
+        beside it; the unedited one's own are as they are."""
+        assert self.compiled is not None
+        mine = self._contender(self.planned.number, self.job, self.compiled)
+        contenders = [mine]
+        if self.planned.number:
+            first = self._contender(0, self.setting.job, self.setting.unedited)
+            contenders = [first, mine]
+        asked = {
+            "kind": kind,
+            "contenders": contenders,
+            "rounds": ROUNDS,
+            "times": 1,
+            "rows": ROWS,
+            "root": str(self.job.root.resolve()),
+        }
+        if kind == "batch":
+            # So many times that a round is long beside what disturbs it.
+            (once,) = self._seconds({**asked, "contenders": [mine], "rounds": 2})
+            asked["times"] = max(1, min(200, round(LATENCY_SECONDS / max(once, 1e-6))))
+        with alone(self.setting.work, self.beat):
+            seconds = self._seconds(asked)
+        if not self.planned.number:
+            return seconds[0] / asked["times"]
+        known = records[0]["values"][name]
+        reference = known / 1000 if name == "latency" else ROWS / known
+        return reference * seconds[1] / seconds[0]
+
+    def _contender(self, number: int, job: Job, compiled: Compiled) -> dict[str, Any]:
+        folder = self.setting.folder(number)
+        return {
+            "name": job.spec_file.spec.name,
+            "parent": str(folder.resolve()),
+            "weights": str(job.weights.resolve()),
+            "trained": str((folder / "untrained.safetensors").resolve()),
+            "work": str((folder / "speed").resolve()),
+            "inputs": inputs_of(compiled, self.setting.search),
+        }
+
+    def _seconds(self, asked: Mapping[str, Any]) -> list[float]:
+        path = self.folder / "asked.json"
+        path.write_text(json.dumps(asked))
+        ended = self.programs.python(Path(__file__).with_name("search_speed.py"), path)
+        if ended.code:
+            raise Enough("failed", _last(ended.output, "it cannot be run"))
+        return json.loads(ended.output.splitlines()[-1])["medians"]
+
+    def train(self, part: float) -> dict[str, Any]:
+        """Train on a part of the rows: the score on the validation rows, and the time."""
+        whole = part == 1
+        work = self.folder / ("work" if whole else f"rung-{part:g}")
+        shutil.rmtree(work, ignore_errors=True)  # of a worker that was killed
+        work.mkdir(parents=True)
+        rows = self.setting.work / "rows"
+        if rows.is_dir():
+            shutil.copytree(rows, work / "rows")
+        start = time.perf_counter()
+        ended = self.programs.python(
+            Path(__file__).with_name("search_train.py"),
+            self.name,
+            str(part),
+            *("--root", self.job.root.resolve(), "--work", work.resolve()),
+            *("--weights", self.job.weights.resolve(), "--quiet"),
+        )
+        if ended.code:
+            raise Enough(
+                "failed", _last(ended.output, f"train.py ended with {ended.code}")
+            )
+        result = json.loads((work / "result.json").read_text())
+        if not self.planned.number and (work / "rows").is_dir() and not rows.exists():
+            shutil.copytree(work / "rows", rows)  # which the others start from
+        for name in ("checkpoints", "rows", "cache"):
+            shutil.rmtree(work / name, ignore_errors=True)
+        if not whole:
+            (work / TRAINED).unlink(missing_ok=True)
+        valid = result["valid"]
+        return {
+            "part": part,
+            "metric": signed(valid),
+            "seconds": time.perf_counter() - start,
+        }
+
+
+def inputs_of(compiled: Compiled, search: Search) -> list[tuple[str, list[int]]]:
+    """Types and shapes of what the model is given where its latency is measured."""
+    model, plan = compiled.job.model, compiled.job.data.inputs
+    tokens = 1
+    if isinstance(plan, TextPlan):
+        tokens = min(search.latency_tokens, plan.max_tokens)
+    sizes = {**model.sizes, "B": search.latency_batch, "T": tokens}
+    return [
+        (TORCH_DTYPES[v.type.dtype], [d.value(sizes) for d in v.type.shape])
+        for v in model.main.inputs
+        if not v.type.optional
+    ]
+
+
+def signed(figures: Mapping[str, Any]) -> float:
+    """The figure that sums up an evaluation, the more the better."""
+    name = score_name(figures)
+    return -figures[name] if name == "loss" else figures[name]
+
+
+def _last(output: str, otherwise: str) -> str:
+    lines = [line for line in output.splitlines() if line.strip()]
+    return lines[-1][:300] if lines else otherwise
+
+
+@contextmanager
+def alone(work: Path, beat: Beat) -> Iterator[None]:
+    """Whoever measures does it while no other worker here does."""
+    with open(work / "measuring", "w") as file:
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                beat()
+                time.sleep(0.1)
+        yield
