@@ -182,7 +182,7 @@ def in_words(found: dict[str, Any]) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    # predict.py imports this file.
+    # That file imports this one.
     from .predict import load_trained
 
     parser = argparse.ArgumentParser(

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from generator.ir.job import Job
-from generator.render import data
+from generator.render import data, deploy
 from generator.render.text import fill
 
 FILE = "calibrate.py"
@@ -51,6 +51,7 @@ class CalibrateView:
     autocast: str  # code: the kind of device
     home: str  # code: back from the device
     moved: str  # code: to the device
+    trained_in: str  # code: the module that reads what training wrote
 
 
 def asked(job: Job) -> bool:
@@ -108,4 +109,5 @@ def calibrate_view(job: Job) -> CalibrateView:
         autocast="device.type" if cuda else '"cpu"',
         home=".cpu()" if cuda else "",
         moved='.to("cuda")' if cuda else "",
+        trained_in=deploy.trained_in(job),
     )

@@ -82,6 +82,11 @@ def asked(job: Job) -> bool:
     return job.deploy.rounds
 
 
+def trained_in(job: Job) -> str:
+    """The module that reads what training wrote."""
+    return "deploy" if asked(job) else "predict"
+
+
 def deployed_as(job: Job) -> str:
     """What the model that predicts is, in words; "" where it is the trained one."""
     plan = job.deploy
