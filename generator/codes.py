@@ -194,6 +194,41 @@ none may match an empty text, which is at every place.
 of letters, digits and `_`.
 """,
     ),
+    "G082": Code(
+        "A search cannot vary this key",
+        """
+`key` of a `[[search.vary]]` is a key of the spec by its path: `train.lr`, `data.clean.case`,
+`edit[0].keep` for a key of the first edit, `edit` for the whole list. The rows, the labels,
+the name and the seed stay as they are: candidates that differ in them cannot be compared.
+""",
+    ),
+    "G083": Code(
+        "It is not clear among what a key varies",
+        """
+A `[[search.vary]]` has either `choices`, or a range: `low` below `high`, and perhaps `step`
+or `log = true`, which begins above 0 and has no steps.
+""",
+    ),
+    "G084": Code(
+        "A constraint cannot be read",
+        """
+A constraint is an objective, `<=` or `>=`, and a bound. The bound is a number with its unit
+or `unedited`, perhaps with a number more, less or times:
+
+    constraints = ["metric >= unedited - 1 point", "latency <= 5 ms", "disk <= 0.5 * unedited"]
+
+The units are `ms` for latency, `rows/s` for throughput, `kB`, `MB` and `GB` for memory and
+disk, `k` and `M` for parameters, `s`, `min` and `h` for the time of training, `%` and
+`points` for the metric; without one it is ms, rows/s, MB, 1, s and a part of 1.
+""",
+    ),
+    "G085": Code(
+        "A condition is about a key that does not vary",
+        """
+`when` of a `[[search.vary]]` names other keys that have a `[[search.vary]]` of their own, with
+the value at which this one varies too.
+""",
+    ),
 }
 
 # Facts and checkpoints, G100-G199. ----------------------------------------------------
@@ -1153,41 +1188,6 @@ the checkpoint are read into. A head that is the checkpoint's own as a whole has
 `head = "new"` in `[backbone]` the last layer starts afresh.
 """,
     ),
-    "G382": Code(
-        "A search cannot vary this key",
-        """
-`key` of a `[[search.vary]]` is a key of the spec by its path: `train.lr`, `data.clean.case`,
-`edit[0].keep` for a key of the first edit, `edit` for the whole list. The rows, the labels,
-the name and the seed stay as they are: candidates that differ in them cannot be compared.
-""",
-    ),
-    "G383": Code(
-        "It is not clear among what a key varies",
-        """
-A `[[search.vary]]` has either `choices`, or a range: `low` below `high`, and perhaps `step`
-or `log = true`, which begins above 0 and has no steps.
-""",
-    ),
-    "G384": Code(
-        "A constraint cannot be read",
-        """
-A constraint is an objective, `<=` or `>=`, and a bound. The bound is a number with its unit
-or `unedited`, perhaps with a number more, less or times:
-
-    constraints = ["metric >= unedited - 1 point", "latency <= 5 ms", "disk <= 0.5 * unedited"]
-
-The units are `ms` for latency, `rows/s` for throughput, `kB`, `MB` and `GB` for memory and
-disk, `k` and `M` for parameters, `s`, `min` and `h` for the time of training, `%` and
-`points` for the metric; without one it is ms, rows/s, MB, 1, s and a part of 1.
-""",
-    ),
-    "G385": Code(
-        "A condition is about a key that does not vary",
-        """
-`when` of a `[[search.vary]]` names other keys that have a `[[search.vary]]` of their own, with
-the value at which this one varies too.
-""",
-    ),
     "G390": Code(
         "Features cannot be chosen yet",
         """
@@ -1409,6 +1409,64 @@ there, a full disk, or too little memory. `gen run --probe off` does without the
 `gen suggest` runs each backbone over the rows, and none of those named could be: it is not
 there, is of another kind of task than the data are for, or is of an architecture that is
 not known. The messages say which; what can be tried is ranked without the others.
+""",
+    ),
+    "G565": Code(
+        "Nothing of the spec varies",
+        """
+`gen search` tries values of keys. `space` of `[search]` names ready-made ones, and each
+`[[search.vary]]` another key:
+
+    [search]
+    space = "structure"
+
+    [[search.vary]]
+    key = "train.lr"
+    low = 1e-5
+    high = 2e-4
+    log = true
+""",
+    ),
+    "G566": Code(
+        "The database of the search cannot be used",
+        """
+`storage` of `[search]` is a URL as SQLAlchemy has them. The message has the first line of what
+the database, or its driver, said: a wrong password, a server that is not there, a file in a
+folder that is not there. For PostgreSQL the driver is `pip install "psycopg[binary]"`, and the
+URL begins with `postgresql+psycopg://`. Without `storage` it is a file in the work folder.
+""",
+    ),
+    "G567": Code(
+        "The search was begun as another",
+        """
+A search that is run again goes on with its trials, which were drawn from the spaces, the
+objectives, the constraints, the rungs and the unedited spec as they were. One that differs in
+these is another search, with a work folder of its own. The number of trials and the hours may
+grow.
+""",
+    ),
+    "G568": Code(
+        "A worker of the search ended with an error",
+        """
+A candidate that cannot be built or trained is a trial that failed, and no more. This is a
+worker that failed itself: it stands above with what it said. All trials that ended stay, and
+the same command goes on from there.
+""",
+    ),
+    "G569": Code(
+        "A point of the front cannot be trained with another seed",
+        """
+Points of the front are trained with more seeds before they are tested, by train.py of their
+package. It ended with an error, though it did not with the first seed: a full disk, too
+little memory, or losses that were not finite. The same command goes on from there.
+""",
+    ),
+    "G570": Code(
+        "The front cannot be tested",
+        """
+The models of the front predict the test rows, and their speed is measured, by a program that
+ended with an error; what it said stands above the message. The trials and the trained models
+stay, and the same command goes on from there. `--no-test` leaves the test for later.
 """,
     ),
 }

@@ -279,6 +279,9 @@ def _recipe(
         yield Choice("train.early_stopping", 2, why)
 
 
+NARROW = 384  # the width below which the rate rises
+
+
 def _lr(backbone: BackboneFacts) -> Choice:
     width = backbone.width
     if width is not None and width > WIDE:
@@ -286,7 +289,11 @@ def _lr(backbone: BackboneFacts) -> Choice:
     if width == WIDE or width is None:
         what = "a base model" if width is None else f"a width of {width:,}"
         return Choice("train.lr", 2e-5, f"usual for {what}")
-    return Choice("train.lr", 5e-5, f"usual for a small model, of width {width:,}")
+    if width >= NARROW:
+        return Choice("train.lr", 5e-5, f"usual for a small model, of width {width:,}")
+    # With Adam the best rate falls as the width grows (Yang et al. 2022, Tensor Programs V).
+    rate = float(f"{5e-5 * NARROW / width:.0e}")
+    return Choice("train.lr", rate, f"a narrow model, of width {width:,}, takes more")
 
 
 def _seen(table: TableFacts, rows: RowFacts) -> Iterator[str]:

@@ -143,14 +143,14 @@ def warn(found: Sequence[Diagnostic]) -> None:
         sys.stderr.write(render_diagnostics(found, {}) + "\n")
 
 
-def need(*modules: str) -> None:
+def need(*modules: str, extra: str = "run") -> None:
     """GenError where a package that running needs is not installed."""
     absent = [m for m in modules if not installed(m)]
     if absent:
         raise fail(
             "G502",
             f"{', '.join(absent)} is needed for this, and is not installed here",
-            help='pip install "gen-compiler[run]"',
+            help=f'pip install "gen-compiler[{extra}]"',
         )
 
 

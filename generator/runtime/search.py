@@ -26,7 +26,7 @@ from generator.runtime import calibrate, search_report, search_view, terminal
 from generator.runtime.figures import cores
 from generator.runtime.files import write_if_changed
 from generator.runtime.ready import find, need
-from generator.runtime.search_plan import COUNTED, Candidate, Planner, Records
+from generator.runtime.search_plan import Candidate, Planner, Records
 from generator.runtime.search_store import Store, Stored, open_store
 from generator.runtime.search_trial import Job, Setting, identify, of_params
 from generator.runtime.search_view import View
@@ -44,20 +44,24 @@ RESTARTS = 1000  # of workers that were killed
 
 def search(args: argparse.Namespace) -> int:
     """The command. 0, or 1 where every candidate failed."""
-    need("optuna", "torch", "safetensors", "tqdm", "matplotlib", "rich")
+    need("torch", "safetensors", "tqdm", "matplotlib", "rich")
+    need("optuna", "sqlalchemy", extra="search")
     if args.join:
         from generator.runtime.search_worker import work
 
         return work(args)
     setting, store = prepare(args)
     planner = planner_of(setting)
-    with View(args.quiet or args.json) as view:
+    told = bool(args.quiet or args.json)
+    with View(quiet=told) as view:
         _drive(args, setting, store, planner, view)
-        found = _written(setting, summary(setting, store, planner))
+        found = summary(setting, store, planner)
+        _written(setting, found)
         if not args.no_test:
             from generator.runtime.search_front import tested
 
-            found = _written(setting, tested(args, setting, store, found, view.say))
+            found = tested(args, setting, store, found, view.say)
+    _written(setting, found)
     found["report"] = search_report.write(found, setting.work)
     if args.json:
         print(json.dumps(found, indent=1))
@@ -287,10 +291,7 @@ def summary(setting: Setting, store: Store, planner: Planner) -> dict[str, Any]:
         ],
         "budget": {"trials": search.trials, "hours": search.hours},
         "spent": {
-            "trials": sum(
-                n >= len(planner.baselines) and r["state"] in COUNTED
-                for n, r in records.items()
-            ),
+            "trials": planner.counted(records, len(trials)),
             "seconds": float(about.get("spent", 0.0)),
         },
         "choices": [choice_figures(one) for one in setting.choices],
@@ -321,10 +322,9 @@ def front_of(setting: Setting, trials: Sequence[Mapping[str, Any]]) -> list[int]
     return front(points(trials, setting.constraints), setting.objectives)
 
 
-def _written(setting: Setting, found: dict[str, Any]) -> dict[str, Any]:
+def _written(setting: Setting, found: Mapping[str, Any]) -> None:
     data = json.dumps(found, indent=1).encode() + b"\n"
     write_if_changed(setting.work / FILE, data)
-    return found
 
 
 def show(found: Mapping[str, Any]) -> None:

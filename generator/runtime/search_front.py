@@ -36,7 +36,6 @@ from generator.spec.alter import alter
 
 FOLDER = "front"
 ROUNDS = 5  # of the prediction of the test rows, and one that warms up
-NAMES = ("unedited", "probe", "smaller")
 
 
 @dataclass(frozen=True)

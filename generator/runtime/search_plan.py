@@ -67,13 +67,17 @@ class Planner:
         most = len(self.baselines) + CEILING * self.trials
         while all(n in records for n in range(*edges[-1])):
             start = edges[-1][1]
-            drawn = range(len(self.baselines), start)
-            counted = sum(records[n]["state"] in COUNTED for n in drawn)
+            counted = self.counted(records, start)
             size = min(GENERATION, self.trials - counted, most - start)
             if size <= 0:
                 break
             edges.append((start, start + size))
         return edges
+
+    def counted(self, records: Records, end: int) -> int:
+        """How many trials below a number count: those that cost time."""
+        drawn = (n for n in range(len(self.baselines), end) if n in records)
+        return sum(records[n]["state"] in COUNTED for n in drawn)
 
     def planned(self, number: int, records: Records) -> Planned | None:
         """What a trial is; None while the generations before it are not done, or where

@@ -110,7 +110,7 @@ def _be(
         mine = environment.get("PYTHONPATH", "").split(os.pathsep)
         sys.path[:] = [*mine, *(p for p in sys.path if p and p not in mine)]
         code = _main(list(arguments))
-    except BaseException:
+    except BaseException:  # noqa: BLE001, whatever it is, this process ends here
         traceback.print_exc()
     finally:
         for stream in (sys.stdout, sys.stderr):

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -140,12 +140,12 @@ def evaluate(
         "facts": {},
         "rungs": [],
         "diff": [],
-        "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": 0.0,
         "key": planned.candidate.key,
         "attributes": planned.attributes,
     }
-    if not setting.job_of(planned).spec_file.text != base:
+    if setting.job_of(planned) is setting.job:
         record["diff"] = difference(without_search(base), planned.candidate.text)
     progress(record)
     try:
@@ -444,6 +444,3 @@ def alone(work: Path, beat: Beat) -> Iterator[None]:
                 beat()
                 time.sleep(0.1)
         yield
-
-
-__all__ = ["Job", "Setting", "evaluate", "identify", "of_params"]

@@ -16,7 +16,7 @@ from generator.ir.job import Job
 from generator.spec import SpecFile
 from generator.spec.alter import alter, without_search
 from generator.spec.entries import Choice as Choices
-from generator.spec.entries import entries, section_entries
+from generator.spec.entries import entries
 from generator.spec.key import ONE_LABEL_TASKS
 from generator.spec.model import Spec
 from generator.spec.search import Vary
@@ -160,10 +160,13 @@ def recipe(spec: Spec, job: Job) -> Iterator[Choice]:
 
 def deploy(spec: Spec, job: Job) -> Iterator[Choice]:
     """How it is stored and computed where it predicts."""
-    for name in ("quantize", "precision"):
-        if name in section_entries("deploy"):
-            path = f"deploy.{name}"
-            yield Choice(path, "categorical", values=_values(path))
+    quantize = Choice(
+        "deploy.quantize", "categorical", values=_values("deploy.quantize")
+    )
+    yield quantize
+    whole = ((quantize.key, ("none",)),)  # what is quantized has no other precision
+    values = _values("deploy.precision")
+    yield Choice("deploy.precision", "categorical", values=values, when=whole)
 
 
 def _values(path: str) -> tuple[str, ...]:

@@ -342,7 +342,7 @@ def _explain_constraint(text: str) -> Finding:
     elif first not in OBJECTIVES:
         label = "it does not begin with an objective"
     return Finding(
-        "G384",
+        "G084",
         f"cannot be {quote(text)}",
         label,
         'a constraint is an objective, <= or >=, and a bound: "latency <= 5 ms",\n'
@@ -352,7 +352,7 @@ def _explain_constraint(text: str) -> Finding:
 
 def _explain_key(text: str) -> Finding:
     return Finding(
-        "G382",
+        "G082",
         f"cannot be {quote(text)}",
         "no key of a spec is written so",
         'a key is written with its table, as in "train.lr"',

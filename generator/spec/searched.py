@@ -68,7 +68,7 @@ def read_vary(state: State, value: Any) -> tuple[Vary, ...]:
         for key, _ in one.when:
             if key not in seen or key == one.key:
                 state.add(
-                    "G385",
+                    "G085",
                     (SECTION, VARY, number, "when"),
                     f"{quote(key)} is not varied, so that nothing can depend on it",
                     help=f"add a [[search.vary]] with key = {toml(key)}",
@@ -113,13 +113,13 @@ def _check(state: State, one: Vary) -> None:
     at = f"{SECTION}.{VARY}"
     if one.key in FIXED or one.key.split(".")[0] == SECTION:
         why = FIXED.get(one.key, "a search does not vary itself")
-        state.add("G382", (at, "key"), f"{quote(one.key)} cannot be varied", label=why)
+        state.add("G082", (at, "key"), f"{quote(one.key)} cannot be varied", label=why)
     elif not is_key(one.key):
         from generator.spec.suggest import near
 
         meant = near(one.key, varied_keys())
         state.add(
-            "G382",
+            "G082",
             (at, "key"),
             f"{quote(one.key)} is no key of a spec that can be varied",
             label=f'did you mean "{meant}"?' if meant else "",
@@ -128,7 +128,7 @@ def _check(state: State, one: Vary) -> None:
     ranged = [name for name in ("low", "high") if getattr(one, name) is not None]
     if one.choices and (ranged or one.log or one.step is not None):
         state.add(
-            "G383",
+            "G083",
             (at, "choices"),
             "choices contradict a range",
             label="a key varies among choices or within a range",
@@ -137,7 +137,7 @@ def _check(state: State, one: Vary) -> None:
         )
     elif not one.choices and len(ranged) < 2:
         state.add(
-            "G383",
+            "G083",
             (at,),
             f"{quote(one.key)} has neither choices nor a range",
             label="below this line",
@@ -159,7 +159,7 @@ def _check_range(state: State, one: Vary, at: str) -> None:
     elif one.step is not None and one.step > one.high - one.low:
         wrong = f"the step {one.step!r} is longer than the range"
     if wrong:
-        state.add("G383", (at, "low"), wrong)
+        state.add("G083", (at, "low"), wrong)
 
 
 def is_key(path: str) -> bool:

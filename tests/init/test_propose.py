@@ -122,7 +122,8 @@ def test_lengths(lengths, bound, tokens):
 
 
 @pytest.mark.parametrize(
-    ("width", "lr"), [(384, 5e-5), (768, 2e-5), (1024, 1e-5), (None, 2e-5)]
+    ("width", "lr"),
+    [(384, 5e-5), (128, 2e-4), (48, 4e-4), (768, 2e-5), (1024, 1e-5), (None, 2e-5)],
 )
 def test_wider_models_learn_more_slowly(width, lr):
     assert proposal(width=width).value("train.lr") == lr

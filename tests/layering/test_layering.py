@@ -22,7 +22,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 PACKAGE = REPOSITORY / "generator"
 ANYTHING = {
     "archs", "arguments", "cli", "codes", "compile", "cost", "errors", "facts", "ir", "listing",
-    "parser", "passes", "propose", "render", "runtime", "spec", "vocab",
+    "parser", "passes", "propose", "render", "runtime", "search", "spec", "vocab",
 }  # fmt: skip
 # By layer, the other parts of the compiler that it may import.
 MAY: dict[str, set[str]] = {
@@ -50,6 +50,7 @@ MAY: dict[str, set[str]] = {
         "errors",
     },
     "propose": {"spec", "ir", "errors"},
+    "search": {"spec", "ir", "errors"},
     "listing": {"archs", "passes", "spec", "ir", "codes"},
     "parser": set(),
     "runtime": ANYTHING - {"cli", "parser"},
@@ -59,7 +60,7 @@ MAY: dict[str, set[str]] = {
 }
 HEAVY = {
     "torch", "transformers", "huggingface_hub", "safetensors", "tokenizers", "numpy",
-    "matplotlib", "rich", "PIL", "pyarrow", "sklearn", "scipy",
+    "matplotlib", "rich", "PIL", "pyarrow", "sklearn", "scipy", "optuna", "sqlalchemy",
 }  # fmt: skip
 # What the compiler below cli and runtime may import beside itself.
 PURE = {

@@ -21,6 +21,7 @@ from generator.spec.entries import (
     section_entries,
 )
 from generator.spec.key import TASKS, TEXT_TASKS
+from generator.spec.rules import OBJECTIVES
 from generator.spec.words import toml
 
 # The same examples in every run, and nothing kept on disk.
@@ -64,6 +65,7 @@ def _inline(value: Any) -> str:
     return toml(value)
 
 
+CONSTRAINTS = ("metric >= unedited - 1 point", "latency <= 5 ms", "disk<=0.5*unedited")
 # Words that the rules of strings allow, among them some that look like code.
 _printable = st.characters(
     codec="utf-8", exclude_categories=["Cs", "Cc", "Zl", "Zp"], exclude_characters=";|"
@@ -188,6 +190,10 @@ def _shaped(entry: Entry, shape: Shape) -> st.SearchStrategy[Any]:
                 "a number of a text": st.sampled_from(
                     ["length", "capitals", "digits", "punctuation"]
                 ),
+                "an objective": st.sampled_from(OBJECTIVES),
+                "a constraint": st.sampled_from(CONSTRAINTS),
+                "a spec": st.just("smaller.toml"),
+                "a database": st.just("sqlite:///searches.db"),
                 "a regular expression": st.from_regex(r"\A[a-z]{1,4}[+]?\Z"),
             }
             assert entry.key.rule is not None

@@ -39,6 +39,7 @@ from generator.spec.features import Features
 from generator.spec.key import TASKS
 from generator.spec.model import Data, Stage, Train
 from generator.spec.rules import check_string
+from generator.spec.search import Search
 from generator.spec.words import toml
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -117,6 +118,7 @@ OWN_TABLES = (
     (Data, "guard"),
     (Data, "augment"),
     (Features, "select"),
+    (Search, "vary"),
 )
 
 
