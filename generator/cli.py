@@ -265,6 +265,12 @@ def run_bench(args: argparse.Namespace) -> int:
     return bench(args)
 
 
+def run_export(args: argparse.Namespace) -> int:
+    from generator.runtime.export import export
+
+    return export(args)
+
+
 def run_vendor(args: argparse.Namespace) -> int:
     from generator.runtime.vendor import vendor
 
@@ -386,6 +392,7 @@ FUNCTIONS = {
     "run": run_run,
     "certify": run_certify,
     "bench": run_bench,
+    "export": run_export,
     "vendor": run_vendor,
     "diff": run_diff,
     "dump": run_dump,

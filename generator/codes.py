@@ -119,6 +119,9 @@ Both are fine alone, and no job can keep both:
 - a label of a multi-label job cannot hold the `separator`;
 - `leave` of `[deploy]` is about linears that are quantised, and weights are either
   quantised or rounded to bf16;
+- `export` of `[deploy]` is of models that read a text or an image alone, without
+  `[features]`;
+- `thresholds` of `[deploy]` are of two labels, or of a multi-label job;
 - beside `[[train.stage]]`, `[train]` has no `epochs` and no `freeze`, which every stage
   says for itself, and no `early_stopping`: a stage runs to its end, and the next one goes
   on from the best weights so far.
@@ -868,6 +871,59 @@ every step; without the keys of `[data.augment]` that change rows the cache stay
 `[features]` adds is of one row: of two categories there is no mixture. Leave out either.
 """,
     ),
+    "G285": Code(
+        "There is no such teacher",
+        """
+`teacher` in `[train.distill]` is the path of another job's spec, from the folder of the
+spec that names it. It is not there; or the job is, directly or by teachers of teachers, to
+learn from itself. Errors in the teacher's spec are told with their places in that file.
+""",
+    ),
+    "G286": Code(
+        "The teacher answers another question",
+        """
+What a teacher says of a row is compared with what the model says of it, label by label:
+`task` and `labels` are the same in both specs, in the same order.
+""",
+    ),
+    "G287": Code(
+        "The teacher reads rows in another way",
+        """
+The teacher answers for the rows as this job's data.py gives them. It has to read the same
+columns by the same tokenizer to the same `max_tokens`, or images of the same preparation.
+Backbones of one family mostly share a tokenizer. `trim-vocab` numbers tokens anew, so that
+both jobs have it, with the same tokens, or neither.
+""",
+    ),
+    "G288": Code(
+        "A teacher or its pupil is told more of a row",
+        """
+`[features]` are fitted on the training rows of the job that has them, so that those of two
+jobs are not the same numbers. A job that learns from a teacher has none, nor has the
+teacher.
+""",
+    ),
+    "G289": Code(
+        "Rows are changed in each epoch, and a teacher reads them once",
+        """
+The teacher runs once over the training rows, and training goes on from what it said, which
+is kept in the work folder. Of rows that are another in every epoch, or mixed in pairs, it
+has said nothing. The teacher's own training may change its rows as it likes.
+""",
+    ),
+    "G290": Code(
+        "The model is not one that transformers has",
+        """
+`export` of `[deploy]` asks for a folder that `from_pretrained` of transformers loads. Its class of
+the backbone's architecture reads sizes, labels and tensors from there, and computes what it always
+does: blocks of one size, and its own head. The message says where the model of the spec is
+another: blocks that edits have left with different sizes, a new head, another pooling, adapters
+that are modules of their own. Fewer blocks, heads and units that are fewer in every block alike, a
+trimmed vocabulary, more positions and merged adapters are no hindrance.
+
+Remove "transformers" from `export`, or that edit. "onnx" and "torch" take every model.
+""",
+    ),
 }
 
 
@@ -1410,6 +1466,40 @@ there, a full disk, or too little memory. `gen run --probe off` does without the
 there, is of another kind of task than the data are for, or is of an architecture that is
 not known. The messages say which; what can be tried is ranked without the others.
 """,
+    ),
+    "G550": Code(
+        "There are no such weights of a teacher",
+        """
+`gen run --teacher FILE` names the trained weights, model.safetensors, of the job that
+`[train.distill]` names. They are not there, or the job has no teacher. Without `--teacher`
+the teacher's own work folder is looked into, beside this one's, and the teacher is trained
+first where it has not been.
+""",
+    ),
+    "G555": Code(
+        "There is nothing trained that could be exported",
+        "`gen export` takes the weights that training left in the work folder.\n\n`gen run SPEC` trains them; `--weights` names another file.",
+    ),
+    "G556": Code(
+        "A package that exporting needs is not installed",
+        """
+ONNX files are written by onnx and onnxscript and checked in onnxruntime, folders for transformers
+are checked by transformers. Compiling and training need none of the three first.
+
+`pip install "gen-compiler[export]"` brings them.
+""",
+    ),
+    "G557": Code(
+        "An export does not answer as the model does",
+        """
+What was written was read back and given rows of the job: the test's first, then the validation's.
+It gives another label for some of them, or its logits are further from the model's than rounding
+takes them. An export of that name that was there before stays.
+""",
+    ),
+    "G558": Code(
+        "The export failed",
+        "What the package's export.py said stands above. An export of that name that was there before stays.",
     ),
     "G565": Code(
         "Nothing of the spec varies",

@@ -17,8 +17,8 @@ from dataclasses import asdict, dataclass, replace
 from math import prod
 from typing import Any, get_args
 
-from generator import archs, vocab
-from generator.archs.build import Imported, Request
+from generator import archs, saved, vocab
+from generator.archs.build import Imported, Request, Saved
 from generator.arguments import arguments, features_to_keep
 from generator.cost import Cost, Stage, describe
 from generator.errors import Diagnostic, GenError, fail
@@ -31,10 +31,13 @@ from generator.ir.plans import (
     CleanPlan,
     DataPlan,
     DeployPlan,
+    DistillPlan,
+    ExportPlan,
     FeaturePlan,
     Format,
     GuardPlan,
     ImagePlan,
+    Kind,
     Mask,
     StagePlan,
     TargetPlan,
@@ -42,6 +45,7 @@ from generator.ir.plans import (
     TrainPlan,
     Trait,
 )
+from generator.ir.saving import Unsaveable
 from generator.ir.sources import Init
 from generator.ir.stages import always_frozen, covers, cuts
 from generator.ir.text import parse_job, print_job
@@ -58,7 +62,12 @@ from generator.passes import (
 )
 from generator.passes.prune_width import of_rms
 from generator.passes.trim_vocab import kept_tokens
-from generator.render.package import Draft, finished, render_package
+from generator.render.package import (
+    Draft,
+    finished,
+    render_package,
+    render_teacher,
+)
 from generator.spec import SpecFile
 from generator.spec.alter import without_search
 from generator.spec.clean import Clean
@@ -66,6 +75,7 @@ from generator.spec.edits import ExtendPositions, ResizeImage
 from generator.spec.features import Features
 from generator.spec.model import Spec
 from generator.spec.select import Select
+from generator.teacher import check_teacher
 
 LOCK = "gen.lock"
 LOCK_VERSION = 1
@@ -143,19 +153,20 @@ def draft(
     spec_file: SpecFile, facts: Facts, left_out: Collection[str] = ()
 ) -> Compiled:
     """All of `compile` but for the formatting and the lock, without the passes `left_out`."""
-    naming = [name for name in NAMING if name not in left_out]
     imported = import_job(spec_file, facts)
-    edits = tuple(_edits(spec_file, facts, imported))
-    edits += tuple(_selected(spec_file, facts, edits[-1].job if edits else imported))
-    edits += tuple(_joined(spec_file.spec, edits[-1].job if edits else imported))
-    named = tuple(steps(edits[-1].job if edits else imported, naming))
+    edits, named = _named(spec_file, facts, imported, left_out)
     ready = _with_frozen(spec_file, named[-1].job)
+    teacher = _teacher(spec_file, facts, ready)
+    if teacher is not None:
+        ready = _with_teacher(spec_file, ready, teacher)
     done = (*edits, *named, *steps(ready, NAMED))
     job = done[-1].job
     _check_augment(spec_file, job)
     stages = tuple(_stages(imported, edits, ready))
     # What renders a job reads its text and nothing else.
     drafts = render_package(parse_job(print_job(job)), facts.measured, stages)
+    if teacher is not None:
+        drafts += (render_teacher(job.name, parse_job(print_job(teacher))),)
     text = spec_file.text
     if "search" in text:  # which is no part of the package
         text = without_search(text)
@@ -165,6 +176,9 @@ def draft(
         if ids := kept_tokens(job):
             tokenizer = vocab.trim(tokenizer, ids)
         drafts += (Draft("tokenizer.json", tokenizer, python=False),)
+    if "transformers" in job.export.to:
+        edited = edits[-1].job if edits else imported
+        drafts += tuple(_saved(spec_file, facts, job, edited))
     if facts.reference is not None:
         drafts += (Draft("reference.safetensors", facts.reference, python=False),)
     notes = _notes(job, facts)
@@ -173,6 +187,62 @@ def draft(
     if unread := _unread(imported, job):
         notes.append(unread)
     return Compiled(job, imported, done, stages, drafts, tuple(notes))
+
+
+def _named(
+    spec_file: SpecFile, facts: Facts, imported: Job, left_out: Collection[str]
+) -> tuple[tuple[Step, ...], tuple[Step, ...]]:
+    """The edits, and the passes up to where parameters have the names that they keep."""
+    edits = tuple(_edits(spec_file, facts, imported))
+    edits += tuple(_selected(spec_file, facts, edits[-1].job if edits else imported))
+    edits += tuple(_joined(spec_file.spec, edits[-1].job if edits else imported))
+    naming = [name for name in NAMING if name not in left_out]
+    return edits, tuple(steps(edits[-1].job if edits else imported, naming))
+
+
+def _teacher(spec_file: SpecFile, facts: Facts, job: Job) -> Job | None:
+    """The job that this one learns from, of which nothing is frozen: it only answers.
+
+    GenError where it is not one that this job can learn from.
+    """
+    if spec_file.teacher is None:
+        return None
+    assert facts.teacher is not None
+    imported = import_job(spec_file.teacher, facts.teacher)
+    _, named = _named(spec_file.teacher, facts.teacher, imported, ())
+    *_, done = steps(named[-1].job, NAMED)
+    tokenizers = facts.tokenizer, facts.teacher.tokenizer
+    check_teacher(spec_file, job, done.job, tokenizers)
+    return done.job
+
+
+def _with_teacher(spec_file: SpecFile, job: Job, teacher: Job) -> Job:
+    asked = spec_file.spec.train.distill
+    plan = DistillPlan(
+        teacher=teacher.name,
+        weight=float(asked.weight),
+        temperature=1.0 if job.task == "regression" else float(asked.temperature),
+        parameters=sum(prod(p.shape) for p in parameters(teacher)),
+    )
+    return replace(job, distill=plan)
+
+
+def _saved(spec_file: SpecFile, facts: Facts, job: Job, edited: Job) -> Iterator[Draft]:
+    """The files of a folder for transformers, but for the weights."""
+    try:
+        found = saved.files(job, edited, facts.card, _request(spec_file, facts))
+    except Unsaveable as error:
+        raise fail(
+            "G290",
+            f"this model cannot be exported for transformers: {error}",
+            place=spec_file.place("deploy.export"),
+            label=f"there {saved.names(job).classes[job.backbone.architecture]} computes "
+            "something else",
+            help='remove "transformers", or the edit that it does not know; "onnx" and '
+            '"torch" take every model',
+        ) from None
+    for name, data in found.items():
+        yield Draft(name, data, python=False)
 
 
 def _edits(spec_file: SpecFile, facts: Facts, job: Job) -> Iterator[Step]:
@@ -308,6 +378,12 @@ def lock(compiled: Compiled, facts: Facts, files: Mapping[str, bytes]) -> bytes:
             for d in sorted(compiled.drafts, key=lambda d: d.path)
         },
     }
+    if teacher := facts.teacher:
+        content["teacher"] = {
+            "job": compiled.job.distill.teacher,
+            "source": teacher.card.source,
+            "card": digest(dump_card(teacher.card).encode()),
+        }
     if compiled.stages:
         content["edits"] = [stage.figures for stage in compiled.stages]
     return (json.dumps(content, indent=1, ensure_ascii=True) + "\n").encode()
@@ -361,11 +437,23 @@ def import_job(spec_file: SpecFile, facts: Facts) -> Job:
             spec.target.device, spec.target.precision, spec.target.compile
         ),
         deploy=DeployPlan(
-            spec.deploy.quantize, spec.deploy.leave, spec.deploy.precision
+            spec.deploy.quantize,
+            spec.deploy.leave,
+            spec.deploy.precision,
+            temperature=spec.deploy.temperature,
+            thresholds=spec.deploy.thresholds,
         ),
+        export=_export(spec, architecture.SAVED),
     )
     verify(job, after="import")
     return job
+
+
+def _export(spec: Spec, names: Saved) -> ExportPlan:
+    to = tuple(kind for kind in get_args(Kind) if kind in spec.deploy.export)
+    if "transformers" not in to:
+        return ExportPlan(to)
+    return ExportPlan(to, names.base, tuple(names.heads.items()))
 
 
 def _request(spec_file: SpecFile, facts: Facts) -> Request:

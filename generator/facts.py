@@ -134,6 +134,7 @@ class Facts:
     reference: bytes | None  # a safetensors file of inputs and the reference's logits
     vocabulary: bytes | None = None  # what `dump_used` wrote, where that was asked for
     scores: bytes | None = None  # what `dump_scores` wrote, likewise
+    teacher: Facts | None = None  # those of the job that this one learns from
 
 
 def dump_card(card: Card) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 WHAT = ("archs", "edits", "passes", "tasks", "codes", "ops")  # of `gen list`
+EXPORTS = ("onnx", "torch", "transformers")
 Run = Callable[[argparse.Namespace], int]
 
 
@@ -112,6 +113,12 @@ def parser(functions: Mapping[str, Run]) -> argparse.ArgumentParser:
     run.add_argument(
         "--root", type=Path, help="where data paths start; the spec's folder"
     )
+    run.add_argument(
+        "--teacher",
+        type=Path,
+        metavar="FILE",
+        help="the teacher's weights; it is trained first where there are none",
+    )
     run.add_argument("--resume", action="store_true", help="go on with a stopped run")
     run.add_argument(
         "--fresh", action="store_true", help="start over; an earlier run is put aside"
@@ -172,6 +179,21 @@ def parser(functions: Mapping[str, Run]) -> argparse.ArgumentParser:
                 metavar="N",
                 help="join and cut the rows of text to N tokens, or real: as they are",
             )
+
+    export = command("export", "write a job's trained model for other programs")
+    export.add_argument("spec", type=Path, metavar="SPEC")
+    export.add_argument("--to", choices=EXPORTS, required=True, help="as what")
+    export.add_argument("--weights", type=Path, help="default: what gen run trained")
+    export.add_argument(
+        "--into", type=Path, metavar="FOLDER", help="default: export/TO in --work"
+    )
+    export.add_argument(
+        "--rows", type=_at_least_one, help="how many rows it is checked on; 1000"
+    )
+    _out(export)
+    export.add_argument("--work", type=Path, help="default: runs/<name>")
+    export.add_argument("--root", type=Path, help="where data paths start")
+    _long(export)
 
     vendor = command("vendor", "copy a job's package into another repository")
     vendor.add_argument("spec", type=Path, metavar="SPEC")

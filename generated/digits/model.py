@@ -43,7 +43,7 @@ class Embedding(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         x = self.patch(pixels).flatten(2).transpose(1, 2)  # (B, M*N, C)
-        x = torch.cat([self.token.expand(len(x), 1, -1), x], dim=1)  # (B, M*N + 1, C)
+        x = torch.cat([self.token.expand(x.shape[0], 1, -1), x], dim=1)
         return x + self.position
 
 

@@ -1,7 +1,8 @@
 """From a checkpoint's configuration to a job's model: one folder an architecture.
 
 A folder defines `MODEL_TYPES`, the names that it answers to in config.json, and
-`build(request: Request) -> Imported`. It is found by being here.
+`build(request: Request) -> Imported`, and `SAVED: Saved`, what its classifier is saved as.
+It is found by being here.
 """
 
 from __future__ import annotations

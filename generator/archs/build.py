@@ -202,6 +202,21 @@ class Request:
 
 
 @dataclass(frozen=True)
+class Saved:
+    """What transformers' classifier of an architecture is saved as.
+
+    `classes` are its names by model_type, and `heads` those of the layers that a checkpoint
+    of the backbone alone lacks, by their paths here. `sizes` are the keys of config.json by
+    the symbols of dimensions.
+    """
+
+    classes: Mapping[str, str]
+    base: str  # stands before the names of the backbone's tensors
+    heads: Mapping[str, str]
+    sizes: Mapping[str, str]
+
+
+@dataclass(frozen=True)
 class Imported:
     """What an architecture gives back."""
 
@@ -516,6 +531,7 @@ __all__ = [
     "Imported",
     "Instance",
     "Request",
+    "Saved",
     "dim_def",
     "dropouts",
     "finish",

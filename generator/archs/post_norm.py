@@ -109,6 +109,18 @@ KEYS = BlockKeys(
 DEFAULT = Sizes(vocab=30522, positions=512, blocks=12, width=768, heads=12, hidden=3072)
 
 
+# The keys of the configuration that sizes are read from.
+SIZES = {
+    "V": "vocab_size",
+    "P": "max_position_embeddings",
+    "L": "num_hidden_layers",
+    "C": "hidden_size",
+    "H": "num_attention_heads",
+    "F": "intermediate_size",
+    "Y": "type_vocab_size",
+}
+
+
 @dataclass(frozen=True)
 class Settings:
     """What a configuration says of an encoder, under whatever names."""

@@ -17,6 +17,8 @@ from generator.ir.dims import Dim, Type, dim
 from generator.ir.plans import (
     DataPlan,
     DeployPlan,
+    DistillPlan,
+    ExportPlan,
     ReferencePlan,
     StagePlan,
     TargetPlan,
@@ -299,6 +301,8 @@ class Job:
     # One after the other; none is training in one go. `frozen` is what none of them trains.
     stages: tuple[StagePlan, ...] = ()
     deploy: DeployPlan = field(default_factory=DeployPlan)
+    distill: DistillPlan = field(default_factory=DistillPlan)
+    export: ExportPlan = field(default_factory=ExportPlan)
 
     @property
     def block_numbers(self) -> tuple[int, ...]:

@@ -16,6 +16,8 @@ Task = Literal[
 Format = Literal["csv", "jsonl", "parquet", "tsv"]
 Mask = Literal["url", "email", "number"]  # in the order in which they are replaced
 Trait = Literal["length", "capitals", "digits", "punctuation"]  # a number of a text
+Kind = Literal["onnx", "torch", "transformers"]  # of an export, in this order
+Threshold = Literal["none", "f1", "accuracy", "balanced-accuracy"]
 Action = Literal["off", "report", "quarantine"]  # on rows that a check finds
 
 
@@ -279,9 +281,35 @@ class TargetPlan:
 
 
 @dataclass(frozen=True)
+class DistillPlan:
+    """What is learned from the model of another job, whose text is its own."""
+
+    teacher: str = ""  # the name of its job; "" is none
+    weight: float = 0.5  # of its part of the loss
+    temperature: float = 2.0  # what logits are divided by before they are compared
+    parameters: int = 0  # of the teacher
+
+
+@dataclass(frozen=True)
 class DeployPlan:
     """How the model that predicts differs from the trained one."""
 
     quantize: Literal["none", "int8", "int8-weights", "int4-weights"] = "none"
     leave: tuple[str, ...] = ()  # paths of modules whose linears stay as they are
     precision: Literal["fp32", "bf16"] = "fp32"  # of all weights
+    temperature: bool = False  # logits are divided by one, fitted on validation rows
+    thresholds: Threshold = "none"  # by what they are chosen there
+
+
+@dataclass(frozen=True)
+class ExportPlan:
+    """What the trained model is written as for other programs.
+
+    For transformers, names of the checkpoint's tensors that belong to the backbone begin
+    with `base` in the file; `heads` has the names of layers that no checkpoint needs to
+    have, by their paths.
+    """
+
+    to: tuple[Kind, ...] = ()
+    base: str = ""
+    heads: tuple[tuple[str, str], ...] = ()

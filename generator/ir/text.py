@@ -46,6 +46,8 @@ from generator.ir.plans import (
     CleanPlan,
     DataPlan,
     DeployPlan,
+    DistillPlan,
+    ExportPlan,
     FeaturePlan,
     GuardPlan,
     ImagePlan,
@@ -124,8 +126,12 @@ def _job_lines(job: Job) -> Iterator[str]:
     for stage in job.stages:
         yield from _plan_lines("stage", stage)
     yield from _plan_lines("target", job.target)
+    if job.distill != DistillPlan():
+        yield from _plan_lines("distill", job.distill)
     if job.deploy != DeployPlan():
         yield from _plan_lines("deploy", job.deploy)
+    if job.export != ExportPlan():
+        yield from _plan_lines("export", job.export)
     if job.reference != ReferencePlan():
         yield from _plan_lines("reference", job.reference)
     yield from _model_lines(job.model)
@@ -400,9 +406,11 @@ _PLANS: dict[str, type] = {
     "train": TrainPlan,
     "target": TargetPlan,
     "deploy": DeployPlan,
+    "distill": DistillPlan,
+    "export": ExportPlan,
     "reference": ReferencePlan,
 }
-_OPTIONAL = {*_OF_DATA, "text", "image", "deploy", "reference"}
+_OPTIONAL = {*_OF_DATA, "text", "image", "deploy", "distill", "export", "reference"}
 
 
 def parse_job(text: str, file: str = "job.gir") -> Job:
@@ -487,6 +495,8 @@ def parse_job(text: str, file: str = "job.gir") -> Job:
         level=head["level"],
         reference=_construct(ReferencePlan, plans.get("reference", {}), end),
         deploy=_construct(DeployPlan, plans.get("deploy", {}), end),
+        distill=_construct(DistillPlan, plans.get("distill", {}), end),
+        export=_construct(ExportPlan, plans.get("export", {}), end),
     )
 
 

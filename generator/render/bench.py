@@ -13,7 +13,7 @@ from generator.ir.ops import merges
 from generator.ir.plans import FeaturePlan, ImagePlan, TextPlan
 from generator.ir.sources import keys
 from generator.ir.stages import by_stage
-from generator.render import data, train
+from generator.render import calibrate, data, train
 from generator.render.data import INSTALLED, OWN, STDLIB
 from generator.render.text import fill, py
 
@@ -92,6 +92,7 @@ class BenchView:
     package: str
     program: str
     imports: tuple[tuple[str, ...], ...]  # code: lines by section
+    calibrated: bool  # predict.py reads what calibrate.py writes
     # Prose of the docstring
     about: str
     of_tokens: str
@@ -195,6 +196,7 @@ def bench_view(job: Job) -> BenchView:
         package=job.name,
         program=f"python -m {job.name}.bench",
         imports=(),
+        calibrated=calibrate.asked(job),
         about=_about(text, bf16, len(added(job)) > 0, beside),
         of_tokens=" of T tokens" if text else "",
         floor=_floor(text),
@@ -293,7 +295,15 @@ def bench_view(job: Job) -> BenchView:
     )
     body = fill("partials/bench_body.j2", view)
     return replace(
-        view, imports=data.imports(body, {**BESIDE, **FEATURES} if beside else BESIDE)
+        view,
+        imports=data.imports(
+            body,
+            {
+                **BESIDE,
+                **(FEATURES if beside else {}),
+                **(calibrate.IMPORT if view.calibrated else {}),
+            },
+        ),
     )
 
 

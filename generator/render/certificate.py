@@ -25,11 +25,11 @@ from generator.ir.sources import (
     keys,
     nodes,
 )
-from generator.render import data, kept
+from generator.render import calibrate, data, kept
 from generator.render.data import INSTALLED, OWN, STDLIB
 from generator.render.model import adapted
 from generator.render.text import fill, py
-from generator.render.train import parts
+from generator.render.train import LOSSES, parts
 
 # Names that data.py's table of imports does not have.
 BESIDE: Mapping[str, tuple[int, str]] = {
@@ -50,6 +50,9 @@ BESIDE: Mapping[str, tuple[int, str]] = {
     "merge": (OWN, "from .model"),
     "deepcopy": (STDLIB, "from copy"),
     "Predictor": (OWN, "from .predict"),
+    "TEACHER": (OWN, "from .train"),
+    "TEMPERATURE": (OWN, "from .train"),
+    "distilled": (OWN, "from .train"),
     **{
         name: (OWN, "from .data")
         for name in (
@@ -196,6 +199,8 @@ class CertificateView:
     load: str  # code: the model as loaded
     checkpoint: str  # code: the folder that transformers loads
     auto: str  # code: transformers' class
+    # The loss of a job that learns from a teacher; "" of others.
+    distills: Literal["", "cross-entropy", "bce", "mse"]
     outputs: int
     vocab: int
     pixels: tuple[int, ...]
@@ -219,6 +224,7 @@ class CertificateView:
     activation: str  # code
     answer: str  # code
     on_cpu: str  # code
+    calibrated: bool  # predict.py reads what calibrate.py writes
     serving_bound: str  # code
 
 
@@ -348,6 +354,7 @@ def certificate_view(job: Job) -> CertificateView:
             if images
             else "AutoModelForSequenceClassification"
         ),
+        distills=LOSSES[job.task] if job.distill.teacher else "",
         outputs=len(job.labels),
         vocab=_vocabulary(job),
         pixels=(2, *_pixels(job)),
@@ -387,6 +394,7 @@ def certificate_view(job: Job) -> CertificateView:
         activation=ACTIVATIONS[job.task],
         answer="values" if job.task == "regression" else "probabilities",
         on_cpu=', device="cpu"' if job.target.device == "cuda" else "",
+        calibrated=calibrate.asked(job),
         serving_bound="1e-2" if job.target.precision == "bf16" else "SINGLE",
     )
     classes = (*adapted(job.model), *detours(job.model))
@@ -394,6 +402,8 @@ def certificate_view(job: Job) -> CertificateView:
     if features:
         beside |= data.FEATURES
     body = fill("partials/certificate_body.j2", view)
+    if view.calibrated:
+        beside |= calibrate.IMPORT
     return replace(view, imports=data.imports(body, beside))
 
 

@@ -382,7 +382,8 @@ class Body:
     def _prepend(self, op: Op) -> Parts:
         x, token = (self._use(a, tight=True) for a in op.args)
         return Parts(
-            f"torch.cat([{token}.expand(len({x}), 1, -1), {x}], dim=1)", comment=True
+            f"torch.cat([{token}.expand({x}.shape[0], 1, -1), {x}], dim=1)",
+            comment=True,
         )
 
     def _tables(self, op: Op) -> str:

@@ -196,6 +196,24 @@ def render(job: Job) -> str:
 
 
 def _doc(job: Job) -> list[str]:
+    licence = f" ({prose(job.backbone.licence)})" if job.backbone.licence else ""
+    weights = f"{prose(job.backbone.source)}{licence}, by `load_pretrained`."
+    return described(f"{summary(job)}, all in this file.", weights, job)
+
+
+def described(summary: str, weights: str, job: Job) -> list[str]:
+    """A docstring's lines: what the model is, where its weights are, and its letters."""
+    letters = ", ".join(f"{d.symbol} {d.doc}" for d in job.model.dims if d.doc)
+    return [
+        *_wrap(summary, 0, 85),
+        "",
+        *_wrap(f"Weights  {weights}", 9),
+        *_wrap(f"Shapes   {prose(letters)}.", 9),
+    ]
+
+
+def summary(job: Job) -> str:
+    """The model in a few words, prose."""
     model = job.model
     named = {d.name: d.size for d in model.dims}
     n = len(job.labels)
@@ -206,16 +224,7 @@ def _doc(job: Job) -> list[str]:
     }.get(job.task, f"a {count}-label classifier")
     blocks = named.get("blocks")
     shape = f", {blocks} blocks of width {named['width']}" if blocks else ""
-    licence = f" ({prose(job.backbone.licence)})" if job.backbone.licence else ""
-    letters = ", ".join(f"{d.symbol} {d.doc}" for d in model.dims if d.doc)
-    return [
-        *_wrap(f"{prose(model.title)}{shape}, with {head}, all in this file.", 0, 85),
-        "",
-        *_wrap(
-            f"Weights  {prose(job.backbone.source)}{licence}, by `load_pretrained`.", 9
-        ),
-        *_wrap(f"Shapes   {prose(letters)}.", 9),
-    ]
+    return f"{prose(model.title)}{shape}, with {head}"
 
 
 def _wrap(text: str, indent: int, width: int = 88) -> list[str]:

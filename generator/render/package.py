@@ -12,8 +12,10 @@ from generator.ir.job import Job
 from generator.render import (
     augment,
     bench,
+    calibrate,
     certificate,
     data,
+    export,
     features,
     guard,
     init,
@@ -22,6 +24,7 @@ from generator.render import (
     predict,
     readme,
     rows,
+    teacher,
     train,
 )
 
@@ -69,6 +72,12 @@ def render_python(job: Job) -> tuple[Draft, ...]:
         files["features.py"] = features.render
     if augment.asked(job):
         files["augment.py"] = augment.render
+    if calibrate.asked(job):
+        files[calibrate.FILE] = calibrate.render
+    if export.asked(job):
+        files[export.FILE] = export.render
+    if "onnx" in job.export.to:
+        files[export.EXAMPLE] = export.example
     return tuple(
         Draft(path, render(job).encode(), True) for path, render in files.items()
     )
@@ -80,5 +89,12 @@ def render_package(
     """The source files and the model card: what was measured, what each edit changed."""
     card = readme.render(job, measured, stages)
     drafts = (*render_python(job), Draft("README.md", card.encode(), False))
+    if {"onnx", "torch"} & {*job.export.to}:
+        drafts += (Draft(export.ABOUT, export.about(job), False),)
     lists = kept.render(job)
     return drafts if lists is None else (*drafts, Draft(kept.FILE, lists, False))
+
+
+def render_teacher(pupil: str, job: Job) -> Draft:
+    """The model of the job that `pupil` learns from, as a file of the latter's package."""
+    return Draft(teacher.FILE, teacher.render(pupil, job).encode(), True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from generator.ir.job import Job
 from generator.ir.ops import merges
 from generator.ir.plans import FeaturePlan, ImagePlan, TextPlan
-from generator.render import data
+from generator.render import calibrate, data
 from generator.render.text import fill, prose
 
 TABLES = {"csv": "CSV", "parquet": "Parquet", "tsv": "TSV"}
@@ -30,6 +30,10 @@ class PredictView:
     multi_label: bool
     outputs: str  # code: how many numbers a row gets
     activation: str  # code
+    calibrated: bool  # calibrate.py says how logits become answers
+    temperature: bool
+    thresholds: str  # "one" of two labels, one for each of "labels", or ""
+    threshold: bool  # the caller gives one
     images: bool
     text_type: str  # code
     cleaned: str  # code: a row's `text` as training has it
@@ -81,6 +85,10 @@ def predict_view(job: Job) -> PredictView:
         multi_label=multi,
         outputs="len(TARGETS)" if regression else "len(LABELS)",
         activation="" if regression else ".sigmoid()" if multi else ".softmax(1)",
+        calibrated=calibrate.asked(job),
+        temperature=job.deploy.temperature,
+        thresholds=calibrate.thresholds(job),
+        threshold=multi and not calibrate.thresholds(job),
         images=images,
         text_type="tuple[str, str]" if pair else "str",
         cleaned=data.clean_text(job.data),
@@ -112,6 +120,8 @@ def predict_view(job: Job) -> PredictView:
     beside = {name: (data.OWN, "from .data") for name in data.names(job)}
     if view.features:
         beside |= data.FEATURES
+    if view.calibrated:
+        beside |= calibrate.IMPORT
     beside["merge"] = (data.OWN, "from .model")
     return replace(view, imports=data.imports(body, beside))
 

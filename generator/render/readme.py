@@ -46,6 +46,7 @@ class CardView:
     cleaned: str  # what is done to texts
     text: bool
     outputs: str  # what the labels are called
+    teacher: str  # the job that it learns from
 
 
 def render(
@@ -73,6 +74,7 @@ def card_view(
         features=job.data.features != FeaturePlan(),
         cleaned=", ".join(_cleaned(job.data)),
         text=isinstance(inputs, TextPlan),
+        teacher=job.distill.teacher,
         outputs="Targets" if job.task == "regression" else "Labels",
     )
 
@@ -154,6 +156,7 @@ def _recipe(job: Job) -> list[RowView]:
         RowView("Epochs", str(t.epochs)),
         RowView("Batch", batch),
         *_rates(job),
+        *_teacher(job),
         RowView("Weight decay", f"{t.weight_decay:g}"),
         RowView("Seed", str(t.seed)),
     ]
@@ -178,6 +181,17 @@ def _rates(job: Job) -> Iterator[RowView]:
         epochs = f"{t.epochs} epoch{'s' if t.epochs > 1 else ''}"
         yield RowView(
             f"Stage {number}", f"{epochs}, learning rate {rate}; trains {trained}"
+        )
+
+
+def _teacher(job: Job) -> Iterator[RowView]:
+    plan = job.distill
+    if plan.teacher:
+        soft = f", at temperature {plan.temperature:g}" * (job.task != "regression")
+        yield RowView(
+            "Teacher",
+            f"the model of {markdown(plan.teacher)}, of {plan.parameters:,} parameters: "
+            f"{plan.weight:g} of the loss{soft}",
         )
 
 

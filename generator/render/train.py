@@ -8,7 +8,7 @@ are found here and checked against the IR, name by name, before they are written
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -17,7 +17,7 @@ from generator.ir.dims import dim
 from generator.ir.job import Job, ParameterInfo, Value, parameters
 from generator.ir.plans import AugmentPlan, FeaturePlan, ImagePlan, TextPlan
 from generator.ir.stages import by_stage, covers
-from generator.render import guard
+from generator.render import calibrate, guard
 from generator.render.data import clean_view, columns_at
 from generator.render.sizes import Sizes
 from generator.render.text import fill, prose, py
@@ -51,25 +51,45 @@ FREE = {"SAVE_EVERY", "MAX_BAD_STEPS", "KEEP", "LOG_EVERY"}
 
 
 @dataclass(frozen=True)
-class CacheView:
-    """How what a frozen prefix gives is kept, and what goes on from it."""
+class OnceView:
+    """What is run once over the rows, and how what it gives is kept in files."""
 
+    teacher: bool  # it is the teacher, and else what is frozen
+    stages: bool  # each has files of its own
     # Stages keep different numbers of vectors of a row, so that each says how many.
     varied: bool
-    some: bool  # there are stages that keep nothing
-
     by_token: bool  # each token has a vector; else each row has so many
     shape: str  # of what a batch gives
-    mapped: str  # and of all that is kept
     in_file: str
-    mend: str
+    mend: str  # what of the spec makes it smaller; "" for nothing
     computed: str  # what changes it beside the source: the device and the precision
+    who: str
+    what: str
+    doc: str
+    begins: str
+    key_doc: str
+    source: str  # the file that it stands in
     # Code
-    run: str  # the prefix
+    keep: str  # what the functions are called
+    runs: str
+    key: str
+    model: str  # its type
+    gives: str  # that of what is kept of a split
+    kind: str  # that of its numbers
+    run: str  # what is called
     prefix: str  # what it takes of a batch
-    suffix: str  # and the suffix
     width: str  # numbers of a token, or of a row
     viewed: str  # the shape of a file
+
+
+@dataclass(frozen=True)
+class CacheView(OnceView):
+    """How what a frozen prefix gives is kept, and what goes on from it."""
+
+    some: bool  # there are stages that keep nothing
+    mapped: str  # the shape of all that is kept
+    # Code
+    suffix: str  # what the suffix takes of a batch
     moved: str  # what follows where a batch is taken
 
 
@@ -123,6 +143,7 @@ class TrainView:
     deepest: int
     stages: tuple[str, ...]  # code: the fields of each; none is training in one go
     not_trained: str  # code: of a name, whether it is frozen; "" where nothing is
+    calibrated: bool  # there is a calibrate.py
     still: bool  # modules that the spec freezes run in evaluation mode
     mode: str  # code: what ends an evaluation; "" where the loop does it itself
     lr: str  # code: the highest of the schedule
@@ -133,6 +154,11 @@ class TrainView:
     numbered: str  # code: the stage's part of a line of the log, and a comma
     over: str  # code: whether a stage, or all of it, is at its end
     cache: CacheView | None
+    teacher: OnceView | None
+    teacher_name: str
+    teacher_weights: str
+    answers: str  # code: what the teacher says of a batch
+    once: bool  # there is a cache, or a teacher, whose answers are kept alike
     average: bool  # a moving average of the weights is evaluated and saved
     evaluated: str  # code: the model that is
     suffix: str  # code: what of it goes on from what is kept
@@ -298,6 +324,7 @@ def train_view(job: Job) -> TrainView:
         deepest=max(p.depth for p in infos),
         stages=_stages(job),
         not_trained=_not_trained(len(frozen) > 0, len(trained) > 0, staged and still),
+        calibrated=calibrate.asked(job),
         still=still,
         mode=(
             "model.train()" if not still else "" if staged else "training_mode(model)"
@@ -308,6 +335,11 @@ def train_view(job: Job) -> TrainView:
         numbered='"stage": number, ' if staged else "",
         over="over" if staged else "state.done",
         cache=_cache(job, cut) if cut else None,
+        teacher=_taught(job) if job.distill.teacher else None,
+        teacher_name=job.distill.teacher,
+        teacher_weights=f"runs/{job.distill.teacher}/model.safetensors",
+        answers="taught[batch.rows]" + ".to(DEVICE, non_blocking=True)" * cuda,
+        once=len(cut) > 0 or job.distill.teacher != "",
         average=plan.ema > 0,
         evaluated="average" if plan.ema else "model",
         suffix=_suffix_of(plan.ema > 0, staged),
@@ -344,7 +376,7 @@ def train_view(job: Job) -> TrainView:
         mixed_inputs="inputs" if cuda or mixes == "inputs" else "batch.inputs",
         mixed_targets="targets" if cuda or mixes == "inputs" else "batch.targets",
         focal=focal,
-        functional=focal and (loss == "bce" or not mixes),
+        functional=focal and (loss == "bce" or not mixes) or job.distill.teacher != "",
         smoothing=plan.label_smoothing > 0,
         targets_doc=(
             "f32 (B, K)" if mixes or loss == "bce" else "the numbers of labels, i64 (B)"
@@ -449,6 +481,21 @@ def _cache(job: Job, cuts: Sequence[Division]) -> CacheView:
         mapped = "(tokens, C)" if by_token else f"(rows, {many}, C)"
         in_file = "token after token" if by_token else "row after row"
     return CacheView(
+        teacher=False,
+        stages=len(job.stages) > 0,
+        who="frozen blocks",
+        what="what the frozen blocks give",
+        doc="What the frozen blocks give for each split, from files in `folder`.",
+        begins="They are run",
+        key_doc="A hash of the frozen weights, the source that runs them, the rows and "
+        "CACHE.",
+        source="model.py",
+        keep="keep",
+        runs="run_frozen",
+        key="cache_key",
+        model="Model",
+        gives="Kept",
+        kind="getattr(torch, CACHE)",
         varied=varied,
         some=any(not one.model.cut for one in by_stage(job)),
         by_token=by_token,
@@ -465,6 +512,38 @@ def _cache(job: Job, cuts: Sequence[Division]) -> CacheView:
         width=f"{many} * {wide}" if many > 1 else wide,
         viewed=f"(-1, {wide})" if by_token or varied else f"(-1, {many}, {wide})",
         moved=((".to(DEVICE)" if cuda else "") + ".float()") if half else "",
+    )
+
+
+def _taught(job: Job) -> OnceView:
+    """How what the teacher says is kept."""
+    cuda = job.target.device == "cuda"
+    return OnceView(
+        teacher=True,
+        stages=False,
+        varied=False,
+        by_token=False,
+        shape="(B, K)",
+        in_file="row after row",
+        mend="",
+        computed=f"{job.target.device} {job.target.precision}",
+        who="teacher",
+        what="what the teacher says",
+        doc="What the teacher says of the rows of each split (rows, K), from files in "
+        "`folder`.",
+        begins="It is asked",
+        key_doc="A hash of the teacher's weights, its source and the rows.",
+        source="teacher.py",
+        keep="ask",
+        runs="run_teacher",
+        key="answers_key",
+        model="teacher.Model",
+        gives="Tensor",
+        kind="torch.float32",
+        run="model",
+        prefix="*inputs" if cuda else "*batch.inputs",
+        width="teacher.Config.labels",
+        viewed="(-1, teacher.Config.labels)",
     )
 
 
@@ -533,6 +612,7 @@ def _constants(
         ),
         ("LABEL_SMOOTHING", plan.label_smoothing, "") if plan.label_smoothing else None,
         ("GAMMA", plan.gamma, "of the focal loss") if plan.loss == "focal" else None,
+        *_of_teacher(job),
         (
             ("EMA", plan.ema, "what the average of the weights keeps in a step")
             if plan.ema
@@ -585,6 +665,15 @@ def _constants(
         why = "How far parameters are from the input, by the starts of their names."
         tables.append(("DEPTHS", depths, why))
     return tuple(line for line in lines if line), tuple(tables)
+
+
+def _of_teacher(job: Job) -> Iterator[tuple[str, Literals, str]]:
+    plan = job.distill
+    if not plan.teacher:
+        return
+    yield "TEACHER", plan.weight, "the teacher's part of the loss"
+    if job.task != "regression":
+        yield "TEMPERATURE", plan.temperature, "what logits are divided by for it"
 
 
 def _criterion(loss: str, weighted: bool, smoothing: bool, focal: bool) -> str:

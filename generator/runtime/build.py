@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -63,14 +63,47 @@ class Built:
     removed: tuple[str, ...]
 
 
-def load_spec(path: Path) -> SpecFile:
-    """The spec in a file; GenError where it cannot be read, or is not one."""
+def load_spec(path: Path, pupils: Sequence[Path] = ()) -> SpecFile:
+    """The spec in a file, with its teacher's and so on; `pupils` learn from this one.
+
+    GenError where one cannot be read, or is none.
+    """
     data = read_small(path, str(path), LARGEST_SPEC)
-    return read_spec(decode_spec(data, str(path)), str(path))
+    spec_file = read_spec(decode_spec(data, str(path)), str(path))
+    named = spec_file.spec.train.distill.teacher
+    if named is None:
+        return spec_file
+    teacher, place = path.parent / named, spec_file.place("train.distill.teacher")
+    pupils = (*pupils, path.resolve())
+    if teacher.resolve() in pupils:
+        raise fail(
+            "G285",
+            f"{teacher} would learn from itself",
+            place=place,
+            label="it is the job's own pupil, or the job itself",
+            help="a teacher is another job",
+        )
+    if not teacher.is_file():
+        raise fail(
+            "G285",
+            f"there is no spec {teacher}",
+            place=place,
+            label="looked for from the folder of this spec",
+        )
+    return replace(spec_file, teacher=load_spec(teacher, pupils))
 
 
 def facts_for(spec_file: SpecFile, *, allow_network: bool = True) -> Facts:
-    """The facts beside a spec; those that are missing and cheap are gathered and saved."""
+    """The facts beside a spec, and beside its teacher's; those that are missing and cheap
+    are gathered and saved."""
+    found = _own_facts(spec_file, allow_network)
+    if spec_file.teacher is None:
+        return found
+    teacher = facts_for(spec_file.teacher, allow_network=allow_network)
+    return replace(found, teacher=teacher)
+
+
+def _own_facts(spec_file: SpecFile, allow_network: bool) -> Facts:
     from generator.runtime.gather import facts_folder, load_facts
 
     spec = spec_file.spec

@@ -249,7 +249,7 @@ def _flat(job: Job) -> dict[str, Any]:
         "labels": list(job.labels),
         "frozen": list(job.frozen),
     }
-    for name in ("backbone", "data", "train", "target", "deploy"):
+    for name in ("backbone", "data", "train", "target", "deploy", "export"):
         for key, value in asdict(getattr(job, name)).items():
             if isinstance(value, dict):
                 flat |= {f"{name}.{key}.{k}": v for k, v in value.items()}

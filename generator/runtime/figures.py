@@ -125,6 +125,7 @@ def training_figures(work: Path) -> dict[str, Any]:
         "training": training,
         "valid": result["valid"],
         "test": result["test"],
+        "calibration": result.get("calibration"),
         "not_used": dict(not_used(work)),
         "cleaning": cleaning(work),
         "guard": guard(work),
@@ -229,7 +230,7 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
-def hashes(ready: Ready) -> dict[str, str]:
+def hashes(ready: Ready, teacher: Path | None = None) -> dict[str, str]:
     """SHA-256 of what went in and of what came out."""
     found = {
         f"backbone {f.name}": f.sha256
@@ -241,6 +242,8 @@ def hashes(ready: Ready) -> dict[str, str]:
         "gen.lock": ready.plan.folder / LOCK,
         "trained model.safetensors": ready.work / "model.safetensors",
     }
+    if teacher is not None:
+        paths["teacher's model.safetensors"] = teacher
     for name, path in paths.items():
         if path.is_file():
             found[name] = hash_file(path, str(path))

@@ -21,6 +21,7 @@ from generator.ir.plans import TextPlan
 from generator.ir.stages import by_stage
 from generator.runtime import build as building
 from generator.runtime.checkpoint import LocalCheckpoint, resolve
+from generator.runtime.files import hash_file
 from generator.runtime.gather import facts_match
 from generator.runtime.programs import Programs, installed
 from generator.runtime.weights import SINGLE, find_weights, weights_path
@@ -73,15 +74,19 @@ class Ready(Package):
             os.symlink((local.folder / name).resolve(), link)
         return folder
 
-    def key(self) -> str:
-        """A digest of what a run depends on: the package's code and the weights."""
+    def key(self, teacher: Path | None = None) -> str:
+        """A digest of what a run depends on: the package's code and the weights, its
+        teacher's too."""
         parts = {
             one.path: digest((self.plan.folder / one.path).read_bytes())
             for one in self.plan.compiled.drafts
             if one.path not in ("README.md", "spec.toml")
         }
         weights = {f.name: f.sha256 for f in self.facts.card.files}
-        return digest(json.dumps([parts, weights], sort_keys=True).encode())
+        about: list[Any] = [parts, weights]
+        if teacher is not None and teacher.is_file():
+            about.append(hash_file(teacher, str(teacher)))
+        return digest(json.dumps(about, sort_keys=True).encode())
 
 
 def package(args: argparse.Namespace) -> Package:

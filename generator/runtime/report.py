@@ -81,7 +81,8 @@ def make(figures: Mapping[str, Any], work: Path) -> Page:
             "Result",
             tables=_there(
                 tables.scores(figures), tables.by_label(figures), tables.probe(figures)
-            ),
+            )
+            + _there(tables.calibration(figures)),
         ),
         Section(
             "Training",
@@ -101,6 +102,8 @@ def make(figures: Mapping[str, Any], work: Path) -> Page:
             tables=_there(tables.certificate(figures["certificate"])),
         ),
     ]
+    if exported := figures.get("export"):
+        sections.append(Section("Exports", tables=(tables.exports(exported),)))
     if figures["bench"] is not None:
         words = tables.bench_words(figures["bench"])
         sections.append(

@@ -21,6 +21,7 @@ from generator.runtime import (
     baseline,
     certify,
     data_report,
+    export,
     figures,
     measure,
     report,
@@ -33,11 +34,12 @@ from generator.runtime.programs import Ended, shown
 from generator.runtime.ready import Ready, device_at_hand, need, prepare, probe
 from generator.runtime.state import Stages
 
-RESULT, PROBE, CERTIFICATE, BENCH, RUN = (
+RESULT, PROBE, CERTIFICATE, BENCH, EXPORT, RUN = (
     "result.json",
     "probe.json",
     "certificate.json",
     "bench.json",
+    "export.json",
     "run.json",
 )
 STOPPED, GAVE_UP = 75, 76  # exit codes of train.py
@@ -55,15 +57,19 @@ def run(args: argparse.Namespace) -> int:
     told, start = Told(args), time.perf_counter()
     ready = prepare(args)
     building.writable(ready.work, "--work")
-    stages = Stages(ready.work, ready.key(), args.resume)
-    stages.seconds["build"] = time.perf_counter() - start
+    built = time.perf_counter() - start
+    teacher, code = teacher_weights(ready, args, told)
+    if code:
+        return code
+    stages = Stages(ready.work, ready.key(teacher), args.resume)
+    stages.seconds["build"] = built
     found: dict[str, Any] = figures.job_figures(ready.plan)
     told.stage(f"{ready.plan.folder}: {_built(ready)}")
     with stages.timed("count"):
         counted = probe(ready)
         device_at_hand(ready, counted)
 
-    ended = train(ready, stages, args, told)
+    ended = train(ready, stages, args, told, teacher)
     if ended is not None and ended.code:
         return not_trained(ready, ended, args)
     found |= figures.training_figures(ready.work)
@@ -81,6 +87,7 @@ def run(args: argparse.Namespace) -> int:
     found["predicted_of_bench"] = figures.predicted_of_bench(
         ready.plan.compiled.job, benched
     )
+    found["export"], export_failed = exported(ready, stages, told)
     found["counted"] = counted
     found["environment"] = figures.environment(counted or {})
     found["seconds"] = stages.seconds
@@ -89,7 +96,7 @@ def run(args: argparse.Namespace) -> int:
     found["recorded"] = []
     if args.record:
         found["recorded"] = record(ready, found, args.out, holds and not bench_failed)
-    found["hashes"] = figures.hashes(ready)
+    found["hashes"] = figures.hashes(ready, teacher)
     found["report"] = report.write(found, ready.work)
     if found["data"] is not None:
         found["data"]["report"] = data_report.write(found["data"], ready.work)
@@ -99,7 +106,7 @@ def run(args: argparse.Namespace) -> int:
         sys.stdout.write(data.decode())
     elif not args.quiet:
         summary(found)
-    return 0 if holds and not (bench_failed or probe_failed) else 1
+    return 0 if holds and not (bench_failed or probe_failed or export_failed) else 1
 
 
 class Told:
@@ -121,8 +128,56 @@ def _built(ready: Ready) -> str:
 # ----------------------------------------------------------------------------- stages
 
 
+def teacher_weights(
+    ready: Ready, args: argparse.Namespace, told: Told
+) -> tuple[Path | None, int]:
+    """The weights of the job's teacher, and 0. None where it has no teacher.
+
+    Those that `--teacher` names, or of the teacher's own work folder beside this one's,
+    where it is trained first if that has not been done. What is said of a training that
+    does not come to its end is said then, and the exit code is not 0.
+    """
+    teacher = ready.spec_file.teacher
+    if args.teacher is not None:
+        if teacher is None or not args.teacher.is_file():
+            raise fail(
+                "G550",
+                (
+                    f"there are no weights {args.teacher}"
+                    if teacher is not None
+                    else f"{ready.name} has no teacher whose weights --teacher could name"
+                ),
+                help="leave --teacher out",
+            )
+        return args.teacher, 0
+    if teacher is None:
+        return None, 0
+    work = ready.work.parent / teacher.spec.name
+    weights = work / "model.safetensors"
+    if weights.is_file() and (work / RESULT).is_file():
+        return weights, 0
+    told.stage(f"the teacher, {teacher.spec.name}, is trained first")
+    started = any((work / "checkpoints").glob("*.safetensors"))
+    own = {"spec": Path(teacher.file), "work": work, "resume": started, "fresh": False}
+    options = argparse.Namespace(**{**vars(args), **own})
+    its = prepare(options)
+    building.writable(its.work, "--work")
+    device_at_hand(its, probe(its))
+    above, code = teacher_weights(its, options, told)
+    if code:
+        return weights, code
+    ended = train(its, Stages(work, its.key(above), True), options, told, above)
+    if ended is not None and ended.code:
+        return weights, not_trained(its, ended, args)
+    return weights, 0
+
+
 def train(
-    ready: Ready, stages: Stages, args: argparse.Namespace, told: Told
+    ready: Ready,
+    stages: Stages,
+    args: argparse.Namespace,
+    told: Told,
+    teacher: Path | None = None,
 ) -> Ended | None:
     """Train and test by train.py, which decides what becomes of an earlier run there.
 
@@ -136,10 +191,12 @@ def train(
     flags = [
         f"--{name}" for name in ("resume", "fresh", "quiet") if getattr(args, name)
     ]
+    taught = ("--teacher", teacher) if teacher is not None else ()
     with stages.timed("train"):
         ended = ready.programs.module(
             "train",
             *("--root", ready.root, "--work", ready.work, "--weights", ready.weights),
+            *taught,
             *flags,
             output="drop",
             saves=True,
@@ -192,7 +249,7 @@ def _command(args: argparse.Namespace) -> list[str]:
     parts = ["gen", "run", str(args.spec)]
     if args.out != Path("generated"):
         parts += ["--out", str(args.out)]
-    for name in ("work", "root"):
+    for name in ("work", "root", "teacher"):
         if getattr(args, name) is not None:
             parts += [f"--{name}", str(getattr(args, name))]
     if args.probe != "short":
@@ -268,6 +325,28 @@ def bench(
     return found, False
 
 
+def exported(
+    ready: Ready, stages: Stages, told: Told
+) -> tuple[dict[str, Any] | None, bool]:
+    """What the spec has written for other programs, and whether that failed."""
+    path = ready.work / EXPORT
+    if not ready.plan.compiled.job.export.to:
+        return None, False
+    if stages.finished("export", path):
+        told.stage("export: finished before")
+        return json.loads(path.read_bytes()), False
+    told.stage("export")
+    with stages.timed("export"):
+        try:
+            found = export.every(ready)
+        except GenError as error:
+            sys.stderr.write(render_diagnostics(error.diagnostics, {}) + "\n")
+            return None, True
+    write_if_changed(path, json.dumps(found, indent=1).encode() + b"\n")
+    stages.finish("export")
+    return found, False
+
+
 # --------------------------------------------------------------------------- recording
 
 
@@ -335,8 +414,11 @@ def summary(found: Mapping[str, Any]) -> None:
         tables.scores(found),
         tables.by_label(found),
         tables.probe(found),
+        tables.calibration(found),
         tables.certificate(found["certificate"]),
     ]
+    if found["export"]:
+        shown_tables.append(tables.exports(found["export"]))
     if found["bench"] is not None:
         shown_tables += tables.bench(found["bench"], narrow=True)
     shown_tables.append(tables.predicted(found))

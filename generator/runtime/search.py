@@ -52,16 +52,13 @@ def search(args: argparse.Namespace) -> int:
         return work(args)
     setting, store = prepare(args)
     planner = planner_of(setting)
-    told = bool(args.quiet or args.json)
-    with View(quiet=told) as view:
+    with View(args.quiet or args.json) as view:
         _drive(args, setting, store, planner, view)
-        found = summary(setting, store, planner)
-        _written(setting, found)
+        found = _written(setting, summary(setting, store, planner))
         if not args.no_test:
             from generator.runtime.search_front import tested
 
-            found = tested(args, setting, store, found, view.say)
-    _written(setting, found)
+            found = _written(setting, tested(args, setting, store, found, view.say))
     found["report"] = search_report.write(found, setting.work)
     if args.json:
         print(json.dumps(found, indent=1))
@@ -322,9 +319,10 @@ def front_of(setting: Setting, trials: Sequence[Mapping[str, Any]]) -> list[int]
     return front(points(trials, setting.constraints), setting.objectives)
 
 
-def _written(setting: Setting, found: Mapping[str, Any]) -> None:
+def _written(setting: Setting, found: dict[str, Any]) -> dict[str, Any]:
     data = json.dumps(found, indent=1).encode() + b"\n"
     write_if_changed(setting.work / FILE, data)
+    return found
 
 
 def show(found: Mapping[str, Any]) -> None:

@@ -246,6 +246,42 @@ def probe(figures: Mapping[str, Any]) -> Table | None:
     return Table("Against a linear probe", head, rows, note=note, bad=bad)
 
 
+def calibration(figures: Mapping[str, Any]) -> Table | None:
+    """What the temperature and the thresholds change; None where there are none."""
+    found = figures.get("calibration")
+    if found is None:
+        return None
+    heads = [
+        (split, when)
+        for split in ("validation", "test")
+        for when in ("before", "after")
+    ]
+    parts = [
+        found[split][when]
+        for split in ("valid", "test")
+        for when in ("before", "after")
+    ]
+    names = {"nll": "Negative log-likelihood", "ece": "Calibration error"}
+    rows = tuple(
+        (names.get(name) or called(name), *(f"{part[name]:.4f}" for part in parts))
+        for name in parts[0]
+    )
+    said = []
+    if "temperature" in found:
+        said.append(f"the temperature {found['temperature']:.3f}")
+    if "threshold" in found:
+        said.append(f"the threshold {found['threshold']:.3f}")
+    if "thresholds" in found:
+        each = (f"{label} {t:.3f}" for label, t in found["thresholds"].items())
+        said.append(f"the thresholds {', '.join(each)}")
+    note = (
+        f"Chosen on the validation rows: {' and '.join(said)}. The calibration error is "
+        f"that of probabilities in {found['bins']} bins."
+    )
+    head = ("", *(f"{split}, {when}" for split, when in heads))
+    return Table("Calibration", head, rows, note=note)
+
+
 def _part(found: Mapping[str, Any], split: str) -> str:
     few, every = found["rows"][split], found["of"][split]
     return count(few) if few == every else f"{count(few)} of {count(every)}"
@@ -429,6 +465,23 @@ def certificate(found: Sequence[Mapping[str, Any]]) -> Table:
     head = ("check", "holds", "measured", "at most", "note")
     bad = frozenset(i for i, check in enumerate(found) if not check["holds"])
     return Table("Certificate", head, tuple(rows), bad=bad)
+
+
+def exports(found: Mapping[str, Mapping[str, Any]]) -> Table:
+    """What was written for other programs, and how near it comes to the model."""
+    rows = tuple(
+        (
+            kind,
+            count(f["rows"]),
+            count(f["labels_differ"]) if "labels_differ" in f else "",
+            small(f["largest_difference"]),
+            small(f["bound"]),
+            f"{f['bytes'] / 2**20:,.1f}",
+        )
+        for kind, f in found.items()
+    )
+    head = ("to", "rows", "other labels", "logits differ by", "at most", "MiB")
+    return Table("Exports, read back and compared", head, rows)
 
 
 def rate(figures: Mapping[str, float]) -> str:

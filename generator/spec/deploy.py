@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from generator.spec.key import TASKS, about
-from generator.spec.rules import MODULE
+from generator.ir.plans import Threshold
+from generator.spec.key import LABEL_TASKS, TASKS, about
+from generator.spec.rules import EXPORT, MODULE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,5 +68,44 @@ class Deploy:
                 "half": "bf16",
             },
             also="dtype weights_dtype torch_dtype",
+        ),
+    )
+    export: tuple[str, ...] = field(
+        default=(),
+        metadata=about(
+            "What the trained model, in fp32, can be written as by the package's export.py, "
+            'with its preprocessing: "onnx", "torch" (a program of torch.export), or '
+            '"transformers", a folder for its from_pretrained. Each is checked on rows of '
+            "the job.",
+            ["onnx", "transformers"],
+            rule=EXPORT,
+            few=dict.fromkeys(TASKS, 0),
+            many=3,
+            also="exports export_to format formats onnx",
+        ),
+    )
+    temperature: bool = field(
+        default=False,
+        metadata=about(
+            "Whether logits are divided by a number that makes the probabilities of the "
+            "validation rows as good as they get, by their likelihood. It is fitted once, "
+            "after training; which label is the likeliest stays.",
+            True,
+            tasks=LABEL_TASKS,
+            also="temperature_scaling calibrate calibration",
+        ),
+    )
+    thresholds: Threshold = field(
+        default="none",
+        metadata=about(
+            "By what the thresholds of probabilities are chosen, on the validation rows: "
+            "one for each label of a multi-label job, and of two labels the one above "
+            'which a row is given the second. "f1" is that of each label (of two: the '
+            'mean of both), and "balanced-accuracy" the mean of what is found of a label '
+            "and of the others.",
+            "f1",
+            tasks=LABEL_TASKS,
+            spellings={"off": "none", "false": "none", "true": "f1", "macro_f1": "f1"},
+            also="threshold decision_threshold cutoff",
         ),
     )

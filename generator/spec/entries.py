@@ -16,6 +16,7 @@ from typing import Any, Literal
 from generator.spec.augment import Augment
 from generator.spec.clean import Clean
 from generator.spec.deploy import Deploy
+from generator.spec.distill import Distill
 from generator.spec.edits import EDITS
 from generator.spec.features import Features
 from generator.spec.guard import Guard
@@ -115,6 +116,7 @@ INNER: Mapping[str, type] = {
     "data.guard": Guard,
     "data.augment": Augment,
     "features.select": Select,
+    "train.distill": Distill,
 }
 
 # What other tools call the sections.

@@ -10,6 +10,7 @@ from typing import Any
 from generator.errors import quote
 from generator.spec.augmented import check_augment
 from generator.spec.cleaned import check_clean
+from generator.spec.distilled import check_distill
 from generator.spec.entries import INNER, inner_entries
 from generator.spec.selected import check_select
 from generator.spec.state import State
@@ -21,6 +22,7 @@ CHECKS: Mapping[str, Callable[[State], None]] = {
     "data.clean": check_clean,
     "data.augment": check_augment,
     "features.select": check_select,
+    "train.distill": check_distill,
 }
 
 

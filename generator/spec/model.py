@@ -14,6 +14,7 @@ from generator.ir.plans import Task
 from generator.spec.augment import Augment
 from generator.spec.clean import Clean
 from generator.spec.deploy import Deploy
+from generator.spec.distill import Distill
 from generator.spec.edits import Edit
 from generator.spec.features import Features
 from generator.spec.guard import Guard
@@ -552,6 +553,7 @@ class Train:
     )
     # Each under a header of its own, [[train.stage]]; none is training in one go.
     stage: tuple[Stage, ...] = ()
+    distill: Distill = field(default_factory=Distill)  # the same, [train.distill]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,6 +25,7 @@ class SpecFile:
     text: str
     file: str  # the name that places have for it
     given: frozenset[str]  # the keys that are in the file, as "train.lr"
+    teacher: SpecFile | None = None  # that of [train.distill], once it is read too
 
     def place(self, path: str, part: Literal["key", "value"] = "value") -> Place:
         """Where "train.lr", "labels[1]" or "train" stands.

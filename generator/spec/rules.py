@@ -96,7 +96,7 @@ _RESERVED_NAMES = (
         "jinja2",
     ),
     *("libcst", "matplotlib", "numpy", "packaging", "pandas", "pip", "py3langid"),
-    "pyarrow",
+    *("onnx", "onnxruntime", "onnxscript", "pyarrow"),
     *("pytest", "rich", "safetensors", "scipy", "setuptools", "sklearn", "sympy"),
     *("tests", "tokenizers", "torch", "torchaudio", "torchvision", "tqdm"),
     *("transformers", "triton", "typing_extensions", "wheel"),
@@ -175,6 +175,12 @@ def _explain_data_file(path: str) -> Finding:
     if ending.lower() in DATA_ENDINGS:
         hint = f"the ending is in small letters: {ending.lower()}"
     return Finding("G014", message, "must end in .csv, .tsv, .jsonl or .parquet", hint)
+
+
+def _explain_spec_file(path: str) -> Finding:
+    if path.startswith("~/"):
+        return Finding("G014", "starts with ~", "~ is not expanded: write the path out")
+    return Finding("G014", "names no spec", "must end in .toml")
 
 
 def _explain_file(path: str) -> Finding:
@@ -259,6 +265,22 @@ def _explain_mask(text: str) -> Finding:
         f"cannot be {quote(text)}",
         f'did you mean "{found}"?' if found else "",
         'what can be masked is "url", "email" and "number"',
+    )
+
+
+def _explain_export(text: str) -> Finding:
+    meant = {
+        "ort": "onnx",
+        "pt": "torch",
+        "hf": "transformers",
+        "hugging": "transformers",
+    }
+    found = next((m for word, m in meant.items() if word in text.lower()), "")
+    return Finding(
+        "G012",
+        f"cannot be {quote(text)}",
+        f'did you mean "{found}"?' if found else "",
+        'what a model can be exported as is "onnx", "torch" and "transformers"',
     )
 
 
@@ -461,6 +483,14 @@ DATA_FILE = Rule(
     explain=_explain_data_file,
     form="a path that ends in .csv, .tsv, .jsonl or .parquet",
 )
+SPEC_FILE = Rule(
+    what="the spec of a job",
+    refused=CONTROL_OR_HIDDEN,
+    longest=4096,
+    pattern=r"^(?!~/).*[^/]\.toml$",
+    explain=_explain_spec_file,
+    form="a path that ends in .toml",
+)
 WORD_FILE = Rule(
     what="a file of words",
     refused=CONTROL_OR_HIDDEN,
@@ -513,6 +543,14 @@ MASK = Rule(
     pattern=r"^(url|email|number)$",
     explain=_explain_mask,
     form='"url", "email" or "number"',
+)
+EXPORT = Rule(
+    what="what to export as",
+    refused=CONTROL,
+    longest=1000,
+    pattern=r"^(onnx|torch|transformers)$",
+    explain=_explain_export,
+    form='"onnx", "torch" or "transformers"',
 )
 LANGUAGE = Rule(
     what="a language",

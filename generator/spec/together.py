@@ -5,7 +5,7 @@ from __future__ import annotations
 from generator.errors import quote
 from generator.spec.entries import section_entries
 from generator.spec.featured import check_features
-from generator.spec.key import TEXT_TASKS
+from generator.spec.key import ONE_LABEL_TASKS, TEXT_TASKS
 from generator.spec.state import State
 from generator.spec.words import count, toml
 
@@ -17,6 +17,8 @@ def check_together(state: State) -> None:
     _columns(state)
     _focal(state)
     _deploy(state)
+    _export(state)
+    _thresholds(state)
     check_features(state)
     fractions = [
         values.get(f"data.{name}_fraction", 0.1)
@@ -92,6 +94,36 @@ def _deploy(state: State) -> None:
             f'precision "bf16" and quantize "{kind}" are two answers to one question',
             label="what the weights are kept in",
             help="give one of them",
+        )
+
+
+def _export(state: State) -> None:
+    values, own = state.values, section_entries("features")
+    columns = any(
+        values.get(f"features.{name}", own[name].default) != own[name].default
+        for name in ("numeric", "categorical", "dates", "text", "patterns")
+    )
+    if values.get("deploy.export") and columns:
+        state.add(
+            "G010",
+            ("deploy", "export"),
+            "a model whose head reads [features] cannot be exported",
+            label="its preprocessing is more than a tokenizer or an image's",
+            help="remove it, or [features]; predict.py answers rows with columns",
+        )
+
+
+def _thresholds(state: State) -> None:
+    values, labels = state.values, state.values.get("labels")
+    asked = values.get("deploy.thresholds", "none") != "none"
+    if asked and state.task in ONE_LABEL_TASKS and labels and len(labels) != 2:
+        state.add(
+            "G010",
+            ("deploy", "thresholds"),
+            f"thresholds of {count(labels, 'label')} of which a row has one",
+            label="of two labels there is a threshold, and of a multi-label job",
+            help="remove it: the likeliest of several labels is the answer",
+            at="key",
         )
 
 

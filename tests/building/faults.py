@@ -77,14 +77,20 @@ def _features(test: str) -> tuple[str, ...]:
     return ("tests/package/test_features.py", "-k", test)
 
 
+def _export(file: str, test: str) -> tuple[str, ...]:
+    return (f"tests/export/test_{file}.py", "-k", test)
+
+
 CERTIFICATE = ("tests/package/test_certificate.py", "-k")
 CARD = ("tests/building/test_determinism.py", "-k", "what_a_run_measured")
 P = "partials/"
 FAULTS = (
     # The model
-    Fault("model.py.j2", "{{ line }}\n{% endfor %}\n{% for part",
+    Fault(P + "model_classes.j2", "{{ line }}\n{% endfor %}\n{% for part",
           "{{ line.replace(' + ', ' - ') }}\n{% endfor %}\n{% for part",
           _parity("computes_what and electra")),
+    Fault("model.py.j2", "    {{ factor }},", "    1.0,",
+          ("tests/building/test_faults.py", "-k", "tables_of_positions")),
     Fault(P + "model_loader.py.j2", "return torch.cat(parts) if",
           "return torch.cat(parts[::-1]) if",
           _parity("computes_what and electra")),
@@ -100,6 +106,8 @@ FAULTS = (
           _edits("low_rank", "equal_to_the_reference and bert")),
     Fault(P + "model_merge.py.j2", "part.weight += part.scale * part.lora_b @ part.lora_a", "pass",
           _adapters("two_steps and lora")),
+    Fault(P + "certificate_distill.j2", "+ (1 - TEACHER)\n{% endif %}\n", "\n{% endif %}\n",
+          ("tests/package/test_distill.py", "-k", "certificate")),
     Fault(P + "certificate_adapters.j2", "module.merged = True", "pass",
           _adapters("faults_show and logits")),
     Fault(P + "model_last_index.py.j2", "mask.sum(dim=1) - 1", "mask.sum(dim=1) - 2",
@@ -239,6 +247,25 @@ FAULTS = (
           _rows("sequence")),
     Fault(P + "rows_image.j2", "x[kept]", "x", _images("cannot_be_used")),
     Fault(P + "data_pixels.j2", "x - MEAN", "x + MEAN", _images("pixels")),
+    Fault(P + "data_recode.j2", "level * (1 / 257)", "level * (1 / 200)",
+          _images("cleaned_pixels_are_those_that_a_viewer_shows")),
+    # What is written for other programs
+    Fault("export.py.j2", "{{ line }}\n", "{{ line.replace('import shutil', '') }}\n",
+          _export("graphs", "the_program")),
+    Fault(P + "export_body.j2", "differ += int({{ view.others }})", "differ += 1",
+          _export("graphs", "the_program")),
+    Fault(P + "export_names.j2", "{{ name.theirs | py }}", "{{ name.theirs[::-1] | py }}",
+          _export("transformers", "computes_the_same and roberta")),
+    Fault(P + "export_transformers.j2", "table[number] = part", "table[-1] = part",
+          _export("transformers", "computes_the_same and electra")),
+    Fault("onnx_example.py.j2", "{{ line }}\n", "{{ line.replace('import json', '') }}\n",
+          _export("example", "texts")),
+    Fault(P + "onnx_example_body.j2", 'row.attention_mask for row', '[not m for m in row.attention_mask] for row',
+          _export("example", "texts and not pairs")),
+    Fault("calibrate.py.j2", "{{ line }}\n", "{{ line.replace('import math', '') }}\n",
+          _export("calibrate", "temperature")),
+    Fault(P + "calibrate_body.j2", "edges[:-1] + edges[1:]) / 2", "edges[:-1] + edges[1:]) / 3",
+          _export("calibrate", "no_other")),
     # The augmentation
     Fault("augment.py.j2", "{{ line }}\n", "{{ line.replace('import functools', '') }}\n",
           _augment("whole")),
@@ -272,6 +299,12 @@ FAULTS = (
           ("tests/package/test_average.py", "-k", "by_its_definition")),
     Fault(P + "train_cache.j2", "* (place < lengths)", "* (place > lengths)",
           ("tests/package/test_cache.py", "-k", "prefix_gives and text")),
+    Fault(P + "train_once.j2", "file.seek(i * row.nbytes)", "file.seek(0)",
+          ("tests/package/test_distill.py", "-k", "what_the_teacher_says")),
+    Fault(P + "train_distill.j2", "TEACHER * TEMPERATURE**2 * apart", "TEACHER * apart",
+          ("tests/package/test_distill.py", "-k", "loss_of")),
+    Fault("teacher.py.j2", "model.load_state_dict(load_file(path))", "load_file(path)",
+          ("tests/package/test_distill.py", "-k", "what_the_teacher_says")),
     Fault(P + "train_checkpoint.j2", "reverse=True", "reverse=False",
           _train("damaged_checkpoint")),
     Fault(P + "train_metrics_labels.j2", "targets * K + logits",

@@ -16,6 +16,8 @@ from generator.ir.plans import (
     CleanPlan,
     DataPlan,
     DeployPlan,
+    DistillPlan,
+    ExportPlan,
     FeaturePlan,
     GuardPlan,
     ImagePlan,
@@ -127,11 +129,20 @@ jobs = st.builds(
         ),
         max_size=3,
     ).map(tuple),
+    distill=st.builds(DistillPlan, texts, floats, floats, st.integers(0, 10**9)),
     deploy=st.builds(
         DeployPlan,
         st.sampled_from(["none", "int8", "int8-weights", "int4-weights"]),
         st.lists(texts, max_size=2).map(tuple),
         st.sampled_from(["fp32", "bf16"]),
+        st.booleans(),
+        st.sampled_from(["none", "f1", "accuracy", "balanced-accuracy"]),
+    ),
+    export=st.builds(
+        ExportPlan,
+        st.lists(st.sampled_from(["onnx", "torch", "transformers"])).map(tuple),
+        texts,
+        st.lists(st.tuples(texts, texts), max_size=2).map(tuple),
     ),
 )
 

@@ -27,6 +27,7 @@ from torch import nn
 from train_support import LABELS, formatted, tiny_job, train_module
 
 from generator.ir.job import DECAYED, parameters
+from generator.ir.plans import DistillPlan
 from generator.render import train as render_train
 
 SAVING: dict[str, Any] = {"save_every": 5, "evaluate_every": 7}  # of 24 steps
@@ -56,6 +57,7 @@ def variants(count: int, seed: int) -> list[dict[str, Any]]:
         "ema": [0.0, 0.99],
         "evaluate_every": [0, 7],
         "save_every": [0, 5],
+        "distill": [DistillPlan(), DistillPlan("big", 0.3, 4.0, 9)],
     }
     columns = {}
     for key, values in choices.items():
@@ -88,6 +90,7 @@ def test_every_combination_has_sound_types(tmp_path: Path) -> None:
     if not importlib.util.find_spec("pyright"):
         pytest.skip("pyright is not installed")
     for number, settings in enumerate(variants(12, seed=2)):
+        settings.pop("distill")  # whose teacher.py is that of another job
         support.write_package(tmp_path, tiny_job(**settings), f"package_{number}")
     check(tmp_path, "pyright", "--pythonpath", sys.executable)
 

@@ -28,7 +28,14 @@ import pytest
 
 from generator.ir.dims import f32
 from generator.ir.job import Backbone, Instance, Job, Model, Module, ParameterDef
-from generator.ir.plans import DataPlan, ImagePlan, TargetPlan, TextPlan, TrainPlan
+from generator.ir.plans import (
+    DataPlan,
+    DistillPlan,
+    ImagePlan,
+    TargetPlan,
+    TextPlan,
+    TrainPlan,
+)
 from generator.ir.sources import Init
 from generator.render.train import render
 
@@ -86,6 +93,7 @@ def tiny_job(
     precision: Any = "fp32",
     compile: bool = False,
     frozen: tuple[str, ...] = (),
+    distill: DistillPlan | None = None,
     **plan: Any,
 ) -> Job:
     """A job of the tiny encoder; other keywords replace fields of its TrainPlan."""
@@ -99,6 +107,7 @@ def tiny_job(
         train=replace(PLAN, **plan),
         target=TargetPlan(device=device, precision=precision, compile=compile),
         frozen=frozen,
+        distill=distill or DistillPlan(),
     )
 
 

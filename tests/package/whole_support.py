@@ -29,6 +29,7 @@ from generator.ir.stages import always_frozen
 from generator.render import (
     augment,
     bench,
+    calibrate,
     certificate,
     data,
     features,
@@ -166,6 +167,8 @@ def write(folder: Path, job: Job, tidy: Sequence[str] = ()) -> Path:
         )
     if augment.asked(job):
         (package / "augment.py").write_text(augment.render(job))
+    if calibrate.asked(job):
+        (package / calibrate.FILE).write_text(calibrate.render(job))
     if features.asked(job):
         (package / "features.py").write_text(features.render(job))
     if guard.wanted(job):

@@ -159,6 +159,10 @@ def valid_specs(draw: st.DrawFn, task: str | None = None) -> Values:
         deploy.pop("leave", None)
     else:
         deploy.pop("precision", None)
+    if features:
+        deploy.pop("export", None)
+    if task != "multi-label" and len(labels) != 2:
+        deploy.pop("thresholds", None)
     if "gamma" in train:
         train["loss"] = "focal"
     if isinstance(train.get("class_weights"), list):
@@ -190,6 +194,7 @@ def _shaped(entry: Entry, shape: Shape) -> st.SearchStrategy[Any]:
                 "a number of a text": st.sampled_from(
                     ["length", "capitals", "digits", "punctuation"]
                 ),
+                "what to export as": st.sampled_from(["onnx", "torch", "transformers"]),
                 "an objective": st.sampled_from(OBJECTIVES),
                 "a constraint": st.sampled_from(CONSTRAINTS),
                 "a spec": st.just("smaller.toml"),

@@ -118,6 +118,7 @@ OWN_TABLES = (
     (Data, "guard"),
     (Data, "augment"),
     (Features, "select"),
+    (Train, "distill"),
     (Search, "vary"),
 )
 

@@ -6,12 +6,18 @@ Learned positions, two token types, a pooler of the first token ahead of the cla
 from __future__ import annotations
 
 from generator.archs import post_norm
-from generator.archs.build import Builder, Imported, Request
+from generator.archs.build import Builder, Imported, Request, Saved
 from generator.archs.config import Config
 from generator.ir.job import DimDef, Module
 
 MODEL_TYPES = ("bert",)
 TASKS = post_norm.TASKS
+SAVED = Saved(
+    {"bert": "BertForSequenceClassification"},
+    "bert.",
+    {"classifier.pool": "bert.pooler.dense", "classifier.label": "classifier"},
+    post_norm.SIZES,
+)
 
 
 def build(request: Request) -> Imported:

@@ -13,12 +13,26 @@ from generator.archs.build import (
     Builder,
     Imported,
     Request,
+    Saved,
 )
 from generator.archs.config import Config
 from generator.ir.job import Module
 
 MODEL_TYPES = ("distilbert",)
 TASKS = post_norm.TASKS
+SAVED = Saved(
+    {"distilbert": "DistilBertForSequenceClassification"},
+    "distilbert.",
+    {"classifier.pool": "pre_classifier", "classifier.label": "classifier"},
+    {
+        "V": "vocab_size",
+        "P": "max_position_embeddings",
+        "L": "n_layers",
+        "C": "dim",
+        "H": "n_heads",
+        "F": "hidden_dim",
+    },
+)
 KEYS = post_norm.BlockKeys(
     query="attention.q_lin",
     key="attention.k_lin",

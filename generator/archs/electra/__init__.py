@@ -9,12 +9,21 @@ from __future__ import annotations
 from dataclasses import replace
 
 from generator.archs import post_norm
-from generator.archs.build import Builder, Imported, Request
+from generator.archs.build import Builder, Imported, Request, Saved
 from generator.archs.config import Config
 from generator.ir.job import DimDef, Module
 
 MODEL_TYPES = ("electra",)
 TASKS = post_norm.TASKS
+SAVED = Saved(
+    {"electra": "ElectraForSequenceClassification"},
+    "electra.",
+    {
+        "classifier.pool": "classifier.dense",
+        "classifier.label": "classifier.out_proj",
+    },
+    {**post_norm.SIZES, "E": "embedding_size"},
+)
 
 
 def build(request: Request) -> Imported:

@@ -9,12 +9,18 @@ from __future__ import annotations
 import re
 
 from generator.archs import post_norm
-from generator.archs.build import Builder, Imported, Request
+from generator.archs.build import Builder, Imported, Request, Saved
 from generator.archs.config import Config
 from generator.ir.job import DimDef, Module
 
 MODEL_TYPES = ("ernie",)
 TASKS = post_norm.TASKS
+SAVED = Saved(
+    {"ernie": "ErnieForSequenceClassification"},
+    "ernie.",
+    {"classifier.pool": "ernie.pooler.dense", "classifier.label": "classifier"},
+    {**post_norm.SIZES, "Z": "task_type_vocab_size"},
+)
 
 
 def build(request: Request) -> Imported:

@@ -18,6 +18,7 @@ from generator.archs.build import (
     Builder,
     Imported,
     Request,
+    Saved,
     finish,
 )
 from generator.archs.config import Config
@@ -28,6 +29,20 @@ from generator.ir.job import Const, ConstDef, DimDef, Module
 
 MODEL_TYPES = ("llama",)
 TASKS = ("text-classification", "multi-label", "regression")
+SAVED = Saved(
+    {"llama": "LlamaForSequenceClassification"},
+    "model.",
+    {"classifier.label": "score"},
+    {
+        "V": "vocab_size",
+        "L": "num_hidden_layers",
+        "C": "hidden_size",
+        "H": "num_attention_heads",
+        "G": "num_key_value_heads",
+        "D": "head_dim",
+        "F": "intermediate_size",
+    },
+)
 X = "f32[B,T,C]"
 TABLE = "f32[T,D]"
 

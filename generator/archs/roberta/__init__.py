@@ -12,7 +12,7 @@ import re
 from dataclasses import replace
 
 from generator.archs import post_norm
-from generator.archs.build import Builder, Imported, Request
+from generator.archs.build import Builder, Imported, Request, Saved
 from generator.archs.config import Config
 from generator.ir.job import DimDef, Module
 
@@ -23,6 +23,19 @@ TITLES = {
 }
 MODEL_TYPES = tuple(TITLES)
 TASKS = post_norm.TASKS
+SAVED = Saved(
+    {
+        "roberta": "RobertaForSequenceClassification",
+        "xlm-roberta": "XLMRobertaForSequenceClassification",
+        "camembert": "CamembertForSequenceClassification",
+    },
+    "roberta.",
+    {
+        "classifier.pool": "classifier.dense",
+        "classifier.label": "classifier.out_proj",
+    },
+    post_norm.SIZES,
+)
 VOCAB = {"roberta": 50265}  # where it is not BERT's
 
 

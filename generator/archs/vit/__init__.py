@@ -16,6 +16,7 @@ from generator.archs.build import (
     Builder,
     Imported,
     Request,
+    Saved,
     dropouts,
     finish,
 )
@@ -28,6 +29,18 @@ from generator.ir.sources import Checkpoint, Row
 
 MODEL_TYPES = ("vit",)
 TASKS = ("image-classification",)
+SAVED = Saved(
+    {"vit": "ViTForImageClassification"},
+    "vit.",
+    {"classifier.label": "classifier"},
+    {
+        "L": "num_hidden_layers",
+        "C": "hidden_size",
+        "H": "num_attention_heads",
+        "D": "head_dim",
+        "F": "intermediate_size",
+    },
+)
 X = "f32[B,T,C]"
 TOKENS = "M*N+1"  # patches and the class token
 
@@ -59,7 +72,7 @@ class BlockKeys:
 
 
 # What save_pretrained writes, and what transformers 5 names them in memory.
-SAVED = BlockKeys(
+ON_DISK = BlockKeys(
     query="attention.attention.query",
     key="attention.attention.key",
     value="attention.attention.value",
@@ -183,8 +196,8 @@ def build(request: Request) -> Imported:
     prefix = request.prefix("embeddings.cls_token", ("", "vit."))
     for name in ("cls_token", "position_embeddings"):
         _leading_one(request, f"{prefix}embeddings.{name}")
-    saved = f"{prefix}encoder.layer.0.{SAVED.query}.weight" in request.keys
-    keys = SAVED if saved else IN_MEMORY
+    saved = f"{prefix}encoder.layer.0.{ON_DISK.query}.weight" in request.keys
+    keys = ON_DISK if saved else IN_MEMORY
     block_keys = prefix + ("encoder.layer.{i}." if saved else "layers.{i}.")
     dims = _dims(sizes, len(request.labels))
     size = {d.symbol: d.size for d in dims if d.size is not None}

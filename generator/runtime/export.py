@@ -1,0 +1,110 @@
+"""`gen export`: the trained model for other programs, by the package's own export.py.
+
+A package has one where its spec asks for it. For the others one is compiled for this run
+alone, in a temporary folder, from the same spec with the export asked for.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from generator.compile import draft
+from generator.errors import fail
+from generator.ir.plans import Kind
+from generator.render.export import KINDS
+from generator.render.package import finished
+from generator.runtime import tables, terminal
+from generator.runtime.programs import Programs, installed
+from generator.runtime.ready import Package, package
+
+WEIGHTS, FIGURES = "model.safetensors", "export.json"
+
+
+def export(args: argparse.Namespace) -> int:
+    """The command."""
+    it = package(args)
+    weights = args.weights or it.work / WEIGHTS
+    if not weights.is_file():
+        raise fail(
+            "G555",
+            f"there are no trained weights at {weights}",
+            help=f"gen run {args.spec} trains them, or name a file with --weights",
+        )
+    folder = args.into or it.work / "export" / args.to
+    with programs(it, args.to) as its:
+        found = written(it, its, args.to, folder, weights, args.rows)
+    if args.json:
+        print(json.dumps({"name": it.name, "folder": str(folder), **found}, indent=1))
+    elif not args.quiet:
+        terminal.show([tables.exports({args.to: found})])
+        print(f"Exported: {folder}")
+    return 0
+
+
+def every(it: Package) -> dict[str, dict[str, Any]]:
+    """All that the spec asks for, below the work folder; the figures of each."""
+    return {
+        kind: written(
+            it, it.programs, kind, it.work / "export" / kind, it.work / WEIGHTS
+        )
+        for kind in it.plan.compiled.job.export.to
+    }
+
+
+@contextmanager
+def programs(it: Package, kind: Kind) -> Iterator[Programs]:
+    """The programs of the package, or of one like it that has this export."""
+    if kind in it.plan.compiled.job.export.to:
+        yield it.programs
+        return
+    deploy = replace(it.spec_file.spec.deploy, export=(kind,))
+    asked = replace(it.spec_file, spec=replace(it.spec_file.spec, deploy=deploy))
+    with TemporaryDirectory() as parent:
+        folder = Path(parent) / it.name
+        folder.mkdir()
+        for one in draft(asked, it.facts).drafts:
+            (folder / one.path).write_bytes(finished(one))
+        yield Programs(Path(parent), it.name, it.programs.quiet)
+
+
+def written(
+    it: Package,
+    its: Programs,
+    kind: str,
+    folder: Path,
+    weights: Path,
+    rows: int | None = None,
+) -> dict[str, Any]:
+    """The figures of an export that is in its folder. GenError where it is not."""
+    absent = [name for name in KINDS[kind][1] if not installed(name)]
+    if absent:
+        raise fail(
+            "G556",
+            f"{', '.join(absent)} is needed to export to {kind}, and is not installed here",
+            help='pip install "gen-compiler[export]"',
+        )
+    arguments = ["--to", kind, "--root", it.root, "--work", it.work]
+    arguments += ["--weights", weights, "--out", folder]
+    if rows is not None:
+        arguments += ["--rows", str(rows)]
+    ended = its.module("export", *arguments, output="drop")
+    if ended.code == 1:
+        raise fail(
+            "G557",
+            f"what was exported to {kind} does not answer as the model does",
+            help="nothing is written; the figures stand above",
+        )
+    if ended.code:
+        raise fail(
+            "G558",
+            f"the export to {kind} ended with exit code {ended.code}",
+            help="what it said stands above; nothing is written",
+        )
+    return json.loads((folder / FIGURES).read_bytes())
