@@ -871,6 +871,31 @@ every step; without the keys of `[data.augment]` that change rows the cache stay
 `[features]` adds is of one row: of two categories there is no mixture. Leave out either.
 """,
     ),
+    "G280": Code(
+        "Nothing is there to be left alone",
+        """
+`leave` in `[deploy]` names modules of the generated model, as in
+`["blocks.0.feed_forward", "classifier"]`, whose linears are not quantised. This one has no
+linear in it, or is not there: the names are those in `model.py`.
+`python -m <package>.deploy --sensitivity` says which linears matter most, and prints a list
+to paste.
+""",
+    ),
+    "G281": Code(
+        "Everything is left alone",
+        """
+`leave` in `[deploy]` covers all linears of the blocks and all large tables, so that the
+deployed model would be the trained one. Leave less alone, or remove `[deploy]`.
+""",
+    ),
+    "G282": Code(
+        "The target cannot multiply so",
+        """
+`quantize = "int8"` has products of whole numbers by the operators that torch has for a
+processor. On a GPU, `"int8-weights"` and `"int4-weights"` save the same room, and
+`precision = "bf16"` saves time.
+""",
+    ),
     "G285": Code(
         "There is no such teacher",
         """
@@ -1465,6 +1490,24 @@ there, a full disk, or too little memory. `gen run --probe off` does without the
 `gen suggest` runs each backbone over the rows, and none of those named could be: it is not
 there, is of another kind of task than the data are for, or is of an architecture that is
 not known. The messages say which; what can be tried is ranked without the others.
+""",
+    ),
+    "G540": Code(
+        "The deployed model is slower than the trained one",
+        """
+`[deploy]` asks for a model that predicts faster, and on this machine it does not: of
+rounds in which both answered the same rows, three quarters were slower. The message has
+the figures, and `deployed.json` of the work folder all of them. No weights were written,
+so that nothing predicts with them by accident. Other processors may do better: those with
+AVX512-VNNI multiply whole numbers quickly, those with AVX512-BF16 or AMX bfloat16. Remove
+`[deploy]`, or write the weights all the same: `python -m <package>.deploy --anyway`.
+""",
+    ),
+    "G541": Code(
+        "The deployed model was not made",
+        """
+deploy.py of the package, which makes the deployed model of the trained one and measures
+both, ended with an error; its own message stands above. The trained model is as it was.
 """,
     ),
     "G550": Code(

@@ -23,6 +23,7 @@ from generator.arguments import arguments, features_to_keep
 from generator.cost import Cost, Stage, describe
 from generator.errors import Diagnostic, GenError, fail
 from generator.facts import Facts, dump_card
+from generator.ir.deploy import linears, matrices, tables
 from generator.ir.dims import dim
 from generator.ir.head import selection
 from generator.ir.job import Backbone, Job, Tensor, added, parameters
@@ -162,6 +163,7 @@ def draft(
     done = (*edits, *named, *steps(ready, NAMED))
     job = done[-1].job
     _check_augment(spec_file, job)
+    _check_deploy(spec_file, job)
     stages = tuple(_stages(imported, edits, ready))
     # What renders a job reads its text and nothing else.
     drafts = render_package(parse_job(print_job(job)), facts.measured, stages)
@@ -626,6 +628,42 @@ def _check_augment(spec_file: SpecFile, job: Job) -> None:
         label="what the frozen blocks give is kept, of the rows as they are",
         help='cache = "off" in [train] runs the frozen blocks in every step',
     )
+
+
+def _check_deploy(spec_file: SpecFile, job: Job) -> None:
+    """What is left alone is there, and something is not."""
+    plan = job.deploy
+    if plan.quantize == "none":
+        return
+    if plan.quantize == "int8" and job.target.device != "cpu":
+        raise fail(
+            "G282",
+            f'quantize "int8" is for a processor, and the target is {job.target.device}',
+            place=spec_file.place("deploy.quantize"),
+            label="its products of whole numbers are a CPU's",
+            help='quantize = "int8-weights" takes as little room',
+        )
+    names = [one.name for one in matrices(job.model)]
+    for number, path in enumerate(plan.leave):
+        if any(covers((path,), name) for name in names):
+            continue
+        parts = [name.split(".") for name in names]
+        known = {".".join(p[:n]) for p in parts for n in range(1, len(p) + 1)}
+        near = difflib.get_close_matches(path, sorted(known), n=1, cutoff=0.5)
+        raise fail(
+            "G280",
+            f'the model has no linear in "{path}"',
+            place=spec_file.place(f"deploy.leave[{number}]"),
+            label=f'did you mean "{near[0]}"?' if near else "",
+            help=f"linears are {', '.join(names[:4])} and so on",
+        )
+    if not linears(job) and not tables(job):
+        raise fail(
+            "G281",
+            "leave names every linear, so that nothing is quantised",
+            place=spec_file.place("deploy.leave" if plan.leave else "deploy.quantize"),
+            help="leave less alone, or remove [deploy]",
+        )
 
 
 def _train(spec: Spec) -> TrainPlan:

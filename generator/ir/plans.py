@@ -300,6 +300,11 @@ class DeployPlan:
     temperature: bool = False  # logits are divided by one, fitted on validation rows
     thresholds: Threshold = "none"  # by what they are chosen there
 
+    @property
+    def rounds(self) -> bool:
+        """Whether its weights are others than the trained ones."""
+        return self.quantize != "none" or self.precision != "fp32"
+
 
 @dataclass(frozen=True)
 class ExportPlan:

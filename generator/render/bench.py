@@ -13,7 +13,7 @@ from generator.ir.ops import merges
 from generator.ir.plans import FeaturePlan, ImagePlan, TextPlan
 from generator.ir.sources import keys
 from generator.ir.stages import by_stage
-from generator.render import calibrate, data, train
+from generator.render import calibrate, data, deploy, train
 from generator.render.data import INSTALLED, OWN, STDLIB
 from generator.render.text import fill, py
 
@@ -40,6 +40,8 @@ BESIDE: Mapping[str, tuple[int, str]] = {
     "LambdaLR": (INSTALLED, "from torch.optim.lr_scheduler"),
     "load_pretrained": (OWN, "from .model"),
     "Predictor": (OWN, "from .predict"),
+    "lowered": (OWN, "from .deploy"),
+    "merge": (OWN, "from .model"),
     **{
         name: (OWN, "from .data")
         for name in (
@@ -147,6 +149,8 @@ class BenchView:
     processor_arguments: str  # code
     outputs: int
     sizes: tuple[tuple[str, int | tuple[int, ...]], ...]  # of its configuration
+    deployed: bool  # predictions are another model's than the trained one
+    merges: bool  # with adapters in the weights
     processor: tuple[tuple[str, str], ...]  # code: sizes that its processor is told
     no_dropout: bool
     attention_dropout: float
@@ -194,6 +198,8 @@ def bench_view(job: Job) -> BenchView:
     )
     view = BenchView(
         package=job.name,
+        deployed=deploy.asked(job),
+        merges=merges(job.model),
         program=f"python -m {job.name}.bench",
         imports=(),
         calibrated=calibrate.asked(job),

@@ -25,7 +25,7 @@ from generator.ir.sources import (
     keys,
     nodes,
 )
-from generator.render import calibrate, data, kept
+from generator.render import calibrate, data, deploy, kept
 from generator.render.data import INSTALLED, OWN, STDLIB
 from generator.render.model import adapted
 from generator.render.text import fill, py
@@ -54,6 +54,10 @@ BESIDE: Mapping[str, tuple[int, str]] = {
     "TEMPERATURE": (OWN, "from .train"),
     "distilled": (OWN, "from .train"),
     **{
+        name: (OWN, "from .deploy")
+        for name in ("GROUP", "LINEARS", "TABLES", "assemble", "lowered", "multiplied")
+    },
+    **{
         name: (OWN, "from .data")
         for name in (
             "MAX_TOKENS",
@@ -72,6 +76,13 @@ BESIDE: Mapping[str, tuple[int, str]] = {
             "pixels",
         )
     },
+}
+# How far the logits of the deployed model may be from the trained one's, relatively.
+BOUNDS: Mapping[str, float] = {
+    "int8": 0.2,
+    "int8-weights": 0.1,
+    "int4-weights": 0.6,
+    "bf16": 0.05,
 }
 # Texts on which two tokenizers that differ are likely to differ, as Python has them.
 SAMPLES = (
@@ -130,6 +141,17 @@ class FeaturesView:
     columns: bool  # there are any of these
     of_text: bool  # its numbers are among them
     raw_of: str  # code: what reads it of a record
+
+
+@dataclass(frozen=True)
+class DeployedView:
+    """How the deployed model is held against the trained one."""
+
+    whole: bool  # parts of it are whole numbers
+    names: str  # code: of these parts
+    halved: bool  # linears are of four bits
+    products: bool  # of whole numbers
+    bound: float
 
 
 @dataclass(frozen=True)
@@ -226,6 +248,8 @@ class CertificateView:
     on_cpu: str  # code
     calibrated: bool  # predict.py reads what calibrate.py writes
     serving_bound: str  # code
+    deployed: DeployedView | None  # another model than the trained one predicts
+    served_activation: str  # code: of the model that predicts
 
 
 def render(job: Job) -> str:
@@ -395,7 +419,10 @@ def certificate_view(job: Job) -> CertificateView:
         answer="values" if job.task == "regression" else "probabilities",
         on_cpu=', device="cpu"' if job.target.device == "cuda" else "",
         calibrated=calibrate.asked(job),
-        serving_bound="1e-2" if job.target.precision == "bf16" else "SINGLE",
+        serving_bound=_serving_bound(job),
+        deployed=_deployed(job),
+        served_activation=(".float()" if job.deploy.precision == "bf16" else "")
+        + ACTIVATIONS[job.task],
     )
     classes = (*adapted(job.model), *detours(job.model))
     beside = {**BESIDE, **{name: (OWN, "from .model") for name in classes}}
@@ -405,6 +432,26 @@ def certificate_view(job: Job) -> CertificateView:
     if view.calibrated:
         beside |= calibrate.IMPORT
     return replace(view, imports=data.imports(body, beside))
+
+
+def _serving_bound(job: Job) -> str:
+    """Code: how far apart two batches of the same rows may lie."""
+    if job.deploy.rounds:  # what is rounded may fall to either side
+        return "0.05"
+    return "1e-2" if job.target.precision == "bf16" else "SINGLE"
+
+
+def _deployed(job: Job) -> DeployedView | None:
+    if not deploy.asked(job):
+        return None
+    view = deploy.deploy_view(job)
+    return DeployedView(
+        whole=view.whole,
+        names=f"({view.parts})",
+        halved=bool(view.group),
+        products=view.packs,
+        bound=BOUNDS[view.kind],
+    )
 
 
 def _at_full_width(job: Job) -> dict[str, tuple[int, ...]]:

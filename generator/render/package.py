@@ -15,6 +15,7 @@ from generator.render import (
     calibrate,
     certificate,
     data,
+    deploy,
     export,
     features,
     guard,
@@ -70,6 +71,8 @@ def render_python(job: Job) -> tuple[Draft, ...]:
         files[guard.FILE] = guard.render
     if features.asked(job):
         files["features.py"] = features.render
+    if deploy.asked(job):
+        files[deploy.FILE] = deploy.render
     if augment.asked(job):
         files["augment.py"] = augment.render
     if calibrate.asked(job):

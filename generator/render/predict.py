@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from generator.ir.job import Job
 from generator.ir.ops import merges
 from generator.ir.plans import FeaturePlan, ImagePlan, TextPlan
-from generator.render import calibrate, data
+from generator.render import calibrate, data, deploy
 from generator.render.text import fill, prose
 
 TABLES = {"csv": "CSV", "parquet": "Parquet", "tsv": "TSV"}
@@ -30,6 +30,7 @@ class PredictView:
     multi_label: bool
     outputs: str  # code: how many numbers a row gets
     activation: str  # code
+    floats: str  # code: logits in fp32, where they are not
     calibrated: bool  # calibrate.py says how logits become answers
     temperature: bool
     thresholds: str  # "one" of two labels, one for each of "labels", or ""
@@ -40,6 +41,10 @@ class PredictView:
     features: bool  # the head reads what features.py makes
     raw_of: str  # code: what reads that of a record
     merges: bool  # there are adapters to merge into the weights
+    deployed: bool  # another model than the trained one answers
+    load: str  # code: what loads it
+    model: str  # prose: which model answers
+    writer: str  # prose: what wrote its weights
     where: str  # code: the rows of a batch
     batch_doc: str
     batch_help: str
@@ -71,11 +76,15 @@ def predict_view(job: Job) -> PredictView:
     cuda = job.target.device == "cuda"
     tables = ["csv", *(x for x in ("parquet", "tsv") if x in job.data.formats)]
     words = [TABLES[table] for table in tables]
+    deployed, casts = deploy.asked(job), job.deploy.precision == "bf16"
+    load = "load_deployed" if deployed else "load_trained"
+    weights = "deployed.safetensors" if deployed else "model.safetensors"
     by_tokens, beside = not job.train.batch, job.data.features != FeaturePlan()
+    activation = "" if regression else ".sigmoid()" if multi else ".softmax(1)"
     view = PredictView(
         name=job.name,
         program=f"python -m {job.name}.predict",
-        weights=f"runs/{job.name}/model.safetensors",
+        weights=f"runs/{job.name}/{weights}",
         answers="Values" if regression else "Labels and probabilities",
         things="images" if images else "pairs of texts" if pair else "text",
         thing="pair" if pair else "text",
@@ -84,7 +93,8 @@ def predict_view(job: Job) -> PredictView:
         regression=regression,
         multi_label=multi,
         outputs="len(TARGETS)" if regression else "len(LABELS)",
-        activation="" if regression else ".sigmoid()" if multi else ".softmax(1)",
+        activation=(".float()" if casts else "") + activation,
+        floats=".float()" if casts else "",
         calibrated=calibrate.asked(job),
         temperature=job.deploy.temperature,
         thresholds=calibrate.thresholds(job),
@@ -95,6 +105,10 @@ def predict_view(job: Job) -> PredictView:
         features=beside,
         raw_of=data.raw_of(job.data),
         merges=merges(job.model),
+        deployed=deployed,
+        load=load,
+        model="deployed" if deployed else "trained",
+        writer="deploy.py" if deployed else "training",
         where="i : i + self.batch" if images and not beside else "rows",
         batch_doc=(
             "`batch` is how many tokens at once"
@@ -103,8 +117,8 @@ def predict_view(job: Job) -> PredictView:
         ),
         batch_help="tokens at once, padding included" if by_tokens else "rows at once",
         cuda=cuda,
-        plans=cuda and job.target.precision == "bf16" and not images,
-        bf16=job.target.precision == "bf16",
+        plans=cuda and job.target.precision == "bf16" and not (images or casts),
+        bf16=job.target.precision == "bf16" and not casts,
         autocast="self.device.type" if cuda else '"cpu"',
         home=".cpu()" if cuda else "",
         readers=_readers(tables) if len(tables) > 1 else "",
@@ -123,6 +137,7 @@ def predict_view(job: Job) -> PredictView:
     if view.calibrated:
         beside |= calibrate.IMPORT
     beside["merge"] = (data.OWN, "from .model")
+    beside["load_deployed"] = (data.OWN, "from .deploy")
     return replace(view, imports=data.imports(body, beside))
 
 

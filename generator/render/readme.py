@@ -12,6 +12,7 @@ from generator.ir.job import Job, added, parameters
 from generator.ir.plans import DataPlan, FeaturePlan, TextPlan
 from generator.ir.sources import Init
 from generator.ir.stages import by_stage, cuts
+from generator.render import deploy
 from generator.render.text import fill, markdown
 
 TASKS = {
@@ -42,6 +43,7 @@ class CardView:
     edits: tuple[tuple[str, ...], ...]  # a line of finished cells for each stage
     labels: tuple[str, ...]
     columns: tuple[str, ...]
+    deployed: str  # what the model that predicts is kept in; "" is the trained one
     features: bool  # the head reads more of a row
     cleaned: str  # what is done to texts
     text: bool
@@ -71,6 +73,7 @@ def card_view(
         edits=tuple(_stage(stage) for stage in stages),
         labels=tuple(markdown(label) for label in job.labels),
         columns=tuple(markdown(c) for c in (*columns, *job.data.features.columns)),
+        deployed=deploy.deployed_as(job),
         features=job.data.features != FeaturePlan(),
         cleaned=", ".join(_cleaned(job.data)),
         text=isinstance(inputs, TextPlan),
@@ -142,6 +145,8 @@ def _facts(job: Job) -> list[RowView]:
     if brought:
         count = sum(prod(i.shape) for i in brought)
         rows.append(RowView("Parameters of adapters", f"{count:,}"))
+    if kept := deploy.deployed_as(job):
+        rows.append(RowView("Deployed", kept))
     if job.backbone.revision:
         rows.insert(1, RowView("Revision", markdown(job.backbone.revision)))
     return rows

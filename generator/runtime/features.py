@@ -93,7 +93,10 @@ def main(package: str, root: Path, weights: Path, work: Path, request: Path) -> 
         for name, source in sources.items()
     }
     if asked["trained"]:
-        load = importlib.import_module(f"{real}.predict").load_trained
+        # The deployed model, where there is one, is another: its module loads both.
+        deployed = Path(parent, real, "deploy.py").is_file()
+        owner = f"{real}.{'deploy' if deployed else 'predict'}"
+        load = importlib.import_module(owner).load_trained
         model = load(asked["trained"])
         for name in asked["of_trained"]:
             some = sources[name], counts[name], model, model, logits_of

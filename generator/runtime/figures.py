@@ -241,6 +241,7 @@ def hashes(ready: Ready, teacher: Path | None = None) -> dict[str, str]:
         "spec": Path(ready.spec_file.file),
         "gen.lock": ready.plan.folder / LOCK,
         "trained model.safetensors": ready.work / "model.safetensors",
+        "deployed.safetensors": ready.work / "deployed.safetensors",
     }
     if teacher is not None:
         paths["teacher's model.safetensors"] = teacher

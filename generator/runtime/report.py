@@ -80,7 +80,10 @@ def make(figures: Mapping[str, Any], work: Path) -> Page:
         Section(
             "Result",
             tables=_there(
-                tables.scores(figures), tables.by_label(figures), tables.probe(figures)
+                tables.scores(figures),
+                tables.by_label(figures),
+                tables.probe(figures),
+                tables.deployed(figures),
             )
             + _there(tables.calibration(figures)),
         ),

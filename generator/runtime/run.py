@@ -21,6 +21,7 @@ from generator.runtime import (
     baseline,
     certify,
     data_report,
+    deployment,
     export,
     figures,
     measure,
@@ -76,6 +77,7 @@ def run(args: argparse.Namespace) -> int:
     with stages.timed("data"):
         found["data"] = data_report.counted(ready)
 
+    found["deployed"], deploy_failed = deployed(ready, stages, told)
     found["probe"], probe_failed = None, False
     if args.probe != "off":
         found["probe"], probe_failed = probe_beside(ready, stages, args, told)
@@ -106,7 +108,8 @@ def run(args: argparse.Namespace) -> int:
         sys.stdout.write(data.decode())
     elif not args.quiet:
         summary(found)
-    return 0 if holds and not (bench_failed or probe_failed or export_failed) else 1
+    failed = bench_failed or probe_failed or deploy_failed or export_failed
+    return 0 if holds and not failed else 1
 
 
 class Told:
@@ -281,6 +284,23 @@ def probe_beside(
     return found, False
 
 
+def deployed(
+    ready: Ready, stages: Stages, told: Told
+) -> tuple[dict[str, Any] | None, bool]:
+    """What the deployed model is beside the trained one, and whether making it failed."""
+    if not deployment.asked(ready):
+        return None, False
+    if stages.finished("deploy", ready.work / deployment.WEIGHTS):
+        told.stage("deploy: finished before")
+        return json.loads((ready.work / deployment.FILE).read_bytes()), False
+    told.stage("deploy")
+    with stages.timed("deploy"):
+        found, written = deployment.deploy(ready)
+    if written:
+        stages.finish("deploy")
+    return found, not written
+
+
 def certificate(ready: Ready, stages: Stages, told: Told) -> list[dict[str, Any]]:
     """The checks; one that ends without an answer is a check that does not hold."""
     path = ready.work / CERTIFICATE
@@ -378,6 +398,14 @@ def recorded(found: Mapping[str, Any]) -> dict[str, Any]:
         for name, value in test.items()
         if isinstance(value, float)
     }
+    if found["deployed"] is not None:
+        deployed = found["deployed"]
+        values |= {
+            f"Test {tables.called(name).lower()}, deployed as {deployed['kind']}": value
+            for name, value in deployed["test"]["deployed"].items()
+            if isinstance(value, float)
+        }
+        values["Deployed model, times as fast"] = deployed["times_as_fast"]["median"]
     values["Training examples/s"] = training["examples_per_s"]
     values["Training steps"] = training["steps"]
     values["Certificate"] = report.verdict(found["certificate"])
@@ -415,6 +443,7 @@ def summary(found: Mapping[str, Any]) -> None:
         tables.by_label(found),
         tables.probe(found),
         tables.calibration(found),
+        tables.deployed(found),
         tables.certificate(found["certificate"]),
     ]
     if found["export"]:

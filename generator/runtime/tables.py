@@ -484,6 +484,34 @@ def exports(found: Mapping[str, Mapping[str, Any]]) -> Table:
     return Table("Exports, read back and compared", head, rows)
 
 
+def deployed(figures: Mapping[str, Any]) -> Table | None:
+    """The deployed model beside the trained one; None where there is no such."""
+    found = figures.get("deployed")
+    if found is None:
+        return None
+    rows = []
+    for split in ("valid", "test"):
+        one = found[split]
+        for name, value in one["trained"].items():
+            if isinstance(value, float):
+                after = one["deployed"][name]
+                title = f"{called(name)}, {split}"
+                rows.append((title, f"{value:.4f}", f"{after:.4f}"))
+        if "answers_changed" in one:
+            count = f"{one['answers_changed']:,} of {one['rows']:,}"
+            rows.append((f"Answers changed, {split}", "", count))
+        off = f"{one['largest_difference']:.3g}"
+        rows.append((f"Largest difference of outputs, {split}", "", off))
+    sizes = [f"{found['bytes'][k] / 1e6:,.1f} MB" for k in ("trained", "deployed")]
+    rows.append(("Weights", *sizes))
+    note = (
+        f"The deployed model is {spread(found['times_as_fast'], '.2f')} times as fast, "
+        f"{found['where']}"
+    )
+    title = f"Deployed model, {found['kind']}"
+    return Table(title, ("", "trained", "deployed"), tuple(rows), note=note)
+
+
 def rate(figures: Mapping[str, float]) -> str:
     return spread(figures, ",.0f" if figures["median"] >= 1000 else ",.1f")
 

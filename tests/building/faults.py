@@ -82,6 +82,7 @@ def _export(file: str, test: str) -> tuple[str, ...]:
 
 
 CERTIFICATE = ("tests/package/test_certificate.py", "-k")
+DEPLOY = ("tests/deploy/test_deploy.py", "-k")
 CARD = ("tests/building/test_determinism.py", "-k", "what_a_run_measured")
 P = "partials/"
 FAULTS = (
@@ -318,6 +319,21 @@ FAULTS = (
           ("tests/package/test_predict.py", "-k", "json_lines")),
     Fault(P + "predict_body.j2", "found.argmax(1)", "found.argmin(1)",
           ("tests/package/test_predict.py", "-k", "answers_are")),
+    # The deployed model
+    Fault("deploy.py.j2", "{{ line }}\n", "{{ line.replace('import statistics', '') }}\n",
+          (*DEPLOY, "program")),
+    Fault(P + "deploy_body.j2", "weight.abs().amax(1) / 127", "weight.abs().amax(1) / 120",
+          (*DEPLOY, "by_hand")),
+    Fault(P + "deploy_int8.j2", ".add_(128.5)", ".add_(128)", (*DEPLOY, "by_hand")),
+    Fault(P + "deploy_int8_weights.j2", "self.step[:, None]", "self.step.mean()",
+          (*DEPLOY, "by_hand")),
+    Fault(P + "deploy_int4_weights.j2", "packed & 15, packed >> 4", "packed >> 4, packed & 15",
+          (*DEPLOY, "by_hand")),
+    Fault(P + "deploy_table.j2", "self.step[ids]", "self.step[ids].round(decimals=4)",
+          (*DEPLOY, "tables")),
+    Fault(P + "load_trained.j2", "no weights at {path}", "no weights", (*DEPLOY, "program")),
+    Fault(P + "certificate_deployed.j2", "off.abs() / step", "off.abs() / step / 10",
+          (*DEPLOY, "every_kind")),
     Fault("test_model.py.j2", "{{ line }}\n", "{{ line.replace('Config, ', '') }}\n",
           (*CERTIFICATE, "holds and bert")),
     Fault(P + "certificate_body.j2", "EXACT, SINGLE = 1e-9", "EXACT, SINGLE = 1e9",

@@ -32,6 +32,7 @@ from generator.render import (
     calibrate,
     certificate,
     data,
+    deploy,
     features,
     guard,
     kept,
@@ -165,6 +166,8 @@ def write(folder: Path, job: Job, tidy: Sequence[str] = ()) -> Path:
         (package / f"{name}.py").write_text(
             formatted(source) if name in tidy else source
         )
+    if deploy.asked(job):
+        (package / deploy.FILE).write_text(deploy.render(job))
     if augment.asked(job):
         (package / "augment.py").write_text(augment.render(job))
     if calibrate.asked(job):

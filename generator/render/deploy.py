@@ -1,0 +1,190 @@
+"""deploy.py of a package: the view of its template, and the text.
+
+There is such a file only where [deploy] asks for another model than the trained one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+
+from generator.ir.deploy import ADAPTER_PARTS, left, linears, tables
+from generator.ir.job import Job
+from generator.ir.ops import merges
+from generator.ir.plans import FeaturePlan, ImagePlan
+from generator.render import data
+from generator.render.text import fill, py
+
+FILE = "deploy.py"
+GROUP = 32  # weights that share a step where they have four bits
+WHAT = {
+    "int8": "its linears multiply whole numbers of eight bits",
+    "int8-weights": "the weights of its linears are whole numbers of eight bits",
+    "int4-weights": "the weights of its linears are whole numbers of four bits",
+    "bf16": "its weights are rounded to bfloat16",
+}
+BESIDE = {
+    "redirect_stderr": (data.STDLIB, "from contextlib"),
+    "statistics": (data.STDLIB, "import statistics"),
+    "time": (data.STDLIB, "import time"),
+    "TemporaryDirectory": (data.STDLIB, "from tempfile"),
+    "F": (data.INSTALLED, "import torch.nn.functional as F"),
+    "nn": (data.INSTALLED, "from torch"),
+    "merge": (data.OWN, "from .model"),
+    "measure": (data.OWN, "from .train"),
+    "save": (data.OWN, "from .train"),
+    "DEVICE": (data.OWN, "from .train"),
+}
+
+
+@dataclass(frozen=True)
+class DeployView:
+    """All that deploy.py.j2 and its partials read. Strings of code are marked as such."""
+
+    name: str
+    program: str
+    work: str
+    kind: str
+    what: str  # prose
+    imports: tuple[tuple[str, ...], ...]  # code: lines by section
+    linears: tuple[str, ...]  # code: lines of the tuple of their names
+    tables: tuple[str, ...]
+    plain: tuple[str, ...]  # code: of the names of linears that merging makes plain
+    parts: str  # code: all names of what is rounded to whole numbers
+    adapters: tuple[str, ...]  # ends of names of tensors
+    linear: str  # code: the class
+    linear_partial: str
+    round_linear: str  # code: the function
+    group: int  # 0 where rows have one step
+    bias: str  # "all", "some" or "none" of the linears
+    whole: bool  # whole numbers rather than another type
+    rounds: bool  # of eight bits
+    packs: bool
+    quick: bool  # it is meant to be faster
+    merges: bool
+    cuda: bool
+    autocast: bool
+    device: str
+    inputs: str  # code
+    home: str  # code: back from the device
+    where: str  # code: words of what it is measured on
+    casts: bool  # inputs are numbers too
+    angles: bool  # tables of them are to be in the type of the weights
+    timed: int
+    letter: str  # of how many numbers a row gets
+    regression: bool
+    multi_label: bool
+
+
+def asked(job: Job) -> bool:
+    """Whether the model that predicts is another than the trained one."""
+    return job.deploy.rounds
+
+
+def deployed_as(job: Job) -> str:
+    """What the model that predicts is, in words; "" where it is the trained one."""
+    plan = job.deploy
+    if not asked(job):
+        return ""
+    return WHAT[plan.quantize if plan.quantize != "none" else plan.precision]
+
+
+def render(job: Job) -> str:
+    """The source of deploy.py, not yet formatted."""
+    view = deploy_view(job)
+    body = fill("partials/deploy_body.j2", view)
+    beside = {name: (data.OWN, "from .data") for name in data.names(job)}
+    found = data.imports(body, {**beside, **BESIDE})
+    return fill("deploy.py.j2", replace(view, imports=found))
+
+
+def deploy_view(job: Job) -> DeployView:
+    plan = job.deploy
+    whole, four = plan.quantize != "none", plan.quantize == "int4-weights"
+    kind = plan.quantize if whole else plan.precision
+    cuda, images = job.target.device == "cuda", isinstance(job.data.inputs, ImagePlan)
+    rounded, table = (linears(job), tables(job)) if whole else ((), ())
+    biases = {one.bias for one in rounded}
+    names = [word for word, some in (("LINEARS", rounded), ("TABLES", table)) if some]
+    return DeployView(
+        name=job.name,
+        program=f"python -m {job.name}.deploy",
+        work=f"runs/{job.name}",
+        kind=kind,
+        what=WHAT[kind],
+        imports=(),
+        linears=tuple(_lines([one.name for one in rounded])),
+        tables=tuple(one.name for one in table),
+        plain=tuple(_lines(left(job, [one.name for one in rounded]))),
+        parts=(
+            "*" + ", *".join(names)
+            if len(names) > 1
+            else f"*{names[0]}," if names else ""
+        ),
+        adapters=ADAPTER_PARTS if merges(job.model) else (),
+        linear="Int4Linear" if four else "Int8Linear",
+        linear_partial=f"partials/deploy_{plan.quantize.replace('-', '_')}.j2",
+        round_linear="halved" if four else "rounded",
+        group=GROUP if four and rounded else 0,
+        bias="some" if len(biases) > 1 else "all" if True in biases else "none",
+        whole=whole,
+        rounds=bool(table) or whole and not four,
+        packs=plan.quantize == "int8" and bool(rounded),
+        quick=kind in ("int8", "bf16"),
+        merges=merges(job.model),
+        cuda=cuda,
+        autocast=job.target.precision == "bf16" and whole,
+        device=job.target.device,
+        inputs="inputs" if cuda else "batch.inputs",
+        home=".cpu()" if cuda else "",
+        where=(
+            "torch.cuda.get_device_name()"
+            if cuda
+            else 'f"{torch.get_num_threads()} threads"'
+        ),
+        casts=not whole and (images or job.data.features != FeaturePlan()),
+        angles=not whole
+        and any(op.kind == "rope_tables" for m in job.model.modules for op in m.ops),
+        timed=64 if images else 256,
+        letter="K" if job.task != "regression" else "targets",
+        regression=job.task == "regression",
+        multi_label=job.task == "multi-label",
+    )
+
+
+def _lines(names: Sequence[str]) -> Iterator[str]:
+    """Names as items of a tuple in code, those of equal blocks in a row at once."""
+    parts = [_parted(name) for name in names]
+    by_block = [(key, [p for *_, p in some]) for key, some in groupby(parts, _block)]
+    runs: list[tuple[str, list[int], list[str]]] = []
+    for (stem, number), own in by_block:
+        if runs and number >= 0 and runs[-1][0] == stem and runs[-1][2] == own:
+            runs[-1][1].append(number)
+        else:
+            runs.append((stem, [number], own))
+    for stem, numbers, own in runs:
+        if numbers == [-1]:
+            yield from map(py, own)
+        elif len(numbers) == 1:
+            yield from (py(f"{stem}.{numbers[0]}.{part}") for part in own)
+        else:
+            blocks = (
+                f"range({numbers[0]}, {numbers[-1] + 1})"
+                if numbers == [*range(numbers[0], numbers[-1] + 1)]
+                else py(tuple(numbers))
+            ).replace("range(0, ", "range(")
+            yield f'*(f"{stem}.{{i}}.{{part}}" for i in {blocks} for part in {py(tuple(own))})'
+
+
+def _parted(name: str) -> tuple[str, int, str]:
+    """The list that a name's block is in, its number there, and the rest of the name."""
+    parts = name.split(".")
+    at = next((i for i, part in enumerate(parts) if part.isdigit()), -1)
+    if at < 0:
+        return "", -1, name
+    return ".".join(parts[:at]), int(parts[at]), ".".join(parts[at + 1 :])
+
+
+def _block(parted: tuple[str, int, str]) -> tuple[str, int]:
+    return parted[:2]

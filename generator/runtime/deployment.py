@@ -1,0 +1,48 @@
+"""The stage of `gen run` that makes the deployed model of the trained one, by deploy.py."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+from generator.errors import Diagnostic, render_diagnostics
+from generator.runtime.ready import Ready
+
+FILE, WEIGHTS = "deployed.json", "deployed.safetensors"
+SLOWER = 3  # deploy.py's exit code where it wrote nothing for that
+
+
+def asked(ready: Ready) -> bool:
+    """Whether the job predicts with another model than the trained one."""
+    return ready.plan.compiled.job.deploy.rounds
+
+
+def deploy(ready: Ready) -> tuple[dict[str, Any] | None, bool]:
+    """What deploy.py measured, and whether the deployed model is there."""
+    path = ready.work / FILE
+    for name in (FILE, WEIGHTS):  # of an earlier run, and of its weights
+        (ready.work / name).unlink(missing_ok=True)
+    flags = ("--root", ready.root, "--work", ready.work)
+    ended = ready.programs.module("deploy", *flags, output="drop")
+    found = json.loads(path.read_bytes()) if path.is_file() else None
+    if ended.code == 0:
+        return found, True
+    if ended.code == SLOWER and found is not None:
+        times = found["times_as_fast"]
+        problem = Diagnostic(
+            "G540",
+            f"the deployed model ({found['kind']}) is not faster here: "
+            f"{times['median']:.2f} [{times['low']:.2f}, {times['high']:.2f}] times as "
+            f"fast as the trained one, {found['where']}",
+            help="remove [deploy] from the spec, or write it all the same with "
+            f"python -m {ready.name}.deploy --work {ready.work} --anyway",
+        )
+    else:
+        problem = Diagnostic(
+            "G541",
+            f"deploy.py ended with exit code {ended.code}; what it said stands above",
+            help="mend that, and run this again with --resume",
+        )
+    sys.stderr.write(render_diagnostics([problem], {}) + "\n")
+    return found, False

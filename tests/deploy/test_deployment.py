@@ -1,0 +1,74 @@
+"""The stage of `gen run` that makes the deployed model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from generator.runtime import deployment, tables
+from generator.runtime.programs import Ended
+
+FIGURES: dict[str, Any] = {
+    "kind": "int8",
+    "valid": {
+        "rows": 12,
+        "trained": {"accuracy": 0.75, "confusion": [[1, 2], [3, 4]]},
+        "deployed": {"accuracy": 0.7, "confusion": [[1, 2], [3, 4]]},
+        "answers_changed": 2,
+        "largest_difference": 0.123,
+    },
+    "times_as_fast": {"low": 0.7, "median": 0.8, "high": 0.9, "rows": 12},
+    "where": "2 threads",
+    "bytes": {"trained": 4_000_000, "deployed": 1_000_000},
+}
+FIGURES["test"] = FIGURES["valid"]
+
+
+class Deploys:
+    """In the place of the programs of a package: deploy.py writes, and ends."""
+
+    def __init__(self, work: Path, code: int, figures: dict | None) -> None:
+        self.work, self.code, self.figures, self.asked = work, code, figures, []
+
+    def module(self, *arguments: Any, **_: Any) -> Ended:
+        self.asked.append(arguments)
+        assert not (self.work / deployment.WEIGHTS).exists(), "of an earlier run"
+        if self.figures is not None:
+            (self.work / deployment.FILE).write_text(json.dumps(self.figures))
+        if self.code == 0:
+            (self.work / deployment.WEIGHTS).touch()
+        return Ended(self.code, "", False)
+
+
+@pytest.mark.parametrize(
+    ("code", "figures", "said"),
+    [
+        (0, FIGURES, ""),
+        (3, FIGURES, "error[G540]: the deployed model (int8) is not faster here: 0.80"),
+        (2, None, "error[G541]: deploy.py ended with exit code 2"),
+    ],
+)
+def test_how_it_ends(code, figures, said, tmp_path, capsys):
+    (tmp_path / deployment.WEIGHTS).write_bytes(b"old")
+    programs = Deploys(tmp_path, code, figures)
+    ready: Any = SimpleNamespace(
+        work=tmp_path, root=tmp_path / "root", name="job", programs=programs
+    )
+    found, written = deployment.deploy(ready)
+    assert written == (code == 0) and found == figures
+    assert said in capsys.readouterr().err
+    assert programs.asked == [("deploy", "--root", ready.root, "--work", ready.work)]
+
+
+def test_the_table():
+    assert tables.deployed({}) is None and tables.deployed({"deployed": None}) is None
+    table = tables.deployed({"deployed": FIGURES})
+    assert table is not None
+    assert ("Accuracy, test", "0.7500", "0.7000") in table.rows
+    assert ("Answers changed, valid", "", "2 of 12") in table.rows
+    assert ("Weights", "4.0 MB", "1.0 MB") in table.rows
+    assert "0.80 [0.70, 0.90] times as fast, 2 threads" in table.note
