@@ -1610,6 +1610,23 @@ ended with an error; what it said stands above the message. The trials and the t
 stay, and the same command goes on from there. `--no-test` leaves the test for later.
 """,
     ),
+    "G578": Code(
+        "What another search has found cannot be read",
+        """
+`--beside WORK` shows another search in the report: its work folder has a search.json, which
+`gen search` writes after each trial. Random search of the same wall time is one to compare with:
+
+    gen search SPEC --sampler random --hours 0.25 --trials 1000 --work runs/by_chance
+    gen search SPEC --beside runs/by_chance
+""",
+    ),
+    "G579": Code(
+        "The other search is for something else",
+        """
+The report compares two searches of one spec for the same objectives, in the same order: how
+much of what is possible the front of each covers.
+""",
+    ),
 }
 
 RANGES = (

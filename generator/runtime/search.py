@@ -52,6 +52,7 @@ def search(args: argparse.Namespace) -> int:
         return work(args)
     setting, store = prepare(args)
     planner = planner_of(setting)
+    other = beside(args.beside, setting) if args.beside else None
     with View(args.quiet or args.json) as view:
         _drive(args, setting, store, planner, view)
         found = _written(setting, summary(setting, store, planner))
@@ -59,6 +60,7 @@ def search(args: argparse.Namespace) -> int:
             from generator.runtime.search_front import tested
 
             found = _written(setting, tested(args, setting, store, found, view.say))
+    found["beside"] = other
     found["report"] = search_report.write(found, setting.work)
     if args.json:
         print(json.dumps(found, indent=1))
@@ -306,6 +308,31 @@ def summary(setting: Setting, store: Store, planner: Planner) -> dict[str, Any]:
         "front": about.get("front", []),
         "importance": about.get("importance", {}),
     }
+
+
+def beside(work: Path, setting: Setting) -> dict[str, Any]:
+    """What another search has found, which the report shows beside this one."""
+    path = work / FILE
+    try:
+        found = json.loads(path.read_text())
+        same = [o["name"] for o in found["objectives"]] == list(
+            setting.search.objectives
+        )
+        name = found["name"]
+    except (OSError, ValueError, TypeError, LookupError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise fail(
+            "G578",
+            f"{path} cannot be read as what a search has found: {why}",
+            help="--beside is the work folder of a search that has ended, or runs",
+        ) from error
+    if not same or name != setting.job.spec_file.spec.name:
+        raise fail(
+            "G579",
+            f"{path} is of the spec {name}, or of other objectives than this search",
+            help="only searches for the same can be compared",
+        )
+    return found
 
 
 def points(
