@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sql
+import sqlalchemy.exc
 from optuna.exceptions import DuplicatedStudyError, UpdateFinishedTrialError
 from optuna.storages import RDBStorage
 from optuna.study import StudyDirection
@@ -133,7 +134,7 @@ class Store:
         try:
             with self.engine.begin() as connection:
                 connection.execute(sql.insert(CLAIMS).values(row))
-        except sql.exc.IntegrityError:
+        except sqlalchemy.exc.IntegrityError:
             return False
         return True
 
@@ -203,7 +204,7 @@ def open_store(
         engine = sql.create_engine(url, **engine_options)
         storage = RDBStorage(url, engine_kwargs=engine_options)
         _TABLES.create_all(engine)
-    except (sql.exc.SQLAlchemyError, ImportError, ValueError) as error:
+    except (sqlalchemy.exc.SQLAlchemyError, ImportError, ValueError) as error:
         words = str(error).splitlines()[0][:200]
         raise fail(
             "G566",

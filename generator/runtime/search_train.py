@@ -66,7 +66,7 @@ def deployed(name: str, root: Path, work: Path) -> dict[str, Any] | None:
 
 def main() -> int:
     name, part, *rest = sys.argv[1:]
-    data = importlib.import_module(f"{name}.data")
+    data: Any = importlib.import_module(f"{name}.data")
     train = importlib.import_module(f"{name}.train")
     data.load_rows = hidden(data.load_rows, float(part), data.SEED)
     code = train.main(rest)

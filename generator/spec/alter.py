@@ -74,12 +74,14 @@ def _with(text: str, parts: Path, value: Any) -> str:
     if span := index.headers.get(around):
         end = index.data.find(b"\n", span[1])
         if end < 0:
-            return _spliced(index, (len(index.data),) * 2, f"\n{line}")
+            end = len(index.data)
+            return _spliced(index, (end, end), f"\n{line}")
         return _spliced(index, (end + 1, end + 1), line)
     if span := index.values.get(around):  # a table in braces
         inside = index.data[span[0] + 1 : span[1] - 1].strip()
         pair = f" {line.strip()}" + ("," if inside else " ")
-        return _spliced(index, (span[0] + 1,) * 2, pair)
+        at = span[0] + 1
+        return _spliced(index, (at, at), pair)
     if (own := _dotted(index, around)) is not None:  # train.lr = 1, without a header
         prefix = ".".join(str(part) for part in around)
         return _spliced(index, (own, own), f"{prefix}.{line}")
