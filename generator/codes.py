@@ -1519,6 +1519,14 @@ the teacher's own work folder is looked into, beside this one's, and the teacher
 first where it has not been.
 """,
     ),
+    "G551": Code(
+        "A search with a teacher",
+        """
+The trials of `gen search` train without a teacher. Search the structure first, without
+`[train.distill]`; the spec of the point that is chosen can then name a teacher, and
+`gen run` trains it so.
+""",
+    ),
     "G555": Code(
         "There is nothing trained that could be exported",
         "`gen export` takes the weights that training left in the work folder.\n\n`gen run SPEC` trains them; `--weights` names another file.",

@@ -76,6 +76,14 @@ def prepare(args: argparse.Namespace) -> tuple[Setting, Store]:
     """Everything that the trials have in common, and where they are kept."""
     spec_file = building.load_spec(args.spec)
     spec = spec_file.spec
+    if spec_file.teacher is not None:
+        raise fail(
+            "G551",
+            "gen search does not train with a teacher yet",
+            place=spec_file.place("train.distill.teacher"),
+            label="trials train without one",
+            help="search without [train.distill], and add it to the point that is chosen",
+        )
     given = {n: getattr(args, n) for n in ("trials", "hours", "sampler", "storage")}
     asked = replace(spec.search, **{n: v for n, v in given.items() if v is not None})
     work: Path = args.work or Path("runs") / f"{spec.name}_search"
