@@ -47,7 +47,7 @@ class CalibrateView:
     multi_label: bool
     activation: str  # code
     cuda: bool
-    bf16: bool
+    half: str  # code: the type that autocast computes in; "" where it does not
     autocast: str  # code: the kind of device
     home: str  # code: back from the device
     moved: str  # code: to the device
@@ -105,7 +105,7 @@ def calibrate_view(job: Job) -> CalibrateView:
         multi_label=multi,
         activation=".sigmoid()" if multi else ".softmax(1)",
         cuda=cuda,
-        bf16=job.target.precision == "bf16",
+        half=job.target.half,
         autocast="device.type" if cuda else '"cpu"',
         home=".cpu()" if cuda else "",
         moved='.to("cuda")' if cuda else "",
