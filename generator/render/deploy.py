@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 
-from generator.ir.deploy import ADAPTER_PARTS, left, linears, tables
+from generator.ir.deploy import ADAPTER_PARTS, GROUP, left, linears, tables
 from generator.ir.job import Job
 from generator.ir.ops import merges
 from generator.ir.plans import FeaturePlan, ImagePlan
@@ -17,7 +17,6 @@ from generator.render import data
 from generator.render.text import fill, py
 
 FILE = "deploy.py"
-GROUP = 32  # weights that share a step where they have four bits
 WHAT = {
     "int8": "its linears multiply whole numbers of eight bits",
     "int8-weights": "the weights of its linears are whole numbers of eight bits",
