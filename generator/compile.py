@@ -813,7 +813,7 @@ def _notes(job: Job, facts: Facts) -> list[str]:
             f"of the {of.total} numbers of a row's vector the head reads "
             f"{len(job.model.kept[of.name])}, those that score highest on training rows"
         )
-    if job.deploy.lowered:
+    if job.deploy.rounds:
         plan = job.deploy
         kind = plan.quantize if plan.quantize != "none" else plan.precision
         whole = 4 * sum(prod(p.shape) for p in infos)

@@ -206,7 +206,8 @@ def claim(work: Path, resume: bool, fresh: bool) -> None:
         sys.exit(f"another process is training in {work}: choose another --work")
     if fresh:
         aside = work / time.strftime("before-%Y%m%d-%H%M%S")
-        for name in "checkpoints", "model.safetensors", "metrics.jsonl", "result.json":
+        names = "checkpoints", "model.safetensors", "metrics.jsonl", "result.json"
+        for name in *names, "calibration.json":
             if (work / name).exists():
                 aside.mkdir(exist_ok=True)
                 (work / name).rename(aside / name)

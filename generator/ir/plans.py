@@ -301,8 +301,8 @@ class DeployPlan:
     thresholds: Threshold = "none"  # by what they are chosen there
 
     @property
-    def lowered(self) -> bool:
-        """Whether it has other weights than the trained one."""
+    def rounds(self) -> bool:
+        """Whether its weights are others than the trained ones."""
         return self.quantize != "none" or self.precision != "fp32"
 
 

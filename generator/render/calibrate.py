@@ -96,7 +96,7 @@ def calibrate_view(job: Job) -> CalibrateView:
         work=f"runs/{job.name}",
         title=titles[job.deploy.temperature, kind],
         imports=(),
-        loads="deploy" if job.deploy.lowered else "predict",
+        loads="deploy" if job.deploy.rounds else "predict",
         temperature=job.deploy.temperature,
         thresholds=kind,
         metric=metric,

@@ -78,7 +78,7 @@ class DeployView:
 
 def asked(job: Job) -> bool:
     """Whether the model that predicts is another than the trained one."""
-    return job.deploy.lowered
+    return job.deploy.rounds
 
 
 def deployed_as(job: Job) -> str:

@@ -123,7 +123,7 @@ def render(job: Job) -> str:
 
 def _beside(job: Job) -> dict[str, tuple[int, str]]:
     """Imports of the names that are export.py's own affair."""
-    loads = "deploy" if job.deploy.lowered else "predict"
+    loads = "deploy" if job.deploy.rounds else "predict"
     found = {
         "find_spec": (data.STDLIB, "from importlib.util"),
         "version": (data.STDLIB, "from importlib.metadata"),

@@ -30,6 +30,7 @@ class PredictView:
     multi_label: bool
     outputs: str  # code: how many numbers a row gets
     activation: str  # code
+    floats: str  # code: logits in fp32, where they are not
     calibrated: bool  # calibrate.py says how logits become answers
     temperature: bool
     thresholds: str  # "one" of two labels, one for each of "labels", or ""
@@ -41,7 +42,6 @@ class PredictView:
     raw_of: str  # code: what reads that of a record
     merges: bool  # there are adapters to merge into the weights
     deployed: bool  # another model than the trained one answers
-    casts: bool  # its answers are in bfloat16
     load: str  # code: what loads it
     model: str  # prose: which model answers
     writer: str  # prose: what wrote its weights
@@ -94,6 +94,7 @@ def predict_view(job: Job) -> PredictView:
         multi_label=multi,
         outputs="len(TARGETS)" if regression else "len(LABELS)",
         activation=(".float()" if casts else "") + activation,
+        floats=".float()" if casts else "",
         calibrated=calibrate.asked(job),
         temperature=job.deploy.temperature,
         thresholds=calibrate.thresholds(job),
@@ -105,7 +106,6 @@ def predict_view(job: Job) -> PredictView:
         raw_of=data.raw_of(job.data),
         merges=merges(job.model),
         deployed=deployed,
-        casts=casts,
         load=load,
         model="deployed" if deployed else "trained",
         writer="deploy.py" if deployed else "training",

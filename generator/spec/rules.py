@@ -381,12 +381,6 @@ def _explain_key(text: str) -> Finding:
     )
 
 
-def _explain_spec_file(text: str) -> Finding:
-    return Finding(
-        "G016", f"{quote(text)} is no spec", "", "name the .toml file of another spec"
-    )
-
-
 def _explain_storage(text: str) -> Finding:
     return Finding(
         "G016",
@@ -600,14 +594,6 @@ KEY = Rule(
     pattern=r"^[a-z_]+([.][a-z_]+|\[[0-9]+\])*$",
     explain=_explain_key,
     form="names with dots between, a number in brackets for a place in a list",
-)
-SPEC_FILE = Rule(
-    what="a spec",
-    refused=CONTROL_OR_HIDDEN,
-    longest=4096,
-    pattern=r"^.+\.toml$",
-    explain=_explain_spec_file,
-    form="a path that ends in .toml",
 )
 STORAGE = Rule(
     what="a database",

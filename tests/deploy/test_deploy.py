@@ -17,8 +17,8 @@ from whole_support import Whole, whole
 
 from generator.ir.deploy import LONGEST, weight_bytes
 from generator.ir.job import Job
-from generator.ir.plans import DeployPlan
-from generator.passes import EDITS
+from generator.ir.plans import DeployPlan, FeaturePlan
+from generator.passes import EDITS, join_features
 from tests.edits.test_together import ARGUMENTS
 
 KINDS = {
@@ -230,3 +230,16 @@ def test_files_that_are_not_the_deployed_model(bad: str, tmp_path: Path) -> None
 @pytest.mark.parametrize("case", ["bert, labels", "bert, a number", "bert, pairs"])
 def test_other_tasks(case: str, tmp_path: Path) -> None:
     assert_certified(make(case, KINDS["int8"], tmp_path))
+
+
+@pytest.mark.parametrize("kind", ["int8", "bf16"])
+def test_heads_that_read_columns(kind: str, tmp_path: Path) -> None:
+    plan = FeaturePlan(numeric=("price",), categorical=("shop",), categories=5)
+
+    def edit(job: Job) -> Job:
+        job, _ = join_features.run(job, plan, width=4, hidden=8, dropout=0.0)
+        return replace(job, deploy=KINDS[kind])
+
+    config, sizes, options = CASES["bert"]
+    options = {**options, "head": "new"}
+    assert_certified(whole(tmp_path, config(**sizes), **options, edit=edit))

@@ -197,7 +197,7 @@ def _shaped(entry: Entry, shape: Shape) -> st.SearchStrategy[Any]:
                 "what to export as": st.sampled_from(["onnx", "torch", "transformers"]),
                 "an objective": st.sampled_from(OBJECTIVES),
                 "a constraint": st.sampled_from(CONSTRAINTS),
-                "a spec": st.just("smaller.toml"),
+                "the spec of a job": st.just("smaller.toml"),
                 "a database": st.just("sqlite:///searches.db"),
                 "a regular expression": st.from_regex(r"\A[a-z]{1,4}[+]?\Z"),
             }
