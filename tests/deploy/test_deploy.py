@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -243,3 +244,14 @@ def test_heads_that_read_columns(kind: str, tmp_path: Path) -> None:
     config, sizes, options = CASES["bert"]
     options = {**options, "head": "new"}
     assert_certified(whole(tmp_path, config(**sizes), **options, edit=edit))
+
+
+def test_the_bench_predicts_with_the_deployed_model(tmp_path: Path) -> None:
+    made = make("bert", KINDS["int8"], tmp_path)
+    bench = made.module("bench")
+    asked = Namespace(weights=made.weights, folder=tmp_path, against=None)
+    bench.prepare(asked)
+    held = load_file(tmp_path / "ours.safetensors")
+    assert torch.int8 in {x.dtype for x in held.values()}
+    answers = made.module("predict").Predictor(tmp_path / "ours.safetensors")
+    assert len(answers.predict(["a film"])) == 1
