@@ -207,9 +207,16 @@ def _teacher(spec_file: SpecFile, facts: Facts, job: Job) -> Job | None:
 
     GenError where it is not one that this job can learn from.
     """
-    if spec_file.teacher is None:
+    if spec_file.spec.train.distill.teacher is None:
         return None
-    assert facts.teacher is not None
+    if spec_file.teacher is None or facts.teacher is None:
+        raise fail(
+            "G285",
+            "the teacher's spec and facts were not read with this one",
+            place=spec_file.place("train.distill.teacher"),
+            label="a teacher is that of a job in a file of its own",
+            help="gen build and gen run read both; gen search does not yet",
+        )
     imported = import_job(spec_file.teacher, facts.teacher)
     _, named = _named(spec_file.teacher, facts.teacher, imported, ())
     *_, done = steps(named[-1].job, NAMED)
@@ -813,7 +820,7 @@ def _notes(job: Job, facts: Facts) -> list[str]:
             f"of the {of.total} numbers of a row's vector the head reads "
             f"{len(job.model.kept[of.name])}, those that score highest on training rows"
         )
-    if job.deploy.rounds:
+    if job.deploy.lowered:
         plan = job.deploy
         kind = plan.quantize if plan.quantize != "none" else plan.precision
         whole = 4 * sum(prod(p.shape) for p in infos)

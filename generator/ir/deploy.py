@@ -67,7 +67,7 @@ def left(job: Job, rounded: Sequence[str]) -> list[str]:
 
 def weight_bytes(job: Job) -> int:
     """Of the tensors that the model that predicts has."""
-    merged = ADAPTER_PARTS if merges(job.model) and job.deploy.rounds else ()
+    merged = ADAPTER_PARTS if merges(job.model) and job.deploy.lowered else ()
     kept = [
         p
         for p in parameters(job)

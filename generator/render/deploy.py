@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 
-from generator.ir.deploy import ADAPTER_PARTS, GROUP, left, linears, tables
+from generator.ir.deploy import ADAPTER_PARTS, left, linears, tables
 from generator.ir.job import Job
 from generator.ir.ops import merges
 from generator.ir.plans import FeaturePlan, ImagePlan
@@ -17,6 +17,7 @@ from generator.render import data
 from generator.render.text import fill, py
 
 FILE = "deploy.py"
+GROUP = 32  # weights that share a step where they have four bits
 WHAT = {
     "int8": "its linears multiply whole numbers of eight bits",
     "int8-weights": "the weights of its linears are whole numbers of eight bits",
@@ -63,7 +64,7 @@ class DeployView:
     quick: bool  # it is meant to be faster
     merges: bool
     cuda: bool
-    autocast: bool
+    autocast: str  # code: the type that it computes in; "" where it does not
     device: str
     inputs: str  # code
     home: str  # code: back from the device
@@ -78,7 +79,12 @@ class DeployView:
 
 def asked(job: Job) -> bool:
     """Whether the model that predicts is another than the trained one."""
-    return job.deploy.rounds
+    return job.deploy.lowered
+
+
+def trained_in(job: Job) -> str:
+    """The module that reads what training wrote."""
+    return "deploy" if asked(job) else "predict"
 
 
 def deployed_as(job: Job) -> str:
@@ -133,7 +139,7 @@ def deploy_view(job: Job) -> DeployView:
         quick=kind in ("int8", "bf16"),
         merges=merges(job.model),
         cuda=cuda,
-        autocast=job.target.precision == "bf16" and whole,
+        autocast=job.target.half if whole else "",
         device=job.target.device,
         inputs="inputs" if cuda else "batch.inputs",
         home=".cpu()" if cuda else "",

@@ -29,12 +29,13 @@ from generator.runtime.programs import Programs, installed
 from generator.runtime.ready import Ready, find
 from generator.runtime.search import front_of
 from generator.runtime.search_store import Store
-from generator.runtime.search_trial import TRAINED, Job, Setting, signed
+from generator.runtime.search_trial import DEPLOYED, TRAINED, Job, Setting, signed, tidy
 from generator.search.goals import spread
 from generator.spec import read_spec
 from generator.spec.alter import alter
 
 FOLDER = "front"
+CALIBRATION = "calibration.json"  # which stands beside the weights, where there is one
 ROUNDS = 5  # of the prediction of the test rows, and one that warms up
 
 
@@ -74,6 +75,7 @@ class Model:
             "name": self.point.name,
             "parent": str(self.folder.resolve()),
             "trained": str(self.trained.resolve()),
+            "deployed": str(self.trained.with_name(DEPLOYED).resolve()),
             "weights": str(self.point.job.weights.resolve()),
             "work": str((self.folder / "speed").resolve()),
         }
@@ -110,11 +112,23 @@ def tested(
         _handed_over(setting, folder / str(i), models[n][0], tests, speeds)
         for i, n in enumerate(chosen, 1)
     ]
+    _without_others(setting, found["trials"], numbers)
     store.note("front", front)
     store.note("importance", importance(setting, store))
     store.note("tested", asked)
     about = store.about()
     return {**found, "front": about["front"], "importance": about["importance"]}
+
+
+def _without_others(
+    setting: Setting, trials: Sequence[Mapping[str, Any]], numbers: Sequence[int]
+) -> None:
+    """Without the weights of what is not in the front, and never will be again."""
+    for trial in trials:
+        if trial["number"] not in (0, *numbers):
+            for name in (TRAINED, DEPLOYED):
+                path = setting.folder(trial["number"]) / "work" / name
+                path.unlink(missing_ok=True)
 
 
 def _point(setting: Setting, trial: Mapping[str, Any]) -> Point:
@@ -167,8 +181,8 @@ def _train_one(setting: Setting, model: Model) -> None:
     model.folder.mkdir(parents=True, exist_ok=True)
     path = model.folder / "spec.toml"
     path.write_text(text)
-    plan = building.plan(read_spec(text, str(path)), point.job.facts, model.folder)
-    building.build(plan, force=True)
+    spec_file, facts = point.job.read(text, str(path))
+    building.build(building.plan(spec_file, facts, model.folder), force=True)
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir()
     programs = Programs(model.folder, point.name, quiet=True)
@@ -176,7 +190,7 @@ def _train_one(setting: Setting, model: Model) -> None:
         Path(__file__).with_name("search_train.py"),
         *(point.name, "1", "--root", point.job.root.resolve()),
         *("--work", work.resolve(), "--weights", point.job.weights.resolve()),
-        "--quiet",
+        *("--quiet", *setting.teacher(text)),
         output="drop",
     )
     if ended.code:
@@ -186,8 +200,7 @@ def _train_one(setting: Setting, model: Model) -> None:
             f"train.py ended with exit code {ended.code}",
             help="what it said stands above; mend that, and run this again",
         )
-    for name in ("checkpoints", "rows", "cache"):
-        shutil.rmtree(work / name, ignore_errors=True)
+    tidy(work)
 
 
 def _test(setting: Setting, models: Mapping[int, Sequence[Model]]) -> dict[str, Any]:
@@ -268,10 +281,12 @@ def _handed_over(
     folder.mkdir(parents=True)
     path = folder / "spec.toml"
     path.write_text(point.text)
-    spec_file = read_spec(point.text, str(path))
-    job = replace(point.job, spec_file=spec_file)
+    spec_file, facts = point.job.read(point.text, str(path))
+    job = replace(point.job, spec_file=spec_file, facts=facts)
     gather.save_facts(job.facts, gather.facts_folder(folder, point.name))
-    shutil.copyfile(model.trained, folder / TRAINED)
+    for name in (TRAINED, DEPLOYED, CALIBRATION):
+        if model.trained.with_name(name).is_file():
+            shutil.copyfile(model.trained.with_name(name), folder / name)
     certificate = _certificate(job, point, folder)
     test, valid = tests[key]["metric"], dict(point.trial["values"])
     result = json.loads((model.folder / "work" / "result.json").read_text())

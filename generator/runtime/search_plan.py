@@ -133,8 +133,10 @@ class Planner:
                 worst = min if o.direction == "maximize" else max
                 values[o.name] = worst(v[o.name] for v in every)
             whole = all(o.name in values for o in self.objectives)
-            usable = whole and record["state"] in ("complete", "pruned")
+            usable = whole and record["state"] in ("complete", "pruned", "refused")
             broken = {c.text: c.broken(values, unedited) for c in self.constraints}
+            # What the compiler refuses is as far outside as it gets.
+            broken["compiles"] = float(record["state"] == "refused")
             found.append(
                 Past(
                     record["params"],

@@ -23,7 +23,8 @@ from typing import NoReturn
 
 from generator.runtime.programs import TAIL, Ended, Programs
 
-LOADED = ("torch", "safetensors.torch", "tokenizers", "tqdm")
+# An optimizer brings torch._dynamo, which takes as long as the rest.
+LOADED = ("torch", "torch._dynamo", "safetensors.torch", "tokenizers", "tqdm")
 TICK = 0.05  # seconds between two looks at a program
 Beat = Callable[[], bool]
 

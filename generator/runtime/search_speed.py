@@ -35,20 +35,33 @@ def module(contender: Mapping[str, str], part: str) -> Any:
         sys.path.remove(contender["parent"])
 
 
-def predictor(contender: Mapping[str, str]) -> Any:
-    """With trained weights, or with those of the backbone as if they were."""
-    trained = Path(contender["trained"])
+def weights_of(contender: Mapping[str, str]) -> Path:
+    """The file that predict.py loads: of what was trained, or of the backbone as if it were."""
+    trained, deployed = Path(contender["trained"]), Path(contender["deployed"])
     if not trained.is_file():
         torch.manual_seed(0)
         model = module(contender, "model").load_pretrained(contender["weights"])
         trained.parent.mkdir(parents=True, exist_ok=True)
         save_file(model.state_dict(), trained)
-    return module(contender, "predict").Predictor(trained)
+    if not Path(contender["parent"], contender["name"], "deploy.py").is_file():
+        return trained
+    if not deployed.is_file():
+        deploy = module(contender, "deploy")
+        save_file(deploy.lowered(deploy.load_trained(trained)), deployed)
+    return deployed
+
+
+def model_of(contender: Mapping[str, str]) -> Any:
+    """The model that predicts."""
+    path = weights_of(contender)
+    if path == Path(contender["trained"]):
+        return module(contender, "predict").load_trained(path)
+    return module(contender, "deploy").load_deployed(path)
 
 
 def batch(asked: Mapping[str, Any], contender: Mapping[str, Any]) -> Work:
     """A batch of rows of one length."""
-    model = predictor(contender).model
+    model = model_of(contender)
     torch.manual_seed(0)
     inputs = []
     for dtype, shape in contender["inputs"]:
@@ -69,7 +82,7 @@ def batch(asked: Mapping[str, Any], contender: Mapping[str, Any]) -> Work:
 
 def rows(asked: Mapping[str, Any], contender: Mapping[str, Any]) -> Work:
     """Validation rows in the batches of an evaluation."""
-    model = predictor(contender).model
+    model = model_of(contender)
     data = module(contender, "data")
     found = data.load_splits(Path(asked["root"]), Path(contender["work"])).valid
     batches = []
@@ -90,7 +103,8 @@ def texts(asked: dict[str, Any], contender: Mapping[str, Any]) -> Work:
     """The texts of the test rows, as a user has them answered."""
     if contender["name"] == "transformers":
         return theirs(asked, contender)
-    own, data = predictor(contender), module(contender, "data")
+    own = module(contender, "predict").Predictor(weights_of(contender))
+    data = module(contender, "data")
     given = data.load_rows(Path(asked["root"]), Path(contender["work"]))["test"]
     asked["texts"] = some = [row.text for row in given]
     return lambda: own.predict(some)
@@ -137,6 +151,10 @@ def timed(works: Sequence[Work], rounds: int) -> list[list[float]]:
 
 def main() -> int:
     asked = json.loads(Path(sys.argv[1]).read_text())
+    if asked["kind"] == "size":
+        sizes = [weights_of(one).stat().st_size for one in asked["contenders"]]
+        print(json.dumps({"medians": sizes}))
+        return 0
     kinds = {"batch": batch, "rows": rows, "texts": texts}
     works = [kinds[asked["kind"]](asked, one) for one in asked["contenders"]]
     seconds = timed(works, asked["rounds"])

@@ -39,7 +39,11 @@ def module(contender: Mapping[str, str], part: str) -> Any:
 @torch.inference_mode()
 def logits_of(contender: Mapping[str, str], root: Path) -> tuple[Tensor, Tensor]:
     """Of the test rows, as the trained model predicts them, with their targets."""
-    model = module(contender, "predict").Predictor(contender["trained"]).model
+    deployed = Path(contender["deployed"])
+    if deployed.is_file():
+        model = module(contender, "deploy").load_deployed(deployed)
+    else:
+        model = module(contender, "predict").load_trained(contender["trained"])
     data = module(contender, "data")
     test = data.load_splits(root, Path(contender["work"])).test
     logits: list[tuple[Tensor, Tensor, Tensor]] = []

@@ -2,7 +2,8 @@
 
     python search_train.py PACKAGE PART --root FOLDER --work FOLDER --weights FILE
 
-It is the package's own train.py that trains. Where that measures on the test rows at its
+It is the package's own train.py that trains. Where the model that predicts is another, made by
+the package's deploy.py, that one is made and scored too. Where that measures on the test rows at its
 end, it is given a few of the validation rows, and what it says of them is not kept: while
 candidates are chosen nobody sees how they do on the test.
 """
@@ -10,6 +11,7 @@ candidates are chosen nobody sees how they do on the test.
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import json
 import sys
 from collections.abc import Callable, Mapping
@@ -17,8 +19,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 
 FEW = 32  # rows that stand for the test rows
+TRAINED, DEPLOYED = "model.safetensors", "deployed.safetensors"
 
 
 def hidden(load: Callable[..., Any], part: float, seed: int) -> Callable[..., Any]:
@@ -41,16 +45,38 @@ def hidden(load: Callable[..., Any], part: float, seed: int) -> Callable[..., An
     return rows
 
 
+@torch.inference_mode()
+def deployed(name: str, root: Path, work: Path) -> dict[str, Any] | None:
+    """Figures of the deployed model on the validation rows, and its weights in `work`; None
+    where the trained one is deployed as it is."""
+    if importlib.util.find_spec(f"{name}.deploy") is None:
+        return None
+    deploy, data, train = (
+        importlib.import_module(f"{name}.{part}")
+        for part in ("deploy", "data", "train")
+    )
+    save_file(deploy.lowered(deploy.load_trained(work / TRAINED)), work / DEPLOYED)
+    model = deploy.load_deployed(work / DEPLOYED)
+    logits, targets = [], []
+    for batch in data.evaluation_batches(data.load_splits(root, work).valid):
+        logits.append(model(*batch.inputs).float())
+        targets.append(batch.targets)
+    return train.measure(torch.cat(logits), torch.cat(targets))
+
+
 def main() -> int:
     name, part, *rest = sys.argv[1:]
     data = importlib.import_module(f"{name}.data")
     train = importlib.import_module(f"{name}.train")
     data.load_rows = hidden(data.load_rows, float(part), data.SEED)
     code = train.main(rest)
-    result = Path(rest[rest.index("--work") + 1], "result.json")
+    root, work = (Path(rest[rest.index(flag) + 1]) for flag in ("--root", "--work"))
+    result = work / "result.json"
     if not code:
         found = json.loads(result.read_text())
         del found["test"]
+        if (figures := deployed(name, root, work)) is not None:
+            found["trained"], found["valid"] = found["valid"], figures
         result.write_text(json.dumps(found, indent=1) + "\n")
     return code
 

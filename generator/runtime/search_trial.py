@@ -10,9 +10,10 @@ import fcntl
 import json
 import shutil
 import time
+import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -28,17 +29,18 @@ from generator.runtime.search_plan import Candidate, Planned, Records
 from generator.runtime.search_programs import Beat, Forked
 from generator.runtime.tables import score_name
 from generator.search.goals import Constraint, Objective, promoted
-from generator.search.space import Choice, candidate, difference
+from generator.search.space import TEACHER, Choice, candidate, difference, unedited
 from generator.spec import SpecFile, read_spec
 from generator.spec.alter import without_search
 from generator.spec.search import Search
 
 MB = 1e6
+UNTRAINED = "untrained"  # a folder of weights that are as the backbone has them
 ROUNDS = 7  # of a latency; the median counts
 LATENCY_SECONDS = 0.15  # that a round of one contender takes, about
 ROWS = 256  # validation rows by which throughput is measured
 HOPE = 0.9  # of each cheap figure: who has less, and the best score, leaves no hope
-TRAINED = "model.safetensors"
+TRAINED, DEPLOYED = "model.safetensors", "deployed.safetensors"
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,19 @@ class Job:
     facts: Facts
     weights: Path
     root: Path
+
+    def read(self, text: str, file: str) -> tuple[SpecFile, Facts]:
+        """A candidate's spec, and the facts that it is compiled with. GenError where it is
+        none."""
+        spec_file = read_spec(text, file)
+        teacher = spec_file.spec.train.distill.teacher
+        if teacher is None:
+            return spec_file, replace(self.facts, teacher=None)
+        if teacher != TEACHER:
+            return replace(spec_file, teacher=self.spec_file.teacher), self.facts
+        own = read_spec(unedited(self.spec_file.text), TEACHER)
+        facts = replace(self.facts, teacher=None)
+        return replace(spec_file, teacher=own), replace(facts, teacher=facts)
 
 
 @dataclass(frozen=True)
@@ -78,6 +93,13 @@ class Setting:
     def folder(self, number: int) -> Path:
         return self.work / "trials" / str(number)
 
+    def teacher(self, text: str) -> list[str | Path]:
+        """What train.py is told of a candidate's teacher, where that is the unedited model."""
+        named = tomllib.loads(text).get("train", {}).get("distill", {}).get("teacher")
+        if named != TEACHER:
+            return []
+        return ["--teacher", (self.folder(0) / "work" / TRAINED).resolve()]
+
 
 # -------------------------------------------------------------------------- its identity
 
@@ -86,7 +108,7 @@ def identify(text: str, job: Job) -> tuple[Candidate, Compiled | None]:
     """A spec compiled as far as what it is: a digest of all its code and its weights."""
     file = "spec.toml"
     try:
-        compiled = draft(read_spec(text, file), job.facts)
+        compiled = draft(*job.read(text, file))
     except GenError as error:
         first = error.diagnostics[0]
         refused = f"{first.code}: {first.message}"
@@ -153,6 +175,8 @@ def evaluate(
         record["state"] = "complete"
     except Enough as end:
         record["state"], record["why"] = end.state, end.why
+    if planned.number:  # the unedited one is what the others are measured beside
+        shutil.rmtree(setting.folder(planned.number) / UNTRAINED, ignore_errors=True)
     record["seconds"] = time.perf_counter() - start
     return record
 
@@ -169,9 +193,11 @@ def _steps(
     if planned.same_as is not None:
         raise Enough("duplicate", f"the same as trial {planned.same_as}")
     values, facts = record["values"], record["facts"]
-    unedited = records[0]["values"] if 0 in records else {}
+    bounds = records[0]["values"] if 0 in records else {}
     trial.build()
     facts |= trial.predicted()
+    if setting.wanted("disk"):
+        facts["disk"] = trial.disk(facts["disk"])
     for name, value in (
         ("parameters", facts["parameters"]),
         ("memory", facts["memory"] / MB),
@@ -179,12 +205,12 @@ def _steps(
     ):
         if setting.wanted(name):
             values[name] = value
-    _held(planned, values, unedited, setting)
+    _held(planned, values, bounds, setting)
     if setting.wanted("latency"):
         values["latency"] = trial.latency(records)
     if setting.wanted("throughput"):
         values["throughput"] = trial.throughput(records)
-    _held(planned, values, unedited, setting)
+    _held(planned, values, bounds, setting)
     _hope(planned, values, records, setting)
     for part in _rungs(setting.search):
         found = trial.train(part)
@@ -206,7 +232,7 @@ def _rungs(search: Search) -> list[float]:
 def _held(
     planned: Planned,
     values: Mapping[str, float],
-    unedited: Mapping[str, float],
+    bounds: Mapping[str, float],
     setting: Setting,
 ) -> None:
     """Ends a trial that breaks a constraint. A baseline stands whatever it breaks."""
@@ -214,7 +240,7 @@ def _held(
         return
     for one in setting.constraints:
         known = {n: v for n, v in values.items() if n != "metric"}
-        if one.broken(known, unedited):
+        if one.broken(known, bounds):
             value = values[one.objective]
             raise Enough("pruned", f"{one.text}: it is {value:.4g}")
 
@@ -299,8 +325,8 @@ class Trial:
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / "spec.toml"
         path.write_text(self.planned.candidate.text)
-        spec_file = read_spec(self.planned.candidate.text, str(path))
-        plan = building.plan(spec_file, self.job.facts, self.folder)
+        spec_file, facts = self.job.read(self.planned.candidate.text, str(path))
+        plan = building.plan(spec_file, facts, self.folder)
         building.build(plan, force=True)
         self.compiled = plan.compiled
 
@@ -314,6 +340,16 @@ class Trial:
             "memory": cost.predict_bytes,
             "disk": cost.file_bytes,
         }
+
+    def disk(self, trained: int) -> int:
+        """Bytes of the weights that predict, which are of another file where the model is
+        deployed as another."""
+        if not (self.folder / self.name / "deploy.py").is_file():
+            return trained
+        assert self.compiled is not None
+        mine = self._contender(self.planned.number, self.job, self.compiled)
+        asked = {"kind": "size", "contenders": [mine]}
+        return int(self._seconds(asked)[0])
 
     def latency(self, records: Records) -> float:
         """Milliseconds of a batch."""
@@ -358,7 +394,8 @@ class Trial:
             "name": job.spec_file.spec.name,
             "parent": str(folder.resolve()),
             "weights": str(job.weights.resolve()),
-            "trained": str((folder / "untrained.safetensors").resolve()),
+            "trained": str((folder / UNTRAINED / TRAINED).resolve()),
+            "deployed": str((folder / UNTRAINED / DEPLOYED).resolve()),
             "work": str((folder / "speed").resolve()),
             "inputs": inputs_of(compiled, self.setting.search),
         }
@@ -380,6 +417,11 @@ class Trial:
         rows = self.setting.work / "rows"
         if rows.is_dir():
             shutil.copytree(rows, work / "rows")
+        said = (
+            self.setting.work / f"teacher-{part:g}"
+        )  # what the teacher says of the rows
+        if said.is_dir():
+            shutil.copytree(said, work / "teacher")
         start = time.perf_counter()
         ended = self.programs.python(
             Path(__file__).with_name("search_train.py"),
@@ -387,6 +429,7 @@ class Trial:
             str(part),
             *("--root", self.job.root.resolve(), "--work", work.resolve()),
             *("--weights", self.job.weights.resolve(), "--quiet"),
+            *self.setting.teacher(self.planned.candidate.text),
         )
         if ended.code:
             raise Enough(
@@ -395,16 +438,24 @@ class Trial:
         result = json.loads((work / "result.json").read_text())
         if not self.planned.number and (work / "rows").is_dir() and not rows.exists():
             shutil.copytree(work / "rows", rows)  # which the others start from
-        for name in ("checkpoints", "rows", "cache"):
-            shutil.rmtree(work / name, ignore_errors=True)
+        if (work / "teacher").is_dir() and not said.exists():
+            shutil.copytree(work / "teacher", said, dirs_exist_ok=True)
+        tidy(work)
         if not whole:
-            (work / TRAINED).unlink(missing_ok=True)
+            for name in (TRAINED, DEPLOYED):
+                (work / name).unlink(missing_ok=True)
         valid = result["valid"]
         return {
             "part": part,
             "metric": signed(valid),
             "seconds": time.perf_counter() - start,
         }
+
+
+def tidy(work: Path) -> None:
+    """Without what only a training that goes on would need."""
+    for name in ("checkpoints", "rows", "cache", "teacher"):
+        shutil.rmtree(work / name, ignore_errors=True)
 
 
 def inputs_of(compiled: Compiled, search: Search) -> list[tuple[str, list[int]]]:

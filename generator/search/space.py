@@ -17,7 +17,7 @@ from generator.spec import SpecFile
 from generator.spec.alter import alter, without_search
 from generator.spec.entries import Choice as Choices
 from generator.spec.entries import entries
-from generator.spec.key import ONE_LABEL_TASKS
+from generator.spec.key import LABEL_TASKS, ONE_LABEL_TASKS
 from generator.spec.model import Spec
 from generator.spec.search import Vary
 from generator.spec.words import toml
@@ -27,6 +27,11 @@ Params = Mapping[str, Any]
 # Of the structure: the edits in the order in which they are made, and the key that each
 # choice is of.
 EDITS = ("keep-layers", "prune-heads", "prune-ffn")
+SCORED = (*EDITS, "prune-width", "low-rank")  # what may choose by scores
+DISTILL = "train.distill.teacher"
+TEACHER = (
+    "unedited.toml"  # the spec whose model, as the search trains it, teaches others
+)
 
 
 @dataclass(frozen=True)
@@ -155,6 +160,11 @@ def recipe(spec: Spec, job: Job) -> Iterator[Choice]:
         yield Choice("train.layer_decay", "categorical", values=(1.0, 0.9, 0.8))
     if spec.task in ONE_LABEL_TASKS and train.loss == "standard":
         yield Choice("train.label_smoothing", "categorical", values=(0.0, 0.1))
+    if spec.train.distill.teacher is None and spec.task in LABEL_TASKS:
+        yield Choice(DISTILL, "categorical", values=(None, TEACHER))
+        taught = ((DISTILL, (TEACHER,)),)
+        weights = (0.5, 0.9)
+        yield Choice("train.distill.weight", "categorical", values=weights, when=taught)
     yield Choice("target.precision", "categorical", values=_values("target.precision"))
 
 
@@ -252,7 +262,9 @@ def probe(text: str, blocks: int) -> str:
 def scoring(text: str, known: Sequence[Choice]) -> str | None:
     """A spec whose edits ask for all scores that candidates may need; None for none."""
     doing = {one.key.split(".")[0] for one in known} & {*EDITS}
-    if not doing:
+    lists = [values for one in known if one.key == "edit" for values in one.values]
+    listed = [table for values in lists for table in values if table["do"] in SCORED]
+    if not doing and not listed:
         return None
     asked = {
         "keep-layers": {"do": "keep-layers", "n": 1, "choose": "taylor"},
@@ -260,5 +272,5 @@ def scoring(text: str, known: Sequence[Choice]) -> str | None:
         "prune-ffn": {"do": "prune-ffn", "keep": 0.5},
     }
     there = tomllib.loads(text).get("edit", [])
-    added = [asked[do] for do in EDITS if do in doing]
+    added = [*(asked[do] for do in EDITS if do in doing), *listed]
     return alter(without_search(text), {"edit": [*added, *there]})

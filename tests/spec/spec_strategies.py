@@ -159,6 +159,8 @@ def valid_specs(draw: st.DrawFn, task: str | None = None) -> Values:
         deploy.pop("leave", None)
     else:
         deploy.pop("precision", None)
+    if spec["target"].get("precision") == "fp16":
+        spec["target"]["device"] = "cuda"
     if features:
         deploy.pop("export", None)
     if task != "multi-label" and len(labels) != 2:
