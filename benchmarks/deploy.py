@@ -5,7 +5,7 @@
 movie_sentiment is trained once, as a user would; the same weights are then answered with in
 fp32 by its package, by transformers (rows grouped by length) and by onnxruntime, as int8
 by movie_int8 and by onnxruntime (its dynamic quantisation, from the ONNX file of the same
-model), and as bf16 by movie_bf16. In each round every contender answers all test rows from
+model), as bf16 by movie_bf16, and with weights of four bits by movie_int4. In each round every contender answers all test rows from
 their texts, and then some one by one; the first round warms up. Ratios are of one round,
 against our own fp32; brackets have their quartiles. The interval of accuracy is a bootstrap
 over test rows, in pairs with our fp32. Prints a table as Markdown.
@@ -35,9 +35,9 @@ from torch import Tensor
 ROOT = Path(__file__).parents[1]
 WEIGHTS = Path(minilm[0]) / "model"
 DATA = ROOT / "specs/data/movie_snippets"
-OURS, INT8, BF16 = "ours, fp32", "ours, int8", "ours, bf16"
+OURS, INT8, BF16, INT4 = "ours, fp32", "ours, int8", "ours, bf16", "ours, int4 weights"
 THEIRS, ONNX, ONNX_INT8 = "transformers, fp32", "onnxruntime, fp32", "onnxruntime, int8"
-CONTENDERS = (OURS, INT8, BF16, THEIRS, ONNX, ONNX_INT8)
+CONTENDERS = (OURS, INT8, BF16, INT4, THEIRS, ONNX, ONNX_INT8)
 LABELS = ("negative", "positive")
 BATCH = 32
 Answer = Callable[[Sequence[str]], Tensor]  # texts to probabilities (N, 2)
@@ -178,12 +178,13 @@ def contenders(weights: Path, work: Path) -> tuple[dict[str, Answer], dict[str, 
     """Who answers, and the files that they answer from."""
     sys.path.insert(0, str(ROOT / "generated"))
     files = {OURS: weights, THEIRS: weights}
-    for name, package in ((INT8, "movie_int8"), (BF16, "movie_bf16")):
+    rounded = {INT8: "movie_int8", BF16: "movie_bf16", INT4: "movie_int4"}
+    for name, package in rounded.items():
         deploy = module(package, "deploy")
         files[name] = work / f"{package}.safetensors"
         save_file(deploy.lowered(deploy.load_trained(weights)), files[name])
     files |= exported(weights, work)
-    packages = {OURS: "movie_sentiment", INT8: "movie_int8", BF16: "movie_bf16"}
+    packages = {OURS: "movie_sentiment", **rounded}
     found = {
         name: of_package(package, files[name]) for name, package in packages.items()
     }

@@ -23,7 +23,7 @@ from generator.arguments import arguments, features_to_keep
 from generator.cost import Cost, Stage, describe
 from generator.errors import Diagnostic, GenError, fail
 from generator.facts import Facts, dump_card
-from generator.ir.deploy import linears, matrices, tables
+from generator.ir.deploy import linears, matrices, tables, weight_bytes
 from generator.ir.dims import dim
 from generator.ir.head import selection
 from generator.ir.job import Backbone, Job, Tensor, added, parameters
@@ -819,6 +819,14 @@ def _notes(job: Job, facts: Facts) -> list[str]:
         notes.append(
             f"of the {of.total} numbers of a row's vector the head reads "
             f"{len(job.model.kept[of.name])}, those that score highest on training rows"
+        )
+    if job.deploy.lowered:
+        plan = job.deploy
+        kind = plan.quantize if plan.quantize != "none" else plan.precision
+        whole = 4 * sum(prod(p.shape) for p in infos)
+        notes.append(
+            f"deployed as {kind}: weights of {weight_bytes(job) / 1e6:,.1f} MB, and not "
+            f"the {whole / 1e6:,.1f} MB of the trained model"
         )
     for number, stage in enumerate(job.stages, 1):
         notes.append(

@@ -27,6 +27,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from generator.ir.cut import halves
+from generator.ir.deploy import weight_bytes
 from generator.ir.dims import Dim, Type, number
 from generator.ir.job import (
     Attr,
@@ -161,7 +162,7 @@ def describe(job: Job, tokens: int | None = None, rows: int | None = None) -> Co
         rows=rows,
         tokens=tokens,
         train_bytes=4 * count * (1 + averaged) + 8 * trained + train.peak,
-        predict_bytes=4 * count + _prediction(job, steps, sizes),
+        predict_bytes=weight_bytes(job) + _prediction(job, steps, sizes),
         saved_bytes=train.saved,
         file_bytes=4 * count,
     )

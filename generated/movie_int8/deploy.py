@@ -193,6 +193,8 @@ def compare(trained: Model, deployed: Model, split: Split) -> dict:
             (answers(trained, [batch]), answers(deployed, [batch]), batch.targets)
         )
     before, after, targets = map(torch.cat, zip(*found))
+    if not after.isfinite().all():
+        raise ValueError("the deployed model gives numbers that are not finite")
     return {
         "rows": len(targets),
         "trained": measure(before, targets),

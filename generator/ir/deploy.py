@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 
 from generator.ir.dims import Dim
 from generator.ir.emit import parameter_types
-from generator.ir.job import Job, Model, Module
-from generator.ir.ops import ADAPTED
+from generator.ir.job import Job, Model, Module, parameters
+from generator.ir.ops import ADAPTED, merges
+from generator.ir.sources import Tie
 from generator.ir.stages import covers
 
+GROUP = 32  # weights that share a step where they have four bits
 FEWEST = 8  # inputs and outputs of a linear whose product is worth it
 LONGEST = 1024  # rows that a table must have for its room to matter
 # What names of tensors end in that merging leaves without a use.
@@ -60,6 +63,30 @@ def left(job: Job, rounded: Sequence[str]) -> list[str]:
         for one in matrices(job.model)
         if one.kind in ADAPTED and one.name not in rounded
     ]
+
+
+def weight_bytes(job: Job) -> int:
+    """Of the tensors that the model that predicts has."""
+    merged = ADAPTER_PARTS if merges(job.model) and job.deploy.lowered else ()
+    kept = [
+        p
+        for p in parameters(job)
+        if not (p.path.endswith(merged) or isinstance(p.source, Tie))
+    ]
+    count = sum(prod(p.shape) for p in kept)
+    if job.deploy.precision == "bf16":
+        return 2 * count
+    total = 4 * count
+    if job.deploy.quantize == "none":
+        return total
+    for one in linears(job):
+        total -= 4 * one.rows * one.columns
+        if job.deploy.quantize == "int4-weights":
+            groups = -(-one.columns // GROUP)
+            total += one.rows * groups * (GROUP // 2 + 4)
+        else:
+            total += one.rows * (one.columns + 4)
+    return total - sum(one.rows * (3 * one.columns - 4) for one in tables(job))
 
 
 def matrices(model: Model) -> Iterator[Matrix]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -15,10 +16,10 @@ from test_cache import fill
 from test_certificate import CASES, one_thread  # noqa: F401
 from whole_support import Whole, whole
 
-from generator.ir.deploy import LONGEST
+from generator.ir.deploy import LONGEST, weight_bytes
 from generator.ir.job import Job
-from generator.ir.plans import DeployPlan
-from generator.passes import EDITS
+from generator.ir.plans import DeployPlan, FeaturePlan
+from generator.passes import EDITS, join_features
 from tests.edits.test_together import ARGUMENTS
 
 KINDS = {
@@ -38,6 +39,14 @@ def make(case: str, plan: DeployPlan, folder: Path, **more: Any) -> Whole:
     return whole(folder, config(**sizes), **options, edit=deployed, **more)
 
 
+def assert_size(made: Whole) -> None:
+    """The size that was predicted is that of the tensors."""
+    deploy, model = made.module("deploy"), made.module("model")
+    trained = getattr(model, "merge", lambda own: own)(model.Model())
+    tensors = deploy.lowered(trained).values()
+    assert sum(x.nbytes for x in tensors) == weight_bytes(made.job)
+
+
 def assert_certified(made: Whole) -> dict[str, Any]:
     """What the checks that tell of the deployed model found."""
     test = made.module("test_model")
@@ -49,7 +58,9 @@ def assert_certified(made: Whole) -> dict[str, Any]:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("case", ["bert", "llama", "vit"])
 def test_every_kind_of_every_family(case: str, kind: str, tmp_path: Path) -> None:
-    found = assert_certified(make(case, KINDS[kind], tmp_path))
+    made = make(case, KINDS[kind], tmp_path)
+    found = assert_certified(made)
+    assert_size(made)
     assert 0 < found["logits of the deployed model"].measured
     if kind != "bf16":
         assert 0.3 < found["weights rounded, in steps"].measured
@@ -68,7 +79,9 @@ def edited(do: str, plan: DeployPlan, folder: Path) -> Whole:
     "do", ["lora", "dora", "ia3", "adapter", "low-rank", "prune-ffn"]
 )
 def test_edited_models(do: str, tmp_path: Path) -> None:
-    assert_certified(edited(do, KINDS["int8"], tmp_path))
+    made = edited(do, KINDS["int8"], tmp_path)
+    assert_certified(made)
+    assert_size(made)
 
 
 @pytest.mark.parametrize("kind", ["int8", "bf16"])
@@ -137,6 +150,7 @@ def test_tables_are_rounded_row_by_row(tmp_path: Path) -> None:
     trained = model.Model().eval()
     table = trained.embedding.token.weight.detach()
     rounded = deploy.assemble(deploy.lowered(trained)).embedding.token
+    assert_size(made)
     ids = torch.tensor([[3, 1023], [0, 500]])
     assert torch.allclose(rounded(ids).double(), plain("int8", table)[ids], atol=1e-7)
 
@@ -217,3 +231,27 @@ def test_files_that_are_not_the_deployed_model(bad: str, tmp_path: Path) -> None
 @pytest.mark.parametrize("case", ["bert, labels", "bert, a number", "bert, pairs"])
 def test_other_tasks(case: str, tmp_path: Path) -> None:
     assert_certified(make(case, KINDS["int8"], tmp_path))
+
+
+@pytest.mark.parametrize("kind", ["int8", "bf16"])
+def test_heads_that_read_columns(kind: str, tmp_path: Path) -> None:
+    plan = FeaturePlan(numeric=("price",), categorical=("shop",), categories=5)
+
+    def edit(job: Job) -> Job:
+        job, _ = join_features.run(job, plan, width=4, hidden=8, dropout=0.0)
+        return replace(job, deploy=KINDS[kind])
+
+    config, sizes, options = CASES["bert"]
+    options = {**options, "head": "new"}
+    assert_certified(whole(tmp_path, config(**sizes), **options, edit=edit))
+
+
+def test_the_bench_predicts_with_the_deployed_model(tmp_path: Path) -> None:
+    made = make("bert", KINDS["int8"], tmp_path)
+    bench = made.module("bench")
+    asked = Namespace(weights=made.weights, folder=tmp_path, against=None)
+    bench.prepare(asked)
+    held = load_file(tmp_path / "ours.safetensors")
+    assert torch.int8 in {x.dtype for x in held.values()}
+    answers = made.module("predict").Predictor(tmp_path / "ours.safetensors")
+    assert len(answers.predict(["a film"])) == 1
