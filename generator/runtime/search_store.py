@@ -22,6 +22,7 @@ from optuna.exceptions import DuplicatedStudyError, UpdateFinishedTrialError
 from optuna.storages import RDBStorage
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from generator.errors import fail
 from generator.runtime.search_draw import distribution
@@ -133,7 +134,7 @@ class Store:
         try:
             with self.engine.begin() as connection:
                 connection.execute(sql.insert(CLAIMS).values(row))
-        except sql.exc.IntegrityError:
+        except IntegrityError:
             return False
         return True
 
@@ -203,7 +204,7 @@ def open_store(
         engine = sql.create_engine(url, **engine_options)
         storage = RDBStorage(url, engine_kwargs=engine_options)
         _TABLES.create_all(engine)
-    except (sql.exc.SQLAlchemyError, ImportError, ValueError) as error:
+    except (SQLAlchemyError, ImportError, ValueError) as error:
         words = str(error).splitlines()[0][:200]
         raise fail(
             "G566",
