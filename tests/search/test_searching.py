@@ -90,9 +90,9 @@ def test_a_search_from_a_spec_to_a_tested_front(tmp_path: Path) -> None:
     assert set(states.values()) <= {"complete", "pruned", "refused", "duplicate"}
     counted = [s for n, s in states.items() if n > 1 and s in ("complete", "pruned")]
     assert found["spent"]["trials"] == len(counted) == 2
-    for number in states:
+    for number, state in states.items():
         result = path.parent / "work" / "trials" / str(number) / "work" / "result.json"
-        if states[number] == "complete":
+        if state == "complete":
             assert "test" not in json.loads(result.read_text())
     assert 1 == len(found["front"])
     for point in found["front"]:
@@ -110,12 +110,10 @@ def test_a_search_from_a_spec_to_a_tested_front(tmp_path: Path) -> None:
         assert point["certificate"] == "holds"
         assert point["faster_than_transformers"]["median"] > 0
 
-    before = (path.parent / "work" / "search.json").read_bytes()
     start = time.monotonic()
     again = run(path)
     assert time.monotonic() - start < 30
     assert again["trials"] == found["trials"] and again["front"] == found["front"]
-    assert len(before) > 0
 
 
 @pytest.fixture
