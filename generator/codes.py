@@ -1519,6 +1519,14 @@ the teacher's own work folder is looked into, beside this one's, and the teacher
 first where it has not been.
 """,
     ),
+    "G551": Code(
+        "A search with a teacher",
+        """
+The trials of `gen search` train without a teacher. Search the structure first, without
+`[train.distill]`; the spec of the point that is chosen can then name a teacher, and
+`gen run` trains it so.
+""",
+    ),
     "G555": Code(
         "There is nothing trained that could be exported",
         "`gen export` takes the weights that training left in the work folder.\n\n`gen run SPEC` trains them; `--weights` names another file.",
@@ -1600,6 +1608,23 @@ little memory, or losses that were not finite. The same command goes on from the
 The models of the front predict the test rows, and their speed is measured, by a program that
 ended with an error; what it said stands above the message. The trials and the trained models
 stay, and the same command goes on from there. `--no-test` leaves the test for later.
+""",
+    ),
+    "G578": Code(
+        "What another search has found cannot be read",
+        """
+`--beside WORK` shows another search in the report: its work folder has a search.json, which
+`gen search` writes after each trial. Random search of the same wall time is one to compare with:
+
+    gen search SPEC --sampler random --hours 0.25 --trials 1000 --work runs/by_chance
+    gen search SPEC --beside runs/by_chance
+""",
+    ),
+    "G579": Code(
+        "The other search is for something else",
+        """
+The report compares two searches of one spec for the same objectives, in the same order: how
+much of what is possible the front of each covers.
 """,
     ),
 }

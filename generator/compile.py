@@ -207,9 +207,16 @@ def _teacher(spec_file: SpecFile, facts: Facts, job: Job) -> Job | None:
 
     GenError where it is not one that this job can learn from.
     """
-    if spec_file.teacher is None:
+    if spec_file.spec.train.distill.teacher is None:
         return None
-    assert facts.teacher is not None
+    if spec_file.teacher is None or facts.teacher is None:
+        raise fail(
+            "G285",
+            "the teacher's spec and facts were not read with this one",
+            place=spec_file.place("train.distill.teacher"),
+            label="a teacher is that of a job in a file of its own",
+            help="gen build and gen run read both; gen search does not yet",
+        )
     imported = import_job(spec_file.teacher, facts.teacher)
     _, named = _named(spec_file.teacher, facts.teacher, imported, ())
     *_, done = steps(named[-1].job, NAMED)

@@ -329,7 +329,7 @@ class _Tracer:
         return results
 
     def _bytes_each(self, op: Op, args: list[Tracked]) -> int | None:
-        """Under autocast products give bf16 and norms fp32; the rest follow suit."""
+        """Under autocast products give 16 bits and norms fp32; the rest follow suit."""
         if self.job.target.precision == "fp32":
             return None
         if op.kind in (*LINEARS, "attention"):
@@ -521,7 +521,7 @@ def _kept_of_linear(
     op, x, y = step.op, step.args[0], step.results[0]
     own = -4 * y.storage
     weight, trains = step.weights["weight"]
-    half = job.target.precision == "bf16"
+    half = job.target.half != ""
     read = trains or "lora_a" in step.weights or op.attrs_dict.get("of") == "input"
     made = 0  # bytes that only the operation itself has
     if read and (half and x.bytes_each != 2):

@@ -157,6 +157,12 @@ def parser(functions: Mapping[str, Run]) -> argparse.ArgumentParser:
     search.add_argument(
         "--no-test", action="store_true", help="leave the test of the front for later"
     )
+    search.add_argument(
+        "--beside",
+        type=Path,
+        metavar="WORK",
+        help="the work folder of another search of the same, for the report",
+    )
     _long(search)
 
     for name, help in (

@@ -54,7 +54,7 @@ def assemble(tensors: dict[str, Tensor]) -> Model:
     with torch.device("meta"), WithoutInit():
         model = Model()
     model.load_state_dict(tensors, assign=True)
-    return model.eval()
+    return model.requires_grad_(False).eval()
 
 
 def load_deployed(path: str | Path) -> Model:

@@ -79,7 +79,7 @@ def temperature_of(logits: Tensor, targets: Tensor) -> float:
         mean = (z * (middle * z).softmax(1)).sum(1)
         slope = (mean - z.gather(1, targets[:, None])[:, 0]).mean()
         low, high = (low, middle) if slope > 0 else (middle, high)
-    return 1 / middle
+    return 1 / math.sqrt(low * high)
 
 
 def best_threshold(p: Tensor, truth: Tensor) -> float:
@@ -182,7 +182,7 @@ def in_words(found: dict[str, Any]) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    # predict.py imports this file.
+    # That file imports this one.
     from .predict import load_trained
 
     parser = argparse.ArgumentParser(

@@ -125,12 +125,12 @@ def varying() -> tuple[dict[int, Any], ...]:
     return tuple({0: batch, 1: tokens} for _ in INPUTS)
 
 
-def whole(inputs: tuple[Tensor | None, ...]) -> tuple[Tensor, ...]:
+def whole(inputs: Sequence[Tensor | None]) -> list[Tensor]:
     """The inputs with a mask, where none says that every token is real."""
-    *others, mask = inputs
-    if mask is None:
-        mask = torch.ones_like(others[0], dtype=torch.bool)
-    return (*others, mask)
+    found = [x for x in inputs if x is not None]
+    if len(found) < len(inputs):
+        found.append(torch.ones_like(found[0], dtype=torch.bool))
+    return found
 
 
 def to_onnx(model: Model, folder: Path) -> Answer:

@@ -38,7 +38,7 @@ def inputs_of(texts: Sequence[str]) -> dict[str, np.ndarray]:
 def predict(rows: Sequence[str]) -> list[dict[str, float]]:
     """The probabilities of each row, by label."""
     session = InferenceSession(HERE / "model.onnx", providers=["CPUExecutionProvider"])
-    (logits,) = session.run(None, inputs_of(rows))
+    logits = np.asarray(session.run(None, inputs_of(rows))[0])
     found = np.exp(logits - logits.max(axis=1, keepdims=True))
     found = found / found.sum(axis=1, keepdims=True)
     return [dict(zip(ABOUT["labels"], row)) for row in found.tolist()]

@@ -82,13 +82,14 @@ class Int8Linear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         rows = x.flatten(0, -2)  # (rows, ins)
-        step = (rows.abs().amax(1, keepdim=True) / 127).clamp_(min=SMALLEST)
+        high, low = rows.amax(1, keepdim=True), rows.amin(1, keepdim=True)
+        step = (torch.maximum(high, -low) / 127).clamp_(min=SMALLEST)
         whole = (rows / step).add_(128.5).to(torch.uint8)  # 1 to 255, and 128 is 0
         y = torch.ops.onednn.qlinear_pointwise(
             *(whole, 1.0, 128, self.weight, self.step, self.zero, None),
             *(1.0, 0, torch.float32, "none", [], ""),  # as it is, in floating point
         )
-        return torch.addcmul(self.bias, y, step).unflatten(0, x.shape[:-1])
+        return torch.addcmul(self.bias, y, step, out=y).unflatten(0, x.shape[:-1])
 
 
 class Int8Table(nn.Module):
@@ -134,7 +135,7 @@ def assemble(tensors: dict[str, Tensor]) -> Model:
     for part in model.modules():
         if isinstance(part, Int8Linear):
             part.pack()
-    return model.eval()
+    return model.requires_grad_(False).eval()
 
 
 def load_deployed(path: str | Path) -> Model:

@@ -276,8 +276,15 @@ class ReferencePlan:
 @dataclass(frozen=True)
 class TargetPlan:
     device: Literal["cpu", "cuda"]
-    precision: Literal["fp32", "bf16"]  # bf16 is autocast; the weights stay fp32
+    precision: Literal["fp32", "bf16", "fp16"]  # the last two are autocast
     compile: bool
+
+    @property
+    def half(self) -> str:
+        """torch's type of 16 bits that autocast computes in; "" where it does not."""
+        return {"bf16": "torch.bfloat16", "fp16": "torch.float16"}.get(
+            self.precision, ""
+        )
 
 
 @dataclass(frozen=True)
@@ -301,8 +308,8 @@ class DeployPlan:
     thresholds: Threshold = "none"  # by what they are chosen there
 
     @property
-    def rounds(self) -> bool:
-        """Whether its weights are others than the trained ones."""
+    def lowered(self) -> bool:
+        """Whether it has other weights than the trained one."""
         return self.quantize != "none" or self.precision != "fp32"
 
 

@@ -133,7 +133,7 @@ class BenchView:
     highest: str  # code: the learning rate
     compile: bool
     cuda: bool
-    bf16: bool
+    half: str  # code: the type that autocast computes in; "" where it does not
     device: str
     device_name: str  # code
     to_device: str  # code
@@ -185,7 +185,7 @@ def bench_view(job: Job) -> BenchView:
     text = isinstance(plan, TextPlan)
     types = text and plan.token_types
     pair = text and len(plan.columns) == 2
-    cuda, bf16 = job.target.device == "cuda", job.target.precision == "bf16"
+    cuda, half = job.target.device == "cuda", job.target.half
     consts = job.model.constants
     dropouts = [v for name, v in consts.items() if name.endswith("dropout")]
     batch = "kept.batch(some)" if cut else "batch_of(split, some)"
@@ -202,8 +202,8 @@ def bench_view(job: Job) -> BenchView:
         merges=merges(job.model),
         program=f"python -m {job.name}.bench",
         imports=(),
+        about=_about(text, job.target.precision, len(added(job)) > 0, beside),
         calibrated=calibrate.asked(job),
-        about=_about(text, bf16, len(added(job)) > 0, beside),
         of_tokens=" of T tokens" if text else "",
         floor=_floor(text),
         forward_formula=formula(cost.forward),
@@ -245,17 +245,17 @@ def bench_view(job: Job) -> BenchView:
         kept=cut,
         compile=recipe.compile,
         cuda=cuda,
-        bf16=bf16,
+        half=half,
         device=job.target.device,
         device_name="torch.cuda.get_device_name()" if cuda else py("CPU"),
         to_device=".to(DEVICE)" if cuda else "",
         cold_to_device='.to("cuda")' if cuda else "",
         criterion_to_device=".to(DEVICE)" if cuda and recipe.weighted else "",
         targets_to_device=".to(DEVICE, non_blocking=True)" if cuda else "",
-        product_kind=" in bf16" if bf16 else "",
+        product_kind=f" in {job.target.precision}" if half else "",
         product_size=8192 if cuda else 2048,
         product_options=(", device=DEVICE" if cuda else "")
-        + (", dtype=torch.bfloat16" if bf16 else ""),
+        + (f", dtype={half}" if half else ""),
         auto=auto,
         imported=data.import_line(
             "from transformers", ["AutoConfig", auto, *["AutoTokenizer"] * text], 84
@@ -313,11 +313,13 @@ def bench_view(job: Job) -> BenchView:
     )
 
 
-def _about(text: bool, bf16: bool, adapters: bool, beside: bool) -> str:
+def _about(text: bool, precision: str, adapters: bool, beside: bool) -> str:
     unasked = ["rows in random order"] * text
-    unasked += ["the attention dropout of the checkpoint"] + ["fp32"] * bf16
+    unasked += ["the attention dropout of the checkpoint"] + ["fp32"] * (
+        precision != "fp32"
+    )
     best = ["rows grouped by length"] * text
-    best += ["the attention dropout of this job"] + ["bf16"] * bf16
+    best += ["the attention dropout of this job"] + [precision] * (precision != "fp32")
     return _paragraph(
         "Every round takes some batches of an epoch"
         + (", short and long ones alike," if text else "")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from generator.ir.job import Job
-from generator.render import data
+from generator.render import data, deploy
 from generator.render.text import fill
 
 FILE = "calibrate.py"
@@ -42,14 +42,16 @@ class CalibrateView:
     temperature: bool
     thresholds: Literal["", "one", "labels"]
     metric: str  # code
+    rejects: bool  # it counts rows that are rightly given another label
     metric_doc: str
     multi_label: bool
     activation: str  # code
     cuda: bool
-    bf16: bool
+    half: str  # code: the type that autocast computes in; "" where it does not
     autocast: str  # code: the kind of device
     home: str  # code: back from the device
     moved: str  # code: to the device
+    trained_in: str  # code: the module that reads what training wrote
 
 
 def asked(job: Job) -> bool:
@@ -98,12 +100,14 @@ def calibrate_view(job: Job) -> CalibrateView:
         temperature=job.deploy.temperature,
         thresholds=kind,
         metric=metric,
+        rejects="tn" in metric,
         metric_doc=metric_doc,
         multi_label=multi,
         activation=".sigmoid()" if multi else ".softmax(1)",
         cuda=cuda,
-        bf16=job.target.precision == "bf16",
+        half=job.target.half,
         autocast="device.type" if cuda else '"cpu"',
         home=".cpu()" if cuda else "",
         moved='.to("cuda")' if cuda else "",
+        trained_in=deploy.trained_in(job),
     )

@@ -418,11 +418,11 @@ def certificate_view(job: Job) -> CertificateView:
         activation=ACTIVATIONS[job.task],
         answer="values" if job.task == "regression" else "probabilities",
         on_cpu=', device="cpu"' if job.target.device == "cuda" else "",
-        calibrated=calibrate.asked(job),
         serving_bound=_serving_bound(job),
         deployed=_deployed(job),
         served_activation=(".float()" if job.deploy.precision == "bf16" else "")
         + ACTIVATIONS[job.task],
+        calibrated=calibrate.asked(job),
     )
     classes = (*adapted(job.model), *detours(job.model))
     beside = {**BESIDE, **{name: (OWN, "from .model") for name in classes}}
@@ -436,9 +436,9 @@ def certificate_view(job: Job) -> CertificateView:
 
 def _serving_bound(job: Job) -> str:
     """Code: how far apart two batches of the same rows may lie."""
-    if job.deploy.rounds:  # what is rounded may fall to either side
+    if job.deploy.lowered:  # what is rounded may fall to either side
         return "0.05"
-    return "1e-2" if job.target.precision == "bf16" else "SINGLE"
+    return "1e-2" if job.target.half else "SINGLE"
 
 
 def _deployed(job: Job) -> DeployedView | None:

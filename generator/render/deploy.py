@@ -64,7 +64,7 @@ class DeployView:
     quick: bool  # it is meant to be faster
     merges: bool
     cuda: bool
-    autocast: bool
+    autocast: str  # code: the type that it computes in; "" where it does not
     device: str
     inputs: str  # code
     home: str  # code: back from the device
@@ -79,7 +79,12 @@ class DeployView:
 
 def asked(job: Job) -> bool:
     """Whether the model that predicts is another than the trained one."""
-    return job.deploy.rounds
+    return job.deploy.lowered
+
+
+def trained_in(job: Job) -> str:
+    """The module that reads what training wrote."""
+    return "deploy" if asked(job) else "predict"
 
 
 def deployed_as(job: Job) -> str:
@@ -134,7 +139,7 @@ def deploy_view(job: Job) -> DeployView:
         quick=kind in ("int8", "bf16"),
         merges=merges(job.model),
         cuda=cuda,
-        autocast=job.target.precision == "bf16" and whole,
+        autocast=job.target.half if whole else "",
         device=job.target.device,
         inputs="inputs" if cuda else "batch.inputs",
         home=".cpu()" if cuda else "",

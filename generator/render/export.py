@@ -11,7 +11,7 @@ from typing import Any
 from generator.ir.job import Job
 from generator.ir.plans import ImagePlan, TextPlan
 from generator.ir.saving import Stored, stored
-from generator.render import calibrate, data
+from generator.render import calibrate, data, deploy
 from generator.render.data import CleanView, DataView
 from generator.render.text import fill, py
 
@@ -131,7 +131,7 @@ def _beside(job: Job) -> dict[str, tuple[int, str]]:
         "warnings": (data.STDLIB, "import warnings"),
         "save_file": (data.INSTALLED, "from safetensors.torch"),
         "data": (data.OWN, "from ."),
-        "load_trained": (data.OWN, "from .predict"),
+        "load_trained": (data.OWN, f"from .{deploy.trained_in(job)}"),
     }
     found |= calibrate.IMPORT
     if isinstance(job.data.inputs, TextPlan):

@@ -30,7 +30,6 @@ class PredictView:
     multi_label: bool
     outputs: str  # code: how many numbers a row gets
     activation: str  # code
-    floats: str  # code: logits in fp32, where they are not
     calibrated: bool  # calibrate.py says how logits become answers
     temperature: bool
     thresholds: str  # "one" of two labels, one for each of "labels", or ""
@@ -42,6 +41,7 @@ class PredictView:
     raw_of: str  # code: what reads that of a record
     merges: bool  # there are adapters to merge into the weights
     deployed: bool  # another model than the trained one answers
+    casts: bool  # its answers are in bfloat16
     load: str  # code: what loads it
     model: str  # prose: which model answers
     writer: str  # prose: what wrote its weights
@@ -49,8 +49,8 @@ class PredictView:
     batch_doc: str
     batch_help: str
     cuda: bool
-    plans: bool  # rows of many lengths in bf16, which cuDNN's attention would take
-    bf16: bool
+    plans: bool  # rows of many lengths in 16 bits, which cuDNN's attention would take
+    half: str  # code: the type that autocast computes in; "" where it does not
     autocast: str  # code: the kind of device
     home: str  # code: back from the device
     readers: str  # code: by ending, where there is more than one
@@ -94,7 +94,6 @@ def predict_view(job: Job) -> PredictView:
         multi_label=multi,
         outputs="len(TARGETS)" if regression else "len(LABELS)",
         activation=(".float()" if casts else "") + activation,
-        floats=".float()" if casts else "",
         calibrated=calibrate.asked(job),
         temperature=job.deploy.temperature,
         thresholds=calibrate.thresholds(job),
@@ -106,6 +105,7 @@ def predict_view(job: Job) -> PredictView:
         raw_of=data.raw_of(job.data),
         merges=merges(job.model),
         deployed=deployed,
+        casts=casts,
         load=load,
         model="deployed" if deployed else "trained",
         writer="deploy.py" if deployed else "training",
@@ -117,8 +117,8 @@ def predict_view(job: Job) -> PredictView:
         ),
         batch_help="tokens at once, padding included" if by_tokens else "rows at once",
         cuda=cuda,
-        plans=cuda and job.target.precision == "bf16" and not (images or casts),
-        bf16=job.target.precision == "bf16" and not casts,
+        plans=cuda and job.target.half != "" and not (images or casts),
+        half="" if casts else job.target.half,
         autocast="self.device.type" if cuda else '"cpu"',
         home=".cpu()" if cuda else "",
         readers=_readers(tables) if len(tables) > 1 else "",

@@ -154,12 +154,12 @@ class TrainView:
     numbered: str  # code: the stage's part of a line of the log, and a comma
     over: str  # code: whether a stage, or all of it, is at its end
     cache: CacheView | None
+    beside: str  # code: names of files that lie beside the weights
     teacher: OnceView | None
     teacher_name: str
     teacher_weights: str
     answers: str  # code: what the teacher says of a batch
     once: bool  # there is a cache, or a teacher, whose answers are kept alike
-    beside: str  # code: names of files that lie beside the weights
     average: bool  # a moving average of the weights is evaluated and saved
     evaluated: str  # code: the model that is
     suffix: str  # code: what of it goes on from what is kept
@@ -168,9 +168,11 @@ class TrainView:
     early_stopping: bool
     max_bad_steps: int
     cuda: bool
-    plans: bool  # rows of many lengths in bf16, which cuDNN's attention would take
+    plans: bool  # rows of many lengths in 16 bits, which cuDNN's attention would take
     device: str
-    bf16: bool
+    half: str  # code: the type that autocast computes in; "" where it does not
+    backward: str  # code
+    scaled: bool  # whose range is so small that losses are scaled
     compile: bool
     forward: str  # code: what a step is given
     model: str  # code
@@ -336,21 +338,21 @@ def train_view(job: Job) -> TrainView:
         numbered='"stage": number, ' if staged else "",
         over="over" if staged else "state.done",
         cache=_cache(job, cut) if cut else None,
+        beside=", ".join(
+            py(name)
+            for name, there in (
+                ("features.json", job.data.features != FeaturePlan()),
+                ("deployed.safetensors", job.deploy.lowered),
+                ("deployed.json", job.deploy.lowered),
+                ("calibration.json", calibrate.asked(job)),
+            )
+            if there
+        ),
         teacher=_taught(job) if job.distill.teacher else None,
         teacher_name=job.distill.teacher,
         teacher_weights=f"runs/{job.distill.teacher}/model.safetensors",
         answers="taught[batch.rows]" + ".to(DEVICE, non_blocking=True)" * cuda,
         once=len(cut) > 0 or job.distill.teacher != "",
-        beside=", ".join(
-            py(name)
-            for name, there in (
-                ("features.json", job.data.features != FeaturePlan()),
-                ("deployed.safetensors", job.deploy.rounds),
-                ("deployed.json", job.deploy.rounds),
-                ("calibration.json", calibrate.asked(job)),
-            )
-            if there
-        ),
         average=plan.ema > 0,
         evaluated="average" if plan.ema else "model",
         suffix=_suffix_of(plan.ema > 0, staged),
@@ -359,9 +361,15 @@ def train_view(job: Job) -> TrainView:
         early_stopping=plan.early_stopping > 0,
         max_bad_steps=plan.max_bad_steps,
         cuda=cuda,
-        plans=cuda and target.precision == "bf16" and text,
+        plans=cuda and target.half != "" and text,
         device=target.device,
-        bf16=target.precision == "bf16",
+        half=target.half,
+        backward=(
+            "scaler.scale(loss).backward()"
+            if target.precision == "fp16"
+            else "loss.backward()"
+        ),
+        scaled=target.precision == "fp16",
         compile=target.compile,
         value="value" if cuda else "loss",
         forward=_forward(job, target.compile),

@@ -63,17 +63,21 @@ class Built:
     removed: tuple[str, ...]
 
 
-def load_spec(path: Path, pupils: Sequence[Path] = ()) -> SpecFile:
+def load_spec(
+    path: Path, pupils: Sequence[Path] = (), teachers: Path | None = None
+) -> SpecFile:
     """The spec in a file, with its teacher's and so on; `pupils` learn from this one.
 
-    GenError where one cannot be read, or is none.
+    Its teacher is looked for from its folder, or from `teachers`. GenError where a spec
+    cannot be read, or is none.
     """
     data = read_small(path, str(path), LARGEST_SPEC)
     spec_file = read_spec(decode_spec(data, str(path)), str(path))
     named = spec_file.spec.train.distill.teacher
     if named is None:
         return spec_file
-    teacher, place = path.parent / named, spec_file.place("train.distill.teacher")
+    teacher = (teachers or path.parent) / named
+    place = spec_file.place("train.distill.teacher")
     pupils = (*pupils, path.resolve())
     if teacher.resolve() in pupils:
         raise fail(

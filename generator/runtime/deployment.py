@@ -14,8 +14,8 @@ SLOWER = 3  # deploy.py's exit code where it wrote nothing for that
 
 
 def asked(ready: Ready) -> bool:
-    """Whether the job predicts with another model than the trained one."""
-    return ready.plan.compiled.job.deploy.rounds
+    """Whether the job predicts with other weights than the trained ones."""
+    return ready.plan.compiled.job.deploy.lowered
 
 
 def deploy(ready: Ready) -> tuple[dict[str, Any] | None, bool]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +80,7 @@ def diff(args: argparse.Namespace) -> int:
 
 def sides(a: Path, b: Path) -> tuple[Side, Side]:
     """Both, each a spec or the folder of a package, which has its spec in it."""
-    files = [load_spec(path / SPEC if path.is_dir() else path) for path in (a, b)]
+    files = [_read(path, other) for path, other in ((a, b), (b, a))]
     own = [_own_facts(path, file) for path, file in zip((a, b), files, strict=True)]
     found = []
     for i, (path, spec_file) in enumerate(zip((a, b), files, strict=True)):
@@ -88,16 +88,39 @@ def sides(a: Path, b: Path) -> tuple[Side, Side]:
         if facts is None:
             other = b if i == 0 else a
             root = other.parent if path.is_dir() and other.is_file() else path.parent
-            facts = gather.gather_facts(
-                spec_file.spec.backbone.source,
-                root.resolve(),
-                convert_tokenizer=bool(spec_file.spec.data.text),
-                place=spec_file.place("backbone.from"),
-            )
+            facts = _gathered(spec_file, root)
+        facts = _with_teacher(facts, spec_file)
         compiled = draft(spec_file, facts)
         notes = tuple(_other_facts(path, facts))
         found.append(Side(path, spec_file, facts, compiled, notes))
     return found[0], found[1]
+
+
+def _read(path: Path, other: Path) -> SpecFile:
+    """The spec of a side. A package has no teacher's beside it: the other side may."""
+    if not path.is_dir():
+        return load_spec(path)
+    return load_spec(path / SPEC, teachers=other.parent if other.is_file() else None)
+
+
+def _gathered(spec_file: SpecFile, root: Path) -> Facts:
+    return gather.gather_facts(
+        spec_file.spec.backbone.source,
+        root.resolve(),
+        convert_tokenizer=bool(spec_file.spec.data.text),
+        place=spec_file.place("backbone.from"),
+    )
+
+
+def _with_teacher(facts: Facts, spec_file: SpecFile) -> Facts:
+    """The facts with those of the job that this one learns from."""
+    teacher = spec_file.teacher
+    if teacher is None:
+        return replace(facts, teacher=None)
+    path = Path(teacher.file)
+    own = _own_facts(path, teacher) or _borrowed(facts, teacher)
+    own = own or _gathered(teacher, path.parent)
+    return replace(facts, teacher=_with_teacher(own, teacher))
 
 
 def _own_facts(path: Path, spec_file: SpecFile) -> Facts | None:
@@ -249,8 +272,12 @@ def _flat(job: Job) -> dict[str, Any]:
         "labels": list(job.labels),
         "frozen": list(job.frozen),
     }
-    for name in ("backbone", "data", "train", "target", "deploy", "export"):
-        for key, value in asdict(getattr(job, name)).items():
+    names = {field.name for field in fields(job)} - {"model", "reference"}
+    plans = {name: getattr(job, name) for name in sorted(names)}
+    for name, plan in plans.items():
+        if not is_dataclass(plan) or isinstance(plan, type):
+            continue
+        for key, value in asdict(plan).items():
             if isinstance(value, dict):
                 flat |= {f"{name}.{key}.{k}": v for k, v in value.items()}
             else:

@@ -16,7 +16,7 @@ imported; it imports nothing of this compiler. ASKED is JSON:
 - `cache`, the folder where that package keeps what its frozen part gave for the rows of
   train and valid, or "": the suffix of PACKAGE, or with `own` of that package, goes on
   from there;
-- `cuda` and `bf16`, how to run.
+- `cuda` and `half`, how to run: torch's type under autocast, "" for none.
 
 On standard output is JSON: for each split the files of its vectors, of its rows and
 targets, and of the logits of the trained model, and the width of each vector. A file of
@@ -71,8 +71,8 @@ def main(package: str, root: Path, weights: Path, work: Path, request: Path) -> 
     name = real if asked["own"] else package
     model = importlib.import_module(f"{name}.model").load_pretrained(weights)
     of = asked["head"], asked["states"], asked["skip"], asked["joined"]
-    about = f"{code} {of} {device} {asked['bf16']}"
-    runner = Runner(device, asked["bf16"], Path(asked["folder"]), about)
+    about = f"{code} {of} {device} {asked['half']}"
+    runner = Runner(device, asked["half"], Path(asked["folder"]), about)
     sources = {name: Source(data, getattr(splits, name)) for name in asked["splits"]}
     forward: dict[str, Any] = dict.fromkeys(sources, model)
     if asked["cache"]:
@@ -179,7 +179,7 @@ def logits_of(
 @dataclass
 class Runner:
     device: torch.device
-    bf16: bool
+    half: str
     folder: Path
     about: str  # the source that runs, and what is asked of it
 
@@ -257,7 +257,9 @@ class Runner:
                     file.seek(4 * len(rows) * sum(widths), os.SEEK_CUR)
                     continue
                 with torch.autocast(
-                    self.device.type, torch.bfloat16, enabled=self.bf16
+                    self.device.type,
+                    getattr(torch, self.half or "bfloat16"),
+                    enabled=self.half != "",
                 ):
                     given = give(forward, *self.inputs(source, rows))
                 widths = [x.shape[1] for x in given]

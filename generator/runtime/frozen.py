@@ -86,7 +86,7 @@ def vectors(
         "of_trained": ["test"],
         "package": [str(package.resolve().parent), package.name],
         "cuda": job.target.device == "cuda",
-        "bf16": job.target.precision == "bf16",
+        "half": job.target.half.removeprefix("torch."),
     }
     with tempfile.TemporaryDirectory() as temporary:
         out, path = Path(temporary, "out"), Path(temporary, "asked.json")

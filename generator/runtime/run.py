@@ -108,8 +108,12 @@ def run(args: argparse.Namespace) -> int:
         sys.stdout.write(data.decode())
     elif not args.quiet:
         summary(found)
-    failed = bench_failed or probe_failed or deploy_failed or export_failed
-    return 0 if holds and not failed else 1
+    return (
+        0
+        if holds
+        and not (bench_failed or probe_failed or export_failed or deploy_failed)
+        else 1
+    )
 
 
 class Told:
@@ -442,8 +446,8 @@ def summary(found: Mapping[str, Any]) -> None:
         tables.scores(found),
         tables.by_label(found),
         tables.probe(found),
-        tables.calibration(found),
         tables.deployed(found),
+        tables.calibration(found),
         tables.certificate(found["certificate"]),
     ]
     if found["export"]:

@@ -52,6 +52,7 @@ def search(args: argparse.Namespace) -> int:
         return work(args)
     setting, store = prepare(args)
     planner = planner_of(setting)
+    other = beside(args.beside, setting) if args.beside else None
     with View(args.quiet or args.json) as view:
         _drive(args, setting, store, planner, view)
         found = _written(setting, summary(setting, store, planner))
@@ -59,6 +60,7 @@ def search(args: argparse.Namespace) -> int:
             from generator.runtime.search_front import tested
 
             found = _written(setting, tested(args, setting, store, found, view.say))
+    found["beside"] = other
     found["report"] = search_report.write(found, setting.work)
     if args.json:
         print(json.dumps(found, indent=1))
@@ -74,6 +76,14 @@ def prepare(args: argparse.Namespace) -> tuple[Setting, Store]:
     """Everything that the trials have in common, and where they are kept."""
     spec_file = building.load_spec(args.spec)
     spec = spec_file.spec
+    if spec_file.teacher is not None:
+        raise fail(
+            "G551",
+            "gen search does not train with a teacher yet",
+            place=spec_file.place("train.distill.teacher"),
+            label="trials train without one",
+            help="search without [train.distill], and add it to the point that is chosen",
+        )
     given = {n: getattr(args, n) for n in ("trials", "hours", "sampler", "storage")}
     asked = replace(spec.search, **{n: v for n, v in given.items() if v is not None})
     work: Path = args.work or Path("runs") / f"{spec.name}_search"
@@ -298,6 +308,31 @@ def summary(setting: Setting, store: Store, planner: Planner) -> dict[str, Any]:
         "front": about.get("front", []),
         "importance": about.get("importance", {}),
     }
+
+
+def beside(work: Path, setting: Setting) -> dict[str, Any]:
+    """What another search has found, which the report shows beside this one."""
+    path = work / FILE
+    try:
+        found = json.loads(path.read_text())
+        same = [o["name"] for o in found["objectives"]] == list(
+            setting.search.objectives
+        )
+        name = found["name"]
+    except (OSError, ValueError, TypeError, LookupError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise fail(
+            "G578",
+            f"{path} cannot be read as what a search has found: {why}",
+            help="--beside is the work folder of a search that has ended, or runs",
+        ) from error
+    if not same or name != setting.job.spec_file.spec.name:
+        raise fail(
+            "G579",
+            f"{path} is of the spec {name}, or of other objectives than this search",
+            help="only searches for the same can be compared",
+        )
+    return found
 
 
 def points(

@@ -15,6 +15,7 @@ from generator.search import goals
 from generator.search.goals import OBJECTIVES, Objective, Values
 
 Trial = Mapping[str, Any]
+SAMPLERS = {"tpe": "TPE", "nsga2": "NSGA-II", "random": "chance"}
 
 
 @dataclass(frozen=True)

@@ -53,11 +53,11 @@ class Group:
 
 
 def groups(found: Mapping[str, Any]) -> list[Group]:
-    """The search, and random search where it stands beside it."""
-    made = [_group(found, "", "search", FIRST, "full", "-")]
-    if found.get("random"):
-        other = ("r", "random search", SECOND, "none", "--")
-        made.append(_group(found["random"], *other))
+    """The search, and the other one where there is one beside it."""
+    made = [_group(found, "", "this search", FIRST, "full", "-")]
+    if other := found.get("beside"):
+        name = figures.SAMPLERS.get(other["sampler"], other["sampler"])
+        made.append(_group(other, "b", f"by {name}", SECOND, "none", "--"))
     return made
 
 
@@ -236,7 +236,7 @@ def _covered(
 
 
 def _both(found: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    return [found, *([found["random"]] if found.get("random") else [])]
+    return [found, *([found["beside"]] if found.get("beside") else [])]
 
 
 def _best(objective: Objective) -> Measure:

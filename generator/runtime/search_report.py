@@ -41,7 +41,7 @@ def make(found: Found) -> Page:
     sections = (
         _front(found),
         Section("Baselines", tables=_there(baselines(found), bounds(found))),
-        _random(found),
+        _beside(found),
         Section("History", plots=tuple(plots.history(found))),
         _importance(found),
         _choices(found),
@@ -66,12 +66,11 @@ def _words(found: Found) -> str:
     aims = " and ".join([", ".join(wanted[:-1]), wanted[-1]] if wanted[1:] else wanted)
     return (
         f"A search for {aims}, starting from {found['spec']}; candidates by "
-        f"{SAMPLERS.get(found['sampler'], found['sampler'])}, seed {found['seed']}."
+        f"{figures.SAMPLERS.get(found['sampler'], found['sampler'])}, seed {found['seed']}."
     )
 
 
 ENDS = {"maximize": "highest", "minimize": "lowest"}
-SAMPLERS = {"tpe": "TPE", "nsga2": "NSGA-II", "random": "chance"}
 
 
 # ---------------------------------------------------------------------------- headline
@@ -269,28 +268,28 @@ def bounds(found: Found) -> Table:
     return Table("Constraints", ("", "bound", "kept by"), tuple(rows))
 
 
-# ----------------------------------------------------------------------- random search
+# ------------------------------------------------------------------------ another search
 
 
-def _random(found: Found) -> Section:
-    other = found.get("random")
-    if not other:
-        return Section("Random search")
+def _beside(found: Found) -> Section:
+    if not found.get("beside"):
+        return Section("Beside another search")
     return Section(
-        "Random search",
-        "The same candidates drawn by chance, beside the search. How much a front covers "
-        "is a part of the box between the worst and the best value of each objective "
-        "over both.",
-        tables=_there(against_random(found)),
+        "Beside another search",
+        "Both try candidates of the same spec for the same objectives, and each measured "
+        "the unedited one for itself. How much a front covers is a part of the box between the worst and the best value of each "
+        "objective over both.",
+        tables=_there(compared(found)),
     )
 
 
-def against_random(found: Found) -> Table:
+def compared(found: Found) -> Table:
     wanted = figures.objectives(found)
-    both = (("search", found), ("random search", found["random"]))
-    within = figures.box([t for _, one in both for t in figures.finished(one)], wanted)
+    searches = [one for _, one in _searches(found)]
+    finished = [trial for one in searches for trial in figures.finished(one)]
+    within = figures.box(finished, wanted)
     rows = []
-    for name, one in both:
+    for one in searches:
         kept = figures.allowed(one)
         values = []
         for objective in wanted:
@@ -299,7 +298,7 @@ def against_random(found: Found) -> Table:
             values.append(amount(objective, value))
         rows.append(
             (
-                name,
+                f"{figures.SAMPLERS.get(one['sampler'], one['sampler'])}, seed {one['seed']}",
                 count(one["spent"]["trials"]),
                 count(len(figures.finished(one))),
                 tables.seconds(one["spent"]["seconds"]),
@@ -310,8 +309,8 @@ def against_random(found: Found) -> Table:
         )
     heads = (f"best {plots.head(o).lower()}" for o in wanted)
     return Table(
-        "Random search",
-        ("", "trials", "finished", "time", "front", "covered", *heads),
+        "Beside another search",
+        ("candidates by", "trials", "finished", "time", "front", "covered", *heads),
         tuple(rows),
     )
 
@@ -392,8 +391,8 @@ def _few(which: Sequence[str]) -> str:
 
 def _searches(found: Found) -> Iterator[tuple[str, Found]]:
     yield "", found
-    if found.get("random"):
-        yield "r", found["random"]
+    if found.get("beside"):
+        yield "b", found["beside"]
 
 
 # ------------------------------------------------------------------------------- notes
@@ -495,7 +494,7 @@ def trials(found: Found) -> Table:
         tuple(rows),
         words=2,
         note="Rungs are parts of the training rows, each with its value in validation."
-        + (" Numbers of random search begin with r." if found.get("random") else ""),
+        + (" Numbers of the other search begin with b." if found.get("beside") else ""),
         marks=tuple(marks),
         tools=True,
     )

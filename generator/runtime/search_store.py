@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sql
+import sqlalchemy.exc
 from optuna.exceptions import DuplicatedStudyError, UpdateFinishedTrialError
 from optuna.storages import RDBStorage
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
-from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from generator.errors import fail
 from generator.runtime.search_draw import distribution
@@ -134,7 +134,7 @@ class Store:
         try:
             with self.engine.begin() as connection:
                 connection.execute(sql.insert(CLAIMS).values(row))
-        except IntegrityError:
+        except sqlalchemy.exc.IntegrityError:
             return False
         return True
 
@@ -204,7 +204,7 @@ def open_store(
         engine = sql.create_engine(url, **engine_options)
         storage = RDBStorage(url, engine_kwargs=engine_options)
         _TABLES.create_all(engine)
-    except (SQLAlchemyError, ImportError, ValueError) as error:
+    except (sqlalchemy.exc.SQLAlchemyError, ImportError, ValueError) as error:
         words = str(error).splitlines()[0][:200]
         raise fail(
             "G566",

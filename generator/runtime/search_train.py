@@ -67,7 +67,7 @@ def deployed(name: str, root: Path, work: Path) -> dict[str, Any] | None:
 def main() -> int:
     name, part, *rest = sys.argv[1:]
     data: Any = importlib.import_module(f"{name}.data")
-    train: Any = importlib.import_module(f"{name}.train")
+    train = importlib.import_module(f"{name}.train")
     data.load_rows = hidden(data.load_rows, float(part), data.SEED)
     code = train.main(rest)
     root, work = (Path(rest[rest.index(flag) + 1]) for flag in ("--root", "--work"))

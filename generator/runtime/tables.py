@@ -467,23 +467,6 @@ def certificate(found: Sequence[Mapping[str, Any]]) -> Table:
     return Table("Certificate", head, tuple(rows), bad=bad)
 
 
-def exports(found: Mapping[str, Mapping[str, Any]]) -> Table:
-    """What was written for other programs, and how near it comes to the model."""
-    rows = tuple(
-        (
-            kind,
-            count(f["rows"]),
-            count(f["labels_differ"]) if "labels_differ" in f else "",
-            small(f["largest_difference"]),
-            small(f["bound"]),
-            f"{f['bytes'] / 2**20:,.1f}",
-        )
-        for kind, f in found.items()
-    )
-    head = ("to", "rows", "other labels", "logits differ by", "at most", "MiB")
-    return Table("Exports, read back and compared", head, rows)
-
-
 def deployed(figures: Mapping[str, Any]) -> Table | None:
     """The deployed model beside the trained one; None where there is no such."""
     found = figures.get("deployed")
@@ -510,6 +493,23 @@ def deployed(figures: Mapping[str, Any]) -> Table | None:
     )
     title = f"Deployed model, {found['kind']}"
     return Table(title, ("", "trained", "deployed"), tuple(rows), note=note)
+
+
+def exports(found: Mapping[str, Mapping[str, Any]]) -> Table:
+    """What was written for other programs, and how near it comes to the model."""
+    rows = tuple(
+        (
+            kind,
+            count(f["rows"]),
+            count(f["labels_differ"]) if "labels_differ" in f else "",
+            small(f["largest_difference"]),
+            small(f["bound"]),
+            f"{f['bytes'] / 2**20:,.1f}",
+        )
+        for kind, f in found.items()
+    )
+    head = ("to", "rows", "other labels", "logits differ by", "at most", "MiB")
+    return Table("Exports, read back and compared", head, rows)
 
 
 def rate(figures: Mapping[str, float]) -> str:

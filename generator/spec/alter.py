@@ -61,7 +61,6 @@ def parts_of(path: str) -> Path:
 
 def _with(text: str, parts: Path, value: Any) -> str:
     index = index_places(text, "")
-    end = len(index.data)
     if span := index.values.get(parts):
         return _spliced(index, span, toml(value))
     around, name = parts[:-1], str(parts[-1])
@@ -73,14 +72,16 @@ def _with(text: str, parts: Path, value: Any) -> str:
         gap = "" if _ends_line(index.data[:at]) else "\n"
         return _spliced(index, (at, at), gap + line)
     if span := index.headers.get(around):
-        at = index.data.find(b"\n", span[1]) + 1
-        if not at:
+        end = index.data.find(b"\n", span[1])
+        if end < 0:
+            end = len(index.data)
             return _spliced(index, (end, end), f"\n{line}")
-        return _spliced(index, (at, at), line)
+        return _spliced(index, (end + 1, end + 1), line)
     if span := index.values.get(around):  # a table in braces
         inside = index.data[span[0] + 1 : span[1] - 1].strip()
         pair = f" {line.strip()}" + ("," if inside else " ")
-        return _spliced(index, (span[0] + 1, span[0] + 1), pair)
+        at = span[0] + 1
+        return _spliced(index, (at, at), pair)
     if (own := _dotted(index, around)) is not None:  # train.lr = 1, without a header
         prefix = ".".join(str(part) for part in around)
         return _spliced(index, (own, own), f"{prefix}.{line}")

@@ -569,19 +569,20 @@ class Target:
             also="accelerator",
         ),
     )
-    precision: Literal["fp32", "bf16"] = field(
+    precision: Literal["fp32", "bf16", "fp16"] = field(
         default="fp32",
         metadata=about(
-            '"bf16" computes under autocast to bfloat16; the weights stay fp32.',
+            '"bf16" and "fp16" compute under autocast to 16 bits; the weights stay fp32. '
+            'With "fp16", for cards that have no bf16, losses are scaled as far as '
+            "gradients allow.",
             "bf16",
             spellings={
                 "float32": "fp32",
                 "f32": "fp32",
                 "32": "fp32",
                 "bfloat16": "bf16",
-                "fp16": "bf16",
-                "float16": "bf16",
-                "half": "bf16",
+                "float16": "fp16",
+                "half": "fp16",
                 "mixed": "bf16",
             },
             also="dtype mixed_precision fp16 bf16 torch_dtype",

@@ -17,6 +17,7 @@ def check_together(state: State) -> None:
     _columns(state)
     _focal(state)
     _deploy(state)
+    _half(state)
     _export(state)
     _thresholds(state)
     check_features(state)
@@ -72,6 +73,20 @@ def _focal(state: State) -> None:
             label="it is of the focal loss",
             help='remove it, or give loss = "focal"',
             at="key",
+        )
+
+
+def _half(state: State) -> None:
+    values = state.values
+    if values.get("target.precision") == "fp16" and (
+        values.get("target.device", "cpu") == "cpu"
+    ):
+        state.add(
+            "G010",
+            ("target", "precision"),
+            'precision "fp16" is for cards',
+            label="a processor takes about five times as long for it as for fp32",
+            help='give precision = "bf16", or device = "cuda"',
         )
 
 

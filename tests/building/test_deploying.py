@@ -88,3 +88,14 @@ def test_names_are_listed_by_blocks():
     code = ", ".join(_lines(names))
     assert set(eval(f"({code},)")) == expected
     assert "range(3)" in code and '"blocks.3.a"' in code
+
+
+def test_answers_are_calibrated_in_full_precision():
+    text = source(
+        made(text_of('precision = "bf16"', "temperature = true")), "predict.py"
+    )
+    assert "logits = self.model(*inputs).float()" in text
+    every = ('quantize = "int8"', "temperature = true", 'export = ["torch"]')
+    compiled = made(text_of(*every))
+    for name in ("calibrate.py", "export.py"):
+        assert "from .deploy import load_trained" in source(compiled, name)

@@ -108,6 +108,7 @@ def random_spec(seed: int) -> tuple[str, Facts]:
     maybe("train.evaluate_every", 50)
     maybe("train.save_every", 25)
     maybe("train.max_bad_steps", 1, 3)
+    maybe("train.ema", 0.99)
     stages = r.choice([0, 0, 0, 1, 3])
     if stages:
         for name in ("epochs", "freeze", "early_stopping"):
@@ -123,7 +124,39 @@ def random_spec(seed: int) -> tuple[str, Facts]:
     beside = _features(r, task)
     augment = _augment(r, image, spec, kept, bool(beside))
     own = _clean(r, task, labels) + _guard(r, task) + augment + beside
+    own += _deploy(r, spec, bool(beside))
     return spec_text(spec) + own + "".join(tables), facts
+
+
+def _deploy(r: random.Random, spec: dict[str, Any], columns: bool) -> str:
+    """A table of some of the keys about the model that predicts, or nothing.
+
+    `columns` are read beside.
+    """
+    task, labels = spec["task"], spec["labels"]
+    values: dict[str, Any] = {
+        "export": r.sample(["onnx", "torch", "transformers"], r.randint(1, 3)),
+        "temperature": True,
+        "thresholds": r.choice(["f1", "accuracy", "balanced-accuracy"]),
+    }
+    quantised = r.choice(["int8", "int8-weights", "int4-weights", ""])
+    if spec.get("target.device") == "cuda":  # whose models are not quantised
+        quantised = ""
+    if quantised:
+        values |= {"quantize": quantised, "leave": ["classifier"]}
+    else:
+        values["precision"] = "bf16"
+    if columns:
+        del values["export"]
+    if task == "regression":
+        del values["temperature"]
+    if task == "regression" or (task != "multi-label" and len(labels) != 2):
+        del values["thresholds"]
+    given = {name: v for name, v in values.items() if r.random() < 0.4}
+    if "quantize" not in given:
+        given.pop("leave", None)
+    lines = [f"{name} = {toml(v)}" for name, v in given.items()]
+    return "\n".join(["\n[deploy]", *lines, ""]) if lines else ""
 
 
 def _augment(
@@ -287,6 +320,8 @@ def test_every_option_is_in_some_of_them():
 
     text = "\n".join(random_spec(seed)[0] for seed in range(COUNT))
     for entry in entries():
+        if entry.section == "search":  # of many jobs: no package has anything of it
+            continue
         assert f"\n{entry.name} = " in "\n" + text, f"{entry.section}.{entry.name}"
 
 

@@ -96,3 +96,26 @@ def test_a_model_that_transformers_does_not_have(tmp_path: Path, capsys) -> None
     assert "error[G290]" in said and "tiny_job.toml:17:1" in said, said
     assert "BertForSequenceClassification computes something else" in said
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_a_run_calibrates_and_exports(tmp_path: Path, capsys) -> None:
+    deploy = '[deploy]\nexport = ["torch"]\ntemperature = true\nthresholds = "f1"\n\n'
+    spec = write_job(
+        tmp_path, name="run_exported", edit={"[train]": deploy + "[train]"}
+    )
+    work = tmp_path / "work"
+    options = ["--out", tmp_path / "out", "--work", work, "--no-bench"]
+    arguments = ["run", spec, *options, "--probe", "off"]
+    assert gen(*arguments, "--json") == 0
+    figures = last_json(capsys.readouterr().out)
+    assert figures["export"]["torch"]["labels_differ"] == 0
+    assert (work / "export" / "torch" / "model.pt2").is_file()
+    kept = json.loads((work / "calibration.json").read_text())
+    assert figures["calibration"] == kept
+    # What is copied beside the model is what its probabilities are made by.
+    copied = work / "export" / "torch" / "calibration.json"
+    assert json.loads(copied.read_text()) == kept
+    page = (work / "report.md").read_text()
+    assert "Calibration error" in page and f"{kept['threshold']:.3f}" in page
+    assert "Exports, read back and compared" in page

@@ -17,15 +17,9 @@ from generator.ir.job import Job
 from generator.ir.saving import Unsaveable
 from generator.ir.verify import verify
 from generator.passes import EDITS
-from tests.edits.test_together import ARGUMENTS
+from tests.edits.test_together import ARGUMENTS, _fits
 
 BOUND = 1e-5
-FITS: dict[str, dict[str, Any]] = {
-    "keep-layers": {"layers": (1,)},
-    "lora": {"on": ("attention.q", "ff.up"), "rank": 2, "alpha": 4.0, "dropout": 0.0},
-    "low-rank": {"on": ("ff.up", "attention.out"), "rank": 3},
-    "add-layers": {"n": 1, "after": None, "where": "last"},
-}
 
 
 def far(it: Any, folder: Path) -> float:
@@ -56,12 +50,10 @@ def check(seed: int, folder: Path) -> bool:
     done: list[tuple[str, dict[str, Any]]] = []
 
     def edit(job: Job) -> Job:
-        for do in draw.choices([d for d in ARGUMENTS if d != "trim-vocab"], k=6):
+        for do in draw.choices([*ARGUMENTS], k=6):
             if len(done) == 2:
                 break
-            if (do == "extend-positions" and case == "vit") or (
-                do == "resize-image" and case != "vit"
-            ):
+            if not _fits(case, do):
                 continue
             arguments = ARGUMENTS[do](job, draw)
             try:
@@ -93,4 +85,10 @@ def check(seed: int, folder: Path) -> bool:
 
 @pytest.mark.parametrize("seed", range(QUICK))
 def test_edited_models(seed: int, tmp_path: Path) -> None:
+    check(seed, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(QUICK, MORE))
+def test_more_edited_models(seed: int, tmp_path: Path) -> None:
     check(seed, tmp_path)

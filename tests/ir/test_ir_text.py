@@ -113,7 +113,7 @@ jobs = st.builds(
     st.builds(
         TargetPlan,
         st.sampled_from(["cpu", "cuda"]),
-        st.sampled_from(["fp32", "bf16"]),
+        st.sampled_from(["fp32", "bf16", "fp16"]),
         st.booleans(),
     ),
     strings,

@@ -30,6 +30,7 @@ from generator.compile import draft
 from generator.errors import GenError
 from generator.ir.plans import DistillPlan
 from generator.runtime import build as building
+from generator.spec import read_spec
 
 HEADER = "[train]\n"
 EDIT = {HEADER: '[[edit]]\ndo = "keep-layers"\nn = 1\n\n[train]\n'}
@@ -283,6 +284,32 @@ def test_weights_that_are_none_of_the_teacher(name: str, said: str, pair: Path) 
     assert said in log and "train tiny_teacher first" in log and "Traceback" not in log
 
 
+TOGETHER = {
+    "frozen, averaged, accumulated": "freeze = 1\nema = 0.9\naccumulate = 2\n",
+    "in stages": "ema = 0.9\n\n[[train.stage]]\nfreeze = 2\nepochs = 1\n\n"
+    "[[train.stage]]\nfreeze = 1\nepochs = 1\n",
+}
+
+
+@pytest.mark.parametrize("case", TOGETHER)
+def test_with_what_else_training_may_have(
+    case: str, pair: Path, tmp_path: Path
+) -> None:
+    """It trains, resumes as it was, and what is frozen is kept beside the answers."""
+    edit = {"epochs = 2\n": ""} if "stage" in TOGETHER[case] else {}
+    path = write_pair(tmp_path / "specs", edit=edit, more=TOGETHER[case])
+    build(path, tmp_path)
+    weights = pair / "runs/tiny_teacher/model.safetensors"
+    given = ("--teacher", str(weights))
+    assert run(tmp_path, "whole", *given) == 0, (tmp_path / "log").read_text()
+    assert len(list((tmp_path / "whole/teacher").iterdir())) == 1
+    assert len(list((tmp_path / "whole/cache").iterdir())) == 2
+    hook = functools.partial(support.signal_at, 3, signal.SIGTERM)
+    assert run(tmp_path, "other", *given, hook=hook) == 75
+    assert run(tmp_path, "other", *given, "--resume") == 0
+    check_equals_whole(tmp_path, "other")
+
+
 # ------------------------------------------------------------------------ what is refused
 
 
@@ -332,6 +359,16 @@ def test_who_is_no_teacher(case: str, tmp_path: Path) -> None:
     assert found.code == code and found.place is not None
     assert said in f"{found.message}; {found.label}"
     assert found.place.file == str(path)
+
+
+def test_a_teacher_is_never_left_out(tmp_path: Path) -> None:
+    """Where only the text was read, as of a search's trial, there is none to render."""
+    path = write_pair(tmp_path)
+    facts = building.facts_for(building.load_spec(path))
+    with pytest.raises(GenError) as caught:
+        draft(read_spec(path.read_text(), str(path)), facts)
+    assert caught.value.diagnostics[0].code == "G285"
+    assert gen("search", path, "--work", tmp_path / "search") == 2
 
 
 def test_a_larger_backbone_teaches(tmp_path: Path) -> None:

@@ -254,3 +254,16 @@ def test_what_an_edit_makes_new_is_no_other_new_part(folder, capsys):
     assert back.kind == "map" and back.unused == (scored,)
     cut = migration(*(side.compiled for side in sides(attention, short)))
     assert cut.kind != "strict" and scored not in cut.missing
+
+
+def test_a_teacher_is_read_with_its_pupil(folder, tmp_path, capsys):
+    last = "lr = 5e-3"
+    a = job(folder, "one")
+    distill = f'{last}\n\n[train.distill]\nteacher = "one.toml"'
+    b, out = job(folder, "two", {last: distill}), tmp_path / "out"
+    code, found = compared(a, b, capsys)
+    assert code == 1 and found["load"] == "strict"
+    assert "train.distill.teacher is one.toml; it was not set." in found["words"]
+    assert gen("build", b, "--out", out, "--quiet") == 0
+    assert compared(b, out / "two", capsys)[0] == 0
+    assert compared(out / "two", b, capsys)[0] == 0

@@ -102,7 +102,7 @@ def test_a_stopped_extraction_goes_on_at_its_last_whole_batch(spec, tmp_path):
 
     def runner(folder: str) -> features.Runner:
         where = tmp_path / folder
-        return features.Runner(torch.device("cpu"), False, where, "about")
+        return features.Runner(torch.device("cpu"), "", where, "about")
 
     model, stop = torch.nn.Linear(1, 1), -1
     whole = runner("whole").kept("train", split, None, model, model, give)

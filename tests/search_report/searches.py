@@ -86,7 +86,7 @@ def search(
     if tested:
         found["front"] = [point(one) for one in best(found)]
     if beside:
-        found["random"] = search(trials, objectives, seed=seed, sampler="random")
+        found["beside"] = search(trials, objectives, seed=seed, sampler="random")
     return found
 
 

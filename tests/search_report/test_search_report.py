@@ -9,13 +9,16 @@ import subprocess
 from collections import Counter
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from searches import best, search
 
+from generator.errors import GenError
 from generator.runtime import search_figures as figures
 from generator.runtime import search_report
+from generator.runtime.search import beside
 from generator.runtime.search_report import interval
 
 CHROMIUM = shutil.which("chromium")
@@ -111,8 +114,8 @@ def test_every_trial_is_in_the_page_and_in_its_markdown(kind: str, tmp_path: Pat
     assert all(a.startswith("#") for a in reader.addresses)
     assert "http:" not in html and "https:" not in html and "@import" not in html
     everything = {str(t["number"]): t for t in found["trials"]}
-    for trial in found.get("random", {"trials": []})["trials"]:
-        everything[f"r{trial['number']}"] = trial
+    for trial in found.get("beside", {"trials": []})["trials"]:
+        everything[f"b{trial['number']}"] = trial
     assert set(reader.rows) == set(everything)
     heading = text.index("## All trials") if everything else len(text)
     for mark, trial in everything.items():
@@ -186,11 +189,11 @@ def test_the_front_is_what_nothing_beats():
 
 def test_what_was_left_out_adds_up():
     found = search(40, beside=True)
-    for one, why in ((found, "latency <= 9 ms: it is 10.2"), (found["random"], "")):
+    for one, why in ((found, "latency <= 9 ms: it is 10.2"), (found["beside"], "")):
         one["trials"][5] |= {"state": "pruned", "why": why}
     found["trials"][6] |= {"state": "pruned", "why": "latency <= 9 ms: it is 9.75"}
     table = search_report.left_out(found)
-    both = found["trials"] + found["random"]["trials"]
+    both = found["trials"] + found["beside"]["trials"]
     numbers = Counter(t["state"] for t in both if t["state"] != "complete")
     told: Counter[str] = Counter()
     for state, _, count, which in table.rows:
@@ -199,7 +202,7 @@ def test_what_was_left_out_adds_up():
     assert told == numbers
     merged = ("pruned", "latency <= 9 ms: it is …", "2", "5, 6")
     assert merged in table.rows
-    assert ("pruned", "", "1", "r5") in table.rows
+    assert ("pruned", "", "1", "b5") in table.rows
 
 
 def test_constraints_are_counted_where_there_is_a_value():
@@ -212,14 +215,38 @@ def test_constraints_are_counted_where_there_is_a_value():
     assert by_text["latency <= 9 ms"] == ("9.00 ms", f"{len(own)} of {len(own)}")
 
 
-def test_random_search_is_measured_in_the_same_box():
+def test_another_search_is_measured_in_the_same_box():
     found = search(30, beside=True)
-    ours, chance = search_report.against_random(found).rows
-    assert ours[0] == "search" and chance[0] == "random search"
+    ours, chance = search_report.compared(found).rows
+    assert (ours[0], chance[0]) == ("TPE, seed 0", "chance, seed 0")
     assert 0 < float(chance[5]) < float(ours[5]) <= 1
-    found["random"] = {**found, "random": None}
-    same = search_report.against_random(found).rows
-    assert same[0][1:] == same[1][1:]
+    found["beside"] = {**found, "beside": None}
+    same = search_report.compared(found).rows
+    assert same[0] == same[1]
+
+
+def test_another_search_is_one_for_the_same(tmp_path: Path):
+    spec = SimpleNamespace(name="movie_search")
+    setting: Any = SimpleNamespace(
+        search=SimpleNamespace(objectives=("metric", "latency")),
+        job=SimpleNamespace(spec_file=SimpleNamespace(spec=spec)),
+    )
+
+    def code(text: str | None) -> str:
+        (tmp_path / "search.json").unlink(missing_ok=True)
+        if text is not None:
+            (tmp_path / "search.json").write_text(text)
+        with pytest.raises(GenError) as raised:
+            beside(tmp_path, setting)
+        return raised.value.diagnostics[0].code
+
+    assert [code(text) for text in (None, "{", "[]", "{}")] == ["G578"] * 4
+    other = search(2, ("metric", "disk"))
+    assert code(json.dumps(other)) == "G579"
+    assert code(json.dumps(search(2) | {"name": "another"})) == "G579"
+    same = search(2)
+    (tmp_path / "search.json").write_text(json.dumps(same))
+    assert beside(tmp_path, setting) == same
 
 
 def test_points_of_the_front_have_their_intervals():

@@ -159,6 +159,8 @@ def valid_specs(draw: st.DrawFn, task: str | None = None) -> Values:
         deploy.pop("leave", None)
     else:
         deploy.pop("precision", None)
+    if spec["target"].get("precision") == "fp16":
+        spec["target"]["device"] = "cuda"
     if features:
         deploy.pop("export", None)
     if task != "multi-label" and len(labels) != 2:
@@ -197,6 +199,7 @@ def _shaped(entry: Entry, shape: Shape) -> st.SearchStrategy[Any]:
                 "what to export as": st.sampled_from(["onnx", "torch", "transformers"]),
                 "an objective": st.sampled_from(OBJECTIVES),
                 "a constraint": st.sampled_from(CONSTRAINTS),
+                "the spec of a job": st.just("smaller.toml"),
                 "a database": st.just("sqlite:///searches.db"),
                 "a regular expression": st.from_regex(r"\A[a-z]{1,4}[+]?\Z"),
             }
