@@ -58,7 +58,7 @@ def environment() -> dict[str, str]:
 
 
 def run(path: Path, *more: str) -> dict[str, Any]:
-    ended = subprocess.run(  # noqa: PLW1510, its code is asserted below
+    ended = subprocess.run(
         command(path, *more),
         check=False,
         env=environment(),
