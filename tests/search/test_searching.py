@@ -114,12 +114,10 @@ def test_a_search_from_a_spec_to_a_tested_front(tmp_path: Path) -> None:
         assert point["certificate"] == "holds"
         assert point["faster_than_transformers"]["median"] > 0
 
-    before = (path.parent / "work" / "search.json").read_bytes()
     start = time.monotonic()
     again = run(path)
     assert time.monotonic() - start < 30
     assert again["trials"] == found["trials"] and again["front"] == found["front"]
-    assert len(before) > 0
 
 
 @pytest.fixture
