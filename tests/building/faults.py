@@ -22,7 +22,7 @@ from generator.render import text
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 # Written by what a run leaves behind, not into packages.
-OF_RUNS = {"report.md.j2", "report.html.j2"}
+OF_RUNS = {"report.md.j2", "report.html.j2", "report.js"}
 
 
 @dataclass(frozen=True)
