@@ -16,6 +16,8 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import math
+import os
 import shutil
 import sys
 import warnings
@@ -24,6 +26,7 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from itertools import islice, product
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
 
 import torch
@@ -256,7 +259,8 @@ def compared(
         others = found.argmax(1) != expected.argmax(1)
         differ += int(others.sum())
         scale = expected.abs().max().clamp(min=1)
-        far = max(far, ((found - expected).abs().max() / scale).item())
+        gap = (found - expected).abs().max() / scale
+        far = max(far, gap.nan_to_num(math.inf).item())
     return {"rows": rows, "labels_differ": differ, "largest_difference": far}
 
 
@@ -266,9 +270,8 @@ def export(
     """The figures of an export, once it is in the folder; Differs where it is none."""
     model = load_trained(weights)
     splits = data.load_splits(root, work)
-    new = folder.with_name(f"{folder.name}.new")
-    shutil.rmtree(new, ignore_errors=True)
-    new.mkdir(parents=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    new = Path(mkdtemp(dir=folder.parent, prefix=f"{folder.name}-"))
     try:
         answer = WRITERS[to](model, new)
         figures = compared(answer, model, some_rows(splits, rows))
@@ -278,9 +281,10 @@ def export(
         (new / FIGURES).write_text(json.dumps(figures, indent=1) + "\n")
         if figures["labels_differ"] or not figures["largest_difference"] <= BOUNDS[to]:
             raise Differs(in_words(figures))
-        if folder.exists():  # an earlier export, as `main` has seen
-            shutil.rmtree(folder)
-        new.rename(folder)
+        # What else lies in the folder of an earlier export stays there.
+        folder.mkdir(exist_ok=True)
+        for path in sorted(new.iterdir(), key=lambda path: path.name == FIGURES):
+            os.replace(path, folder / path.name)
     finally:
         shutil.rmtree(new, ignore_errors=True)
     return figures

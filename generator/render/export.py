@@ -128,6 +128,7 @@ def _beside(job: Job) -> dict[str, tuple[int, str]]:
         "version": (data.STDLIB, "from importlib.metadata"),
         "product": (data.STDLIB, "from itertools"),
         "logging": (data.STDLIB, "import logging"),
+        "mkdtemp": (data.STDLIB, "from tempfile"),
         "warnings": (data.STDLIB, "import warnings"),
         "save_file": (data.INSTALLED, "from safetensors.torch"),
         "data": (data.OWN, "from ."),

@@ -107,6 +107,9 @@ def texts(asked: dict[str, Any], contender: Mapping[str, Any]) -> Work:
     data = module(contender, "data")
     given = data.load_rows(Path(asked["root"]), Path(contender["work"]))["test"]
     asked["texts"] = some = [row.text for row in given]
+    if hasattr(own, "of_texts"):  # which are given what else a row says, as it was read
+        raw = [row.raw for row in given]
+        return lambda: own.of_texts(some, raw)
     return lambda: own.predict(some)
 
 
@@ -122,16 +125,19 @@ def theirs(asked: Mapping[str, Any], contender: Mapping[str, Any]) -> Work:
         ignore_mismatched_sizes=True,
         dtype=torch.float32,
     ).eval()
-    given, size = asked["texts"], asked["batch"]
+    texts, size = asked["texts"], asked["batch"]
+    pair = isinstance(texts[0], tuple)
+    columns = [list(column) for column in zip(*texts)] if pair else [texts]
 
     @torch.inference_mode()
     def work() -> None:
-        made = tokenizer(given, truncation=True, max_length=asked["longest"])
-        ids = made["input_ids"]
-        order = sorted(range(len(ids)), key=lambda i: -len(ids[i]))
-        for start in range(0, len(ids), size):
-            some = [ids[i] for i in order[start : start + size]]
-            padded = tokenizer.pad({"input_ids": some}, return_tensors="pt")
+        made = tokenizer(*columns, truncation=True, max_length=asked["longest"])
+        lengths = [len(ids) for ids in made["input_ids"]]
+        order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
+        for start in range(0, len(order), size):
+            some = order[start : start + size]
+            batch = {name: [values[i] for i in some] for name, values in made.items()}
+            padded = tokenizer.pad(batch, return_tensors="pt")
             model(**padded).logits.tolist()
 
     return work

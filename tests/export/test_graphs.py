@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from export_support import batches, made, trained
 from safetensors.torch import save_file
 from test_certificate import CASES
@@ -92,4 +93,12 @@ def test_the_program_and_its_example(tmp_path: Path, capsys) -> None:
     assert module.main([*map(str, arguments)]) == 1
     assert "nothing is written" in capsys.readouterr().err
     assert (out / "export.json").read_text() == before
-    assert not out.with_name("out.new").exists()
+    # What is no number is no near one; and neither trial leaves anything.
+    module.WRITERS = {"onnx": lambda model, new: lambda *x: model(*x) * torch.nan}
+    assert module.main([*map(str, arguments)]) == 1
+    assert not list(out.parent.glob("out-*"))
+    # Beside an export, what is not of it stays.
+    (out / "notes").touch()
+    module.WRITERS = {"onnx": lambda model, new: model}
+    assert module.main([*map(str, arguments)]) == 0
+    assert (out / "notes").exists() and (out / "export.json").read_text() != before
