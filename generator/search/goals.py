@@ -81,14 +81,14 @@ def constraint(text: str) -> Constraint:
     """What the text of a constraint says, which the reader has looked at."""
     found = _PARTS.fullmatch(text)
     assert found is not None, text
-    factor, more = 0.0, 0.0
+    factor, more, units = 0.0, 0.0, UNITS[found["objective"]]
     if found["unedited"]:
         factor = float(found["times"] or 1)
         if found["by"]:
-            more = float(found["by"]) * UNITS[found["by_unit"]]
+            more = float(found["by"]) * units[found["by_unit"]]
             more = -more if found["sign"] == "-" else more
     else:
-        more = float(found["number"]) * UNITS[found["unit"]]
+        more = float(found["number"]) * units[found["unit"]]
     return Constraint(text, found["objective"], found["sense"] == ">=", factor, more)
 
 

@@ -300,38 +300,29 @@ def _explain_trait(text: str) -> Finding:
     )
 
 
-OBJECTIVES = (
-    "metric",
-    "latency",
-    "throughput",
-    "memory",
-    "parameters",
-    "disk",
-    "training_time",
-)
-# A constraint: an objective, how it compares, and its bound, with what is meant by 1.
+# Objectives, and what the units of a bound of one are worth in its own.
 UNITS = {
-    "": 1.0,
-    "%": 0.01,
-    "point": 0.01,
-    "points": 0.01,
-    "ms": 1.0,
-    "s": 1.0,
-    "min": 60.0,
-    "h": 3600.0,
-    "MB": 1.0,
-    "kB": 0.001,
-    "GB": 1000.0,
-    "k": 1e3,
-    "M": 1e6,
-    "rows/s": 1.0,
+    "metric": {"": 1.0, "%": 0.01, "point": 0.01, "points": 0.01},
+    "latency": {"": 1.0, "ms": 1.0, "s": 1e3},
+    "throughput": {"": 1.0, "rows/s": 1.0},
+    "memory": {"": 1.0, "kB": 1e-3, "MB": 1.0, "GB": 1e3},
+    "parameters": {"": 1.0, "k": 1e3, "M": 1e6},
+    "disk": {"": 1.0, "kB": 1e-3, "MB": 1.0, "GB": 1e3},
+    "training_time": {"": 1.0, "s": 1.0, "min": 60.0, "h": 3600.0},
 }
+OBJECTIVES = tuple(UNITS)
 _AMOUNT = r"[0-9]+([.][0-9]+)?(e-?[0-9]+)?"
-_UNIT = "|".join(sorted((u for u in UNITS if u), key=len, reverse=True))
-_CONSTRAINT = (
-    rf"^ *({'|'.join(OBJECTIVES)}) *(<=|>=) *"
-    rf"({_AMOUNT} *({_UNIT})?|({_AMOUNT} *[*] *)?unedited( *[+-] *{_AMOUNT} *({_UNIT})?)?) *$"
-)
+
+
+def _bounds(objective: str) -> str:
+    """A pattern of constraints: an objective, how it compares, and its bound."""
+    units = sorted(filter(None, UNITS[objective]), key=len, reverse=True)
+    amount = rf"{_AMOUNT} *({'|'.join(units)})?"
+    share = rf"({_AMOUNT} *[*] *)?unedited( *[+-] *{amount})?"
+    return rf"{objective} *(<=|>=) *({amount}|{share})"
+
+
+_CONSTRAINT = rf"^ *({'|'.join(map(_bounds, OBJECTIVES))}) *$"
 
 
 def _explain_objective(text: str) -> Finding:
@@ -363,6 +354,8 @@ def _explain_constraint(text: str) -> Finding:
         label = "it has neither <= nor >="
     elif first not in OBJECTIVES:
         label = "it does not begin with an objective"
+    elif units := [unit for unit in UNITS[first] if unit]:
+        label = f"{first} is in {', '.join(units)}"
     return Finding(
         "G084",
         f"cannot be {quote(text)}",

@@ -31,6 +31,7 @@ UNEDITED = {"metric": 0.8, "latency": 4.0, "disk": 90.0}
         ("metric >= unedited - 1 point", 0.79),
         ("metric>=unedited+2%", 0.82),
         ("latency <= 5 ms", 5.0),
+        ("latency <= 0.1 s", 100.0),
         ("latency <= 0.5 * unedited", 2.0),
         ("disk <= 0.5*unedited + 5 MB", 50.0),
         ("disk <= 2 GB", 2000.0),
