@@ -26,6 +26,7 @@ from io import StringIO
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -135,9 +136,11 @@ def assemble(tensors: dict[str, Tensor]) -> Model:
     with torch.device("meta"), WithoutInit():
         model = Model()
         for name in LINEARS:
-            model.set_submodule(name, Int4Linear(model.get_submodule(name)))
+            linear: Any = model.get_submodule(name)
+            model.set_submodule(name, Int4Linear(linear))
         for name in TABLES:
-            model.set_submodule(name, Int8Table(model.get_submodule(name)))
+            table: Any = model.get_submodule(name)
+            model.set_submodule(name, Int8Table(table))
     model.load_state_dict(tensors, assign=True)
     return model.requires_grad_(False).eval()
 

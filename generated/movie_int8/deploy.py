@@ -26,6 +26,7 @@ from io import StringIO
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -128,9 +129,11 @@ def assemble(tensors: dict[str, Tensor]) -> Model:
     with torch.device("meta"), WithoutInit():
         model = Model()
         for name in LINEARS:
-            model.set_submodule(name, Int8Linear(model.get_submodule(name)))
+            linear: Any = model.get_submodule(name)
+            model.set_submodule(name, Int8Linear(linear))
         for name in TABLES:
-            model.set_submodule(name, Int8Table(model.get_submodule(name)))
+            table: Any = model.get_submodule(name)
+            model.set_submodule(name, Int8Table(table))
     model.load_state_dict(tensors, assign=True)
     for part in model.modules():
         if isinstance(part, Int8Linear):

@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from unittest import SkipTest
 
 import torch
@@ -284,7 +284,8 @@ def as_deployed(weights: Path) -> Iterator[Check]:
     yield Check("weights rounded, in steps", steps[worst], 0.501, f"most in {worst}")
     deployed = assemble(tensors)
     name = LINEARS[0]
-    layer, linear = deployed.get_submodule(name), model.get_submodule(name)
+    layer: Any = deployed.get_submodule(name)
+    linear: Any = model.get_submodule(name)
     rows = draw((9, linear.weight.shape[1]), seed=3).float()
     alone = torch.cat([layer(row) for row in rows.split(1)])
     far = distance(layer(rows), alone)
