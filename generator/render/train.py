@@ -17,7 +17,7 @@ from generator.ir.dims import dim
 from generator.ir.job import Job, ParameterInfo, Value, parameters
 from generator.ir.plans import AugmentPlan, FeaturePlan, ImagePlan, TextPlan
 from generator.ir.stages import by_stage, covers
-from generator.render import calibrate, guard
+from generator.render import calibrate, deploy, guard, quantize_aware
 from generator.render.data import clean_view, columns_at
 from generator.render.sizes import Sizes
 from generator.render.text import fill, prose, py
@@ -189,6 +189,10 @@ class TrainView:
     functional: bool  # it takes functions of torch
     smoothing: bool
     targets_doc: str  # prose
+    aware: bool  # there is a quantize_aware.py
+    aware_when: str  # prose: the steps that round
+    aware_from: str  # code: the first of them; "" where it is the first of all
+    ranges: bool  # of what linears are given, which training follows
 
 
 def render(job: Job) -> str:
@@ -256,7 +260,12 @@ def train_view(job: Job) -> TrainView:
     cut = divisions(job)
     still = any(one.frozen for one in by_stage(job))
     staged = len(job.stages) > 0
-    fresh = f"({model}).to(DEVICE)" if cuda else model
+    aware, ranges = quantize_aware.asked(job), deploy.static(job)
+    if aware:
+        model = f"quantize_aware.prepare({model})"
+        fresh = f"{model}.to(DEVICE)" if cuda else model
+    else:
+        fresh = f"({model}).to(DEVICE)" if cuda else model
     where = "batch.targets" + (".to(DEVICE, non_blocking=True)" if cuda else "")
     # Of mixed targets, none of which is one label, the loss is the mean over rows.
     weighted_share = weighted and loss == "cross-entropy" and not mixes
@@ -345,6 +354,7 @@ def train_view(job: Job) -> TrainView:
                 ("deployed.safetensors", job.deploy.lowered),
                 ("deployed.json", job.deploy.lowered),
                 ("calibration.json", calibrate.asked(job)),
+                ("ranges.json", ranges),
             )
             if there
         ),
@@ -373,7 +383,7 @@ def train_view(job: Job) -> TrainView:
         compile=target.compile,
         value="value" if cuda else "loss",
         forward=_forward(job, target.compile),
-        model=fresh if cuda or staged or still else f"({model})",
+        model=fresh if cuda or staged or still or aware else f"({model})",
         augmented=augment != AugmentPlan(),
         rows=_rows(augment),
         batch_count=(
@@ -400,7 +410,27 @@ def train_view(job: Job) -> TrainView:
         targets_doc=(
             "f32 (B, K)" if mixes or loss == "bce" else "the numbers of labels, i64 (B)"
         ),
+        aware=aware,
+        aware_when=_aware_when(job),
+        aware_from=_aware_from(job),
+        ranges=aware and ranges,
     )
+
+
+def _aware_when(job: Job) -> str:
+    if job.deploy.quantize_after:
+        return f"the steps behind the first {100 * job.deploy.quantize_after:g}%"
+    return "each step but the first" if deploy.static(job) else "each step"
+
+
+def _aware_from(job: Job) -> str:
+    """Code: the first step that rounds; ranges of inputs are there after one at the least."""
+    if not quantize_aware.asked(job):
+        return ""
+    part = "QUANTIZE_AFTER * steps" if job.deploy.quantize_after else ""
+    if deploy.static(job):
+        return f"max(1, {part})" if part else "1"
+    return part
 
 
 def _mixes(plan: AugmentPlan, text: bool) -> Literal["", "inputs", "logits"]:
@@ -648,6 +678,15 @@ def _constants(
             else None
         ),
         ("SAVE_EVERY", plan.save_every, "steps") if plan.save_every else None,
+        (
+            (
+                "QUANTIZE_AFTER",
+                job.deploy.quantize_after,
+                "part of all steps, ahead of the first that rounds",
+            )
+            if job.deploy.quantize_after
+            else None
+        ),
         (
             (
                 "CACHE",

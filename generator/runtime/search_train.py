@@ -55,10 +55,15 @@ def deployed(name: str, root: Path, work: Path) -> dict[str, Any] | None:
         importlib.import_module(f"{name}.{part}")
         for part in ("deploy", "data", "train")
     )
-    save_file(deploy.lowered(deploy.load_trained(work / TRAINED)), work / DEPLOYED)
+    model, splits = deploy.load_trained(work / TRAINED), data.load_splits(root, work)
+    ranges = []
+    if hasattr(deploy, "find_ranges"):  # of what linears are given
+        files = work / TRAINED, work / DEPLOYED
+        ranges = [deploy.find_ranges(model, splits.train, *files)]
+    save_file(deploy.lowered(model, *ranges), work / DEPLOYED)
     model = deploy.load_deployed(work / DEPLOYED)
     logits, targets = [], []
-    for batch in data.evaluation_batches(data.load_splits(root, work).valid):
+    for batch in data.evaluation_batches(splits.valid):
         logits.append(model(*batch.inputs).float())
         targets.append(batch.targets)
     return train.measure(torch.cat(logits), torch.cat(targets))
