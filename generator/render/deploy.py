@@ -13,7 +13,7 @@ from generator.ir.deploy import ADAPTER_PARTS, left, linears, tables
 from generator.ir.job import Job
 from generator.ir.ops import merges
 from generator.ir.plans import FeaturePlan, ImagePlan
-from generator.render import data
+from generator.render import calibrate, data, guard
 from generator.render.text import fill, py
 
 FILE = "deploy.py"
@@ -72,6 +72,8 @@ class DeployView:
     casts: bool  # inputs are numbers too
     angles: bool  # tables of them are to be in the type of the weights
     timed: int
+    inspecting: str  # code: what leaves out rows as in training; "" where nothing does
+    calibrated: bool  # calibrate.py says how its logits become answers
     letter: str  # of how many numbers a row gets
     regression: bool
     multi_label: bool
@@ -100,6 +102,7 @@ def render(job: Job) -> str:
     view = deploy_view(job)
     body = fill("partials/deploy_body.j2", view)
     beside = {name: (data.OWN, "from .data") for name in data.names(job)}
+    beside |= {**calibrate.IMPORT, **guard.IMPORT}
     found = data.imports(body, {**beside, **BESIDE})
     return fill("deploy.py.j2", replace(view, imports=found))
 
@@ -152,6 +155,8 @@ def deploy_view(job: Job) -> DeployView:
         angles=not whole
         and any(op.kind == "rope_tables" for m in job.model.modules for op in m.ops),
         timed=64 if images else 256,
+        inspecting=guard.as_in_training(job, "args.work"),
+        calibrated=calibrate.asked(job),
         letter="K" if job.task != "regression" else "targets",
         regression=job.task == "regression",
         multi_label=job.task == "multi-label",

@@ -11,7 +11,7 @@ from typing import Any
 from generator.ir.job import Job
 from generator.ir.plans import ImagePlan, TextPlan
 from generator.ir.saving import Stored, stored
-from generator.render import calibrate, data, deploy
+from generator.render import calibrate, data, deploy, guard
 from generator.render.data import CleanView, DataView
 from generator.render.text import fill, py
 
@@ -62,6 +62,7 @@ class ExportView:
     onnx: bool
     torch: bool
     transformers: bool
+    inspecting: str  # code: what leaves out rows as in training; "" where nothing does
     calibrated: bool  # the probabilities are not those of the logits alone
     images: bool
     regression: bool
@@ -134,7 +135,7 @@ def _beside(job: Job) -> dict[str, tuple[int, str]]:
         "data": (data.OWN, "from ."),
         "load_trained": (data.OWN, f"from .{deploy.trained_in(job)}"),
     }
-    found |= calibrate.IMPORT
+    found |= {**calibrate.IMPORT, **guard.IMPORT}
     if isinstance(job.data.inputs, TextPlan):
         found["MAX_TOKENS"] = (data.OWN, "from .data")
     return found
@@ -165,6 +166,7 @@ def export_view(job: Job) -> ExportView:
         onnx="onnx" in to,
         torch="torch" in to,
         transformers=folder,
+        inspecting=guard.as_in_training(job, "work"),
         calibrated=calibrate.asked(job),
         images=images,
         regression=job.task == "regression",

@@ -144,7 +144,7 @@ class TrainView:
     deepest: int
     stages: tuple[str, ...]  # code: the fields of each; none is training in one go
     not_trained: str  # code: of a name, whether it is frozen; "" where nothing is
-    calibrated: bool  # there is a calibrate.py
+    calibrated: bool  # calibrate.py is for what is trained, and not for a deployed model
     still: bool  # modules that the spec freezes run in evaluation mode
     mode: str  # code: what ends an evaluation; "" where the loop does it itself
     lr: str  # code: the highest of the schedule
@@ -328,7 +328,7 @@ def train_view(job: Job) -> TrainView:
         deepest=max(p.depth for p in infos),
         stages=_stages(job),
         not_trained=_not_trained(len(frozen) > 0, len(trained) > 0, staged and still),
-        calibrated=calibrate.asked(job),
+        calibrated=calibrate.asked(job) and not job.deploy.lowered,
         still=still,
         mode=(
             "model.train()" if not still else "" if staged else "training_mode(model)"

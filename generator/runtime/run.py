@@ -78,6 +78,8 @@ def run(args: argparse.Namespace) -> int:
         found["data"] = data_report.counted(ready)
 
     found["deployed"], deploy_failed = deployed(ready, stages, told)
+    if found["deployed"] is not None:  # which predicts, and is calibrated for it
+        found["calibration"] = found["deployed"].get("calibration")
     found["probe"], probe_failed = None, False
     if args.probe != "off":
         found["probe"], probe_failed = probe_beside(ready, stages, args, told)
