@@ -144,7 +144,9 @@ class TrainView:
     deepest: int
     stages: tuple[str, ...]  # code: the fields of each; none is training in one go
     not_trained: str  # code: of a name, whether it is frozen; "" where nothing is
-    calibrated: bool  # calibrate.py is for what is trained, and not for a deployed model
+    calibrated: (
+        bool  # calibrate.py is for what is trained, and not for a deployed model
+    )
     still: bool  # modules that the spec freezes run in evaluation mode
     mode: str  # code: what ends an evaluation; "" where the loop does it itself
     lr: str  # code: the highest of the schedule
