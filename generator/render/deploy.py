@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
+from typing import Literal
 
-from generator.ir.deploy import ADAPTER_PARTS, left, linears, tables
+from generator.ir.deploy import ADAPTER_PARTS, Matrix, left, linears, tables
 from generator.ir.job import Job
 from generator.ir.ops import merges
 from generator.ir.plans import FeaturePlan, ImagePlan
@@ -74,6 +75,7 @@ class DeployView:
     timed: int
     inspecting: str  # code: what leaves out rows as in training; "" where nothing does
     calibrated: bool  # calibrate.py says how its logits become answers
+    exported: bool  # export.py has rounded linears of its own
     letter: str  # of how many numbers a row gets
     regression: bool
     multi_label: bool
@@ -89,12 +91,27 @@ def trained_in(job: Job) -> str:
     return "deploy" if asked(job) else "predict"
 
 
+def exported_as_products(job: Job) -> bool:
+    """Whether export.py writes products of whole numbers for other programs."""
+    graphs = any(kind != "transformers" for kind in job.export.to)
+    return graphs and job.deploy.quantize == "int8"
+
+
+def kind(job: Job) -> str:
+    """What the deployed model is kept in."""
+    plan = job.deploy
+    return plan.quantize if plan.quantize != "none" else plan.precision
+
+
+def biased(some: Sequence[Matrix]) -> Literal["all", "some", "none"]:
+    """Which linears have a bias."""
+    biases = {one.bias for one in some}
+    return "some" if len(biases) > 1 else "all" if True in biases else "none"
+
+
 def deployed_as(job: Job) -> str:
     """What the model that predicts is, in words; "" where it is the trained one."""
-    plan = job.deploy
-    if not asked(job):
-        return ""
-    return WHAT[plan.quantize if plan.quantize != "none" else plan.precision]
+    return WHAT[kind(job)] if asked(job) else ""
 
 
 def render(job: Job) -> str:
@@ -110,17 +127,15 @@ def render(job: Job) -> str:
 def deploy_view(job: Job) -> DeployView:
     plan = job.deploy
     whole, four = plan.quantize != "none", plan.quantize == "int4-weights"
-    kind = plan.quantize if whole else plan.precision
     cuda, images = job.target.device == "cuda", isinstance(job.data.inputs, ImagePlan)
     rounded, table = (linears(job), tables(job)) if whole else ((), ())
-    biases = {one.bias for one in rounded}
     names = [word for word, some in (("LINEARS", rounded), ("TABLES", table)) if some]
     return DeployView(
         name=job.name,
         program=f"python -m {job.name}.deploy",
         work=f"runs/{job.name}",
-        kind=kind,
-        what=WHAT[kind],
+        kind=kind(job),
+        what=WHAT[kind(job)],
         imports=(),
         linears=tuple(_lines([one.name for one in rounded])),
         tables=tuple(one.name for one in table),
@@ -135,11 +150,11 @@ def deploy_view(job: Job) -> DeployView:
         linear_partial=f"partials/deploy_{plan.quantize.replace('-', '_')}.j2",
         round_linear="halved" if four else "rounded",
         group=GROUP if four and rounded else 0,
-        bias="some" if len(biases) > 1 else "all" if True in biases else "none",
+        bias=biased(rounded),
         whole=whole,
         rounds=bool(table) or whole and not four,
         packs=plan.quantize == "int8" and bool(rounded),
-        quick=kind in ("int8", "bf16"),
+        quick=kind(job) in ("int8", "bf16"),
         merges=merges(job.model),
         cuda=cuda,
         autocast=job.target.half if whole else "",
@@ -157,6 +172,7 @@ def deploy_view(job: Job) -> DeployView:
         timed=64 if images else 256,
         inspecting=guard.as_in_training(job, "args.work"),
         calibrated=calibrate.asked(job),
+        exported=len(rounded) > 0 and exported_as_products(job),
         letter="K" if job.task != "regression" else "targets",
         regression=job.task == "regression",
         multi_label=job.task == "multi-label",

@@ -121,7 +121,7 @@ def test_a_linear_is_what_it_is_by_hand(kind: str, tmp_path: Path) -> None:
     for name in deploy.LINEARS:
         linear, layer = trained.get_submodule(name), deployed.get_submodule(name)
         weight = plain(kind, linear.weight.detach())
-        for shape in ((5,), (2, 3), (1, 1), (7, 0)):
+        for shape in ((5,), (2, 3), (1, 1), (0,)):
             x = torch.randn(*shape, linear.in_features)
             exact = x.double()
             if kind == "int8":
