@@ -62,6 +62,7 @@ class OnceView:
     shape: str  # of what a batch gives
     in_file: str
     mend: str  # what of the spec makes it smaller; "" for nothing
+    half: str  # code: the type that autocast computes it in; "" where it does not
     computed: str  # what changes it beside the source: the device and the precision
     who: str
     what: str
@@ -524,6 +525,9 @@ def _cache(job: Job, cuts: Sequence[Division]) -> CacheView:
     wide = sizes.python(width, "Config")
     rest = [*_of_batch(names, suffix.inputs[1:], "batch.inputs"), ""]
     other = "" if half else 'cache = "bf16" or '
+    target = job.target
+    if half and not cuda:  # what is kept in bf16 anyway is computed in it too
+        target = replace(target, precision="bf16")
     shapes = [sizes.shape(c.suffix.inputs[0].type.shape) for c in cuts]
     if varied:
         many = 1
@@ -554,7 +558,8 @@ def _cache(job: Job, cuts: Sequence[Division]) -> CacheView:
         mapped=mapped,
         in_file=in_file,
         mend=f'{other}cache = "off" in [train]',
-        computed=f"{job.target.device} {job.target.precision}",
+        half=target.half,
+        computed=f"{target.device} {target.precision}",
         run="prefix" if cuda or job.stages else "model.prefix",
         prefix=", ".join(
             _of_batch(names, prefix.inputs, "inputs" if cuda else "batch.inputs")
@@ -577,6 +582,7 @@ def _taught(job: Job) -> OnceView:
         shape="(B, K)",
         in_file="row after row",
         mend="",
+        half=job.target.half,
         computed=f"{job.target.device} {job.target.precision}",
         who="teacher",
         what="what the teacher says",

@@ -91,8 +91,8 @@ def test_in_bf16_it_computes_what_is_deployed(kind: str, tmp_path: Path) -> None
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         found, want = (layer(x) for layer in layers)
     assert found.dtype == want.dtype
-    close = {"rtol": 1e-5, "atol": 1e-5} if "weights" not in kind else {}
-    torch.testing.assert_close(found, want, **close)
+    near = 0.0 if "weights" in kind else 1e-5
+    torch.testing.assert_close(found, want, rtol=near, atol=near)
 
 
 def test_gradients_pass_through_the_rounding(tmp_path: Path) -> None:
@@ -166,11 +166,11 @@ def trained(made: Whole, folder: Path) -> Callable[..., int]:
 @pytest.mark.parametrize("kind", ["int8-static", "int4-weights"])
 def test_it_trains_and_resumes_as_it_was(kind: str, tmp_path: Path) -> None:
     plan = replace(AWARE[kind], quantize_after=0.2, calibration_rows=8)
-    recipe = {"epochs": 2, "lr": 1e-3, "ema": 0.8, "evaluate_every": 6}
+    recipe = {"epochs": 1, "lr": 1e-3, "ema": 0.8, "evaluate_every": 3}
     made = make(plan, tmp_path, recipe=recipe)
     run = trained(made, tmp_path)
     assert run("--work", "whole") == 0, (tmp_path / "log").read_text()
-    hook = functools.partial(support.signal_at, 7, signal.SIGTERM)
+    hook = functools.partial(support.signal_at, 4, signal.SIGTERM)
     assert run("--work", "other", hook=hook) == 75
     assert run("--work", "other", "--resume") == 0
     check_equals_whole(tmp_path, "other")

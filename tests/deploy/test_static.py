@@ -46,8 +46,8 @@ def test_the_ends_are_those_of_what_linears_are_given(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["mse", "percentile"])
 def test_outliers_are_cut(kind: Range, tmp_path: Path) -> None:
     _, deploy, _ = opened(tmp_path, range=kind)
-    x = torch.randn(2_000_000, generator=torch.Generator().manual_seed(3))
-    x[0] = 30.0
+    x = torch.randn(500_000, generator=torch.Generator().manual_seed(3))
+    x[0] = 14.0
     low, high = x.min().item(), x.max().item()
     counts = torch.histc(x, deploy.BINS, low, high).double()
     ends = deploy.narrowed(counts, low, high)
@@ -62,7 +62,7 @@ def test_outliers_are_cut(kind: Range, tmp_path: Path) -> None:
         return (kept - x).square().mean().item()
 
     if kind == "mse":  # by what is counted, and so nearly the least of them
-        tried = [part / 100 * high for part in range(5, 101)]
+        tried = [part / 100 * high for part in range(5, 101, 5)]
         best = min(error(max(low, -most), most) for most in tried)
         assert error(*ends) < 1.05 * best
     # Of numbers without outliers hardly any is left out.
