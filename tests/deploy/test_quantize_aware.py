@@ -166,7 +166,7 @@ def trained(made: Whole, folder: Path) -> Callable[..., int]:
 @pytest.mark.parametrize("kind", ["int8-static", "int4-weights"])
 def test_it_trains_and_resumes_as_it_was(kind: str, tmp_path: Path) -> None:
     plan = replace(AWARE[kind], quantize_after=0.2, calibration_rows=8)
-    recipe = {"epochs": 1, "lr": 1e-3, "ema": 0.8, "evaluate_every": 3}
+    recipe = {"epochs": 1, "ema": 0.8, "evaluate_every": 3, "save_every": 4}
     made = make(plan, tmp_path, recipe=recipe)
     run = trained(made, tmp_path)
     assert run("--work", "whole") == 0, (tmp_path / "log").read_text()
