@@ -13,6 +13,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import json
+import runpy
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -21,6 +22,7 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
+memory = runpy.run_path(str(Path(__file__).with_name("search_memory.py")))
 FEW = 32  # rows that stand for the test rows
 TRAINED, DEPLOYED = "model.safetensors", "deployed.safetensors"
 
@@ -69,12 +71,15 @@ def main() -> int:
     data: Any = importlib.import_module(f"{name}.data")
     train = importlib.import_module(f"{name}.train")
     data.load_rows = hidden(data.load_rows, float(part), data.SEED)
+    before = memory["begin"]()
     code = train.main(rest)
+    taken = memory["peak"]() - before
     root, work = (Path(rest[rest.index(flag) + 1]) for flag in ("--root", "--work"))
     result = work / "result.json"
     if not code:
         found = json.loads(result.read_text())
         del found["test"]
+        found["memory"] = taken
         if (figures := deployed(name, root, work)) is not None:
             found["trained"], found["valid"] = found["valid"], figures
         result.write_text(json.dumps(found, indent=1) + "\n")
