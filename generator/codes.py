@@ -1549,6 +1549,16 @@ deploy.py of the package, which makes the deployed model of the trained one and 
 both, ended with an error; its own message stands above. The trained model is as it was.
 """,
     ),
+    "G542": Code(
+        "Training in 16 bits is slower than in 32",
+        """
+`precision` of `[target]` asks for products of 16 bits, which save time where the processor
+or the card has them, and cost time where it has not: of rounds in which both computed the
+largest product of a training step, forward and backward, three quarters were slower. The
+message has the figures. Nothing was trained. Processors with AVX512-BF16 or AMX are quick at
+bfloat16. Train in `"fp32"` here, or in 16 bits all the same: `gen run SPEC --anyway`.
+""",
+    ),
     "G550": Code(
         "There are no such weights of a teacher",
         """

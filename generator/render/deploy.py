@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
+from typing import Literal
 
-from generator.ir.deploy import ADAPTER_PARTS, left, linears, tables
+from generator.ir.deploy import ADAPTER_PARTS, Matrix, left, linears, tables
 from generator.ir.job import Job
 from generator.ir.ops import merges
 from generator.ir.plans import FeaturePlan, ImagePlan
-from generator.render import data
+from generator.render import calibrate, data, guard
 from generator.render.text import fill, py
 
 FILE = "deploy.py"
@@ -72,6 +73,9 @@ class DeployView:
     casts: bool  # inputs are numbers too
     angles: bool  # tables of them are to be in the type of the weights
     timed: int
+    inspecting: str  # code: what leaves out rows as in training; "" where nothing does
+    calibrated: bool  # calibrate.py says how its logits become answers
+    exported: bool  # export.py has rounded linears of its own
     letter: str  # of how many numbers a row gets
     regression: bool
     multi_label: bool
@@ -87,12 +91,27 @@ def trained_in(job: Job) -> str:
     return "deploy" if asked(job) else "predict"
 
 
+def exported_as_products(job: Job) -> bool:
+    """Whether export.py writes products of whole numbers for other programs."""
+    graphs = any(kind != "transformers" for kind in job.export.to)
+    return graphs and job.deploy.quantize == "int8"
+
+
+def kind(job: Job) -> str:
+    """What the deployed model is kept in."""
+    plan = job.deploy
+    return plan.quantize if plan.quantize != "none" else plan.precision
+
+
+def biased(some: Sequence[Matrix]) -> Literal["all", "some", "none"]:
+    """Which linears have a bias."""
+    biases = {one.bias for one in some}
+    return "some" if len(biases) > 1 else "all" if True in biases else "none"
+
+
 def deployed_as(job: Job) -> str:
     """What the model that predicts is, in words; "" where it is the trained one."""
-    plan = job.deploy
-    if not asked(job):
-        return ""
-    return WHAT[plan.quantize if plan.quantize != "none" else plan.precision]
+    return WHAT[kind(job)] if asked(job) else ""
 
 
 def render(job: Job) -> str:
@@ -100,6 +119,7 @@ def render(job: Job) -> str:
     view = deploy_view(job)
     body = fill("partials/deploy_body.j2", view)
     beside = {name: (data.OWN, "from .data") for name in data.names(job)}
+    beside |= {**calibrate.IMPORT, **guard.IMPORT}
     found = data.imports(body, {**beside, **BESIDE})
     return fill("deploy.py.j2", replace(view, imports=found))
 
@@ -107,17 +127,15 @@ def render(job: Job) -> str:
 def deploy_view(job: Job) -> DeployView:
     plan = job.deploy
     whole, four = plan.quantize != "none", plan.quantize == "int4-weights"
-    kind = plan.quantize if whole else plan.precision
     cuda, images = job.target.device == "cuda", isinstance(job.data.inputs, ImagePlan)
     rounded, table = (linears(job), tables(job)) if whole else ((), ())
-    biases = {one.bias for one in rounded}
     names = [word for word, some in (("LINEARS", rounded), ("TABLES", table)) if some]
     return DeployView(
         name=job.name,
         program=f"python -m {job.name}.deploy",
         work=f"runs/{job.name}",
-        kind=kind,
-        what=WHAT[kind],
+        kind=kind(job),
+        what=WHAT[kind(job)],
         imports=(),
         linears=tuple(_lines([one.name for one in rounded])),
         tables=tuple(one.name for one in table),
@@ -132,11 +150,11 @@ def deploy_view(job: Job) -> DeployView:
         linear_partial=f"partials/deploy_{plan.quantize.replace('-', '_')}.j2",
         round_linear="halved" if four else "rounded",
         group=GROUP if four and rounded else 0,
-        bias="some" if len(biases) > 1 else "all" if True in biases else "none",
+        bias=biased(rounded),
         whole=whole,
         rounds=bool(table) or whole and not four,
         packs=plan.quantize == "int8" and bool(rounded),
-        quick=kind in ("int8", "bf16"),
+        quick=kind(job) in ("int8", "bf16"),
         merges=merges(job.model),
         cuda=cuda,
         autocast=job.target.half if whole else "",
@@ -152,6 +170,9 @@ def deploy_view(job: Job) -> DeployView:
         angles=not whole
         and any(op.kind == "rope_tables" for m in job.model.modules for op in m.ops),
         timed=64 if images else 256,
+        inspecting=guard.as_in_training(job, "args.work"),
+        calibrated=calibrate.asked(job),
+        exported=len(rounded) > 0 and exported_as_products(job),
         letter="K" if job.task != "regression" else "targets",
         regression=job.task == "regression",
         multi_label=job.task == "multi-label",

@@ -62,6 +62,7 @@ class OnceView:
     shape: str  # of what a batch gives
     in_file: str
     mend: str  # what of the spec makes it smaller; "" for nothing
+    half: str  # code: the type that autocast computes it in; "" where it does not
     computed: str  # what changes it beside the source: the device and the precision
     who: str
     what: str
@@ -143,7 +144,9 @@ class TrainView:
     deepest: int
     stages: tuple[str, ...]  # code: the fields of each; none is training in one go
     not_trained: str  # code: of a name, whether it is frozen; "" where nothing is
-    calibrated: bool  # there is a calibrate.py
+    calibrated: (
+        bool  # calibrate.py is for what is trained, and not for a deployed model
+    )
     still: bool  # modules that the spec freezes run in evaluation mode
     mode: str  # code: what ends an evaluation; "" where the loop does it itself
     lr: str  # code: the highest of the schedule
@@ -327,7 +330,7 @@ def train_view(job: Job) -> TrainView:
         deepest=max(p.depth for p in infos),
         stages=_stages(job),
         not_trained=_not_trained(len(frozen) > 0, len(trained) > 0, staged and still),
-        calibrated=calibrate.asked(job),
+        calibrated=calibrate.asked(job) and not job.deploy.lowered,
         still=still,
         mode=(
             "model.train()" if not still else "" if staged else "training_mode(model)"
@@ -492,6 +495,9 @@ def _cache(job: Job, cuts: Sequence[Division]) -> CacheView:
     wide = sizes.python(width, "Config")
     rest = [*_of_batch(names, suffix.inputs[1:], "batch.inputs"), ""]
     other = "" if half else 'cache = "bf16" or '
+    target = job.target
+    if half and not cuda:  # what is kept in bf16 anyway is computed in it too
+        target = replace(target, precision="bf16")
     shapes = [sizes.shape(c.suffix.inputs[0].type.shape) for c in cuts]
     if varied:
         many = 1
@@ -522,7 +528,8 @@ def _cache(job: Job, cuts: Sequence[Division]) -> CacheView:
         mapped=mapped,
         in_file=in_file,
         mend=f'{other}cache = "off" in [train]',
-        computed=f"{job.target.device} {job.target.precision}",
+        half=target.half,
+        computed=f"{target.device} {target.precision}",
         run="prefix" if cuda or job.stages else "model.prefix",
         prefix=", ".join(
             _of_batch(names, prefix.inputs, "inputs" if cuda else "batch.inputs")
@@ -545,6 +552,7 @@ def _taught(job: Job) -> OnceView:
         shape="(B, K)",
         in_file="row after row",
         mend="",
+        half=job.target.half,
         computed=f"{job.target.device} {job.target.precision}",
         who="teacher",
         what="what the teacher says",

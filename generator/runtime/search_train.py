@@ -13,6 +13,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import json
+import runpy
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -21,6 +22,8 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
+# A program has what lies beside it, and nothing of the compiler to import it from.
+taken_out = runpy.run_path(str(Path(__file__).with_name("guarded.py")))["taken_out"]
 FEW = 32  # rows that stand for the test rows
 TRAINED, DEPLOYED = "model.safetensors", "deployed.safetensors"
 
@@ -57,8 +60,12 @@ def deployed(name: str, root: Path, work: Path) -> dict[str, Any] | None:
     )
     save_file(deploy.lowered(deploy.load_trained(work / TRAINED)), work / DEPLOYED)
     model = deploy.load_deployed(work / DEPLOYED)
+    splits = data.load_splits(root, work, **taken_out(data, work))
+    if importlib.util.find_spec(f"{name}.calibrate") is not None:
+        calibrate = importlib.import_module(f"{name}.calibrate")
+        calibrate.calibrate(model, splits.valid, splits.test, work)
     logits, targets = [], []
-    for batch in data.evaluation_batches(data.load_splits(root, work).valid):
+    for batch in data.evaluation_batches(splits.valid):
         logits.append(model(*batch.inputs).float())
         targets.append(batch.targets)
     return train.measure(torch.cat(logits), torch.cat(targets))

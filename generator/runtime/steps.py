@@ -45,6 +45,7 @@ from generator.runtime.ready import (
     device_at_hand,
     find,
     planned,
+    precision_at_hand,
     probe,
     reads,
 )
@@ -64,7 +65,7 @@ SPEC, KEY, DONE, SCORES, WORK = (
 CERTIFICATE, UNFINISHED = "certificate.json", "unfinished"
 BEFORE = "before.json"  # as step_train.py calls it
 PROGRAM = Path(__file__).with_name("step_train.py")
-ROWS = 2048  # training rows that are scored on, as `gen calibrate` does
+ROWS = 1024  # training rows that are scored on after each step
 SAME = 1e-6  # how far weights that went through a file of the old shape may be off
 
 
@@ -78,6 +79,7 @@ class Course:
     root: Path
     work: Path  # the job's own
     fresh: bool
+    anyway: bool  # in a precision that this processor is slow in
     quiet: bool
 
     @property
@@ -133,7 +135,9 @@ def course(args: argparse.Namespace, spec_file: SpecFile) -> Course:
     reads(plan)
     building.refuse_edits([plan])
     building.writable(work, "--work")
-    return Course(spec_file, facts, checkpoint, root, work, args.fresh, quiet)
+    return Course(
+        spec_file, facts, checkpoint, root, work, args.fresh, args.anyway, quiet
+    )
 
 
 def _folder(spec_file: SpecFile) -> Path:
@@ -230,7 +234,9 @@ def _step(
     if done is not None:
         return _reached(on, reached, ready, folder, key, done)
     if number == 1:
-        device_at_hand(ready, probe(ready))
+        counted = probe(ready, times=True)
+        device_at_hand(ready, counted)
+        precision_at_hand(ready, counted, on.anyway)
     _certify(ready, number)
     before = measure(ready)
     if before is None:

@@ -541,6 +541,7 @@ def exports(found: Mapping[str, Mapping[str, Any]]) -> Table:
     rows = tuple(
         (
             kind,
+            f.get("model", "trained, fp32"),
             count(f["rows"]),
             count(f["labels_differ"]) if "labels_differ" in f else "",
             small(f["largest_difference"]),
@@ -549,8 +550,14 @@ def exports(found: Mapping[str, Mapping[str, Any]]) -> Table:
         )
         for kind, f in found.items()
     )
-    head = ("to", "rows", "other labels", "logits differ by", "at most", "MiB")
-    return Table("Exports, read back and compared", head, rows)
+    head = ("to", "of", "rows", "other labels", "logits differ by", "at most", "MiB")
+    why = [
+        f"{kind} is of the trained model, since {f['because']}"
+        for kind, f in found.items()
+        if "because" in f
+    ]
+    note = _sentence("; ".join(why)) if why else ""
+    return Table("Exports, read back and compared", head, rows, note=note)
 
 
 def rate(figures: Mapping[str, float]) -> str:

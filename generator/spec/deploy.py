@@ -73,10 +73,10 @@ class Deploy:
     export: tuple[str, ...] = field(
         default=(),
         metadata=about(
-            "What the trained model, in fp32, can be written as by the package's export.py, "
-            'with its preprocessing: "onnx", "torch" (a program of torch.export), or '
-            '"transformers", a folder for its from_pretrained. Each is checked on rows of '
-            "the job.",
+            "What the model can be written as by the package's export.py, with its "
+            'preprocessing: "onnx", "torch" (a program of torch.export), or "transformers", '
+            "a folder for its from_pretrained. Each is checked on rows of the job. Of a "
+            'quantised model "transformers" is of the trained one, in fp32.',
             ["onnx", "transformers"],
             rule=EXPORT,
             few=dict.fromkeys(TASKS, 0),

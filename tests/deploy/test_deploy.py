@@ -18,7 +18,7 @@ from whole_support import Whole, whole
 
 from generator.ir.deploy import LONGEST, weight_bytes
 from generator.ir.job import Job
-from generator.ir.plans import DeployPlan, FeaturePlan
+from generator.ir.plans import DeployPlan, FeaturePlan, GuardPlan
 from generator.passes import EDITS, join_features
 from tests.edits.test_together import ARGUMENTS
 
@@ -121,7 +121,7 @@ def test_a_linear_is_what_it_is_by_hand(kind: str, tmp_path: Path) -> None:
     for name in deploy.LINEARS:
         linear, layer = trained.get_submodule(name), deployed.get_submodule(name)
         weight = plain(kind, linear.weight.detach())
-        for shape in ((5,), (2, 3), (1, 1), (7, 0)):
+        for shape in ((5,), (2, 3), (1, 1), (0,)):
             x = torch.randn(*shape, linear.in_features)
             exact = x.double()
             if kind == "int8":
@@ -210,6 +210,55 @@ def test_the_program(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert not out.exists() and "--anyway" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         deploy.main([*flags, "--out", str(work / "model.safetensors")])
+
+
+def test_what_predicts_is_calibrated_on_the_rows_of_training(tmp_path: Path) -> None:
+    """By its own answers, and without the rows that the guard took out."""
+    config, sizes, options = CASES["bert"]
+    plan = DeployPlan("int8", temperature=True, thresholds="f1")
+
+    def edit(job: Job) -> Job:
+        data = replace(job.data, guard=GuardPlan(formulas="quarantine"))
+        return replace(job, deploy=plan, data=data)
+
+    made = whole(tmp_path, config(**sizes), **options, edit=edit)
+    fill(tmp_path, made, "bert")
+    for name in ("valid", "test"):
+        with open(tmp_path / f"{name}.csv", "a") as file:
+            file.write(f"=1+cmd|' /C {name}'!A0,no\n" * 3)
+    work, deploy = tmp_path / "work", made.module("deploy")
+    work.mkdir()
+    trained = made.module("model").load_pretrained(made.weights)
+    with torch.no_grad():
+        trained.classifier.label.weight.mul_(40)  # sure of itself
+    save_file(trained.state_dict(), work / "model.safetensors")
+    flags = ["--root", str(tmp_path), "--work", str(work)]
+    assert deploy.main([*flags, "--anyway"]) == 0
+    said = json.loads((work / "deployed.json").read_text())
+    assert said["valid"]["rows"] == said["test"]["rows"] == 12
+    assert "calibrate" not in vars(made.module("train"))
+
+    calibrate, data = made.module("calibrate"), made.module("data")
+    splits = data.load_splits(tmp_path, tmp_path / "rows")
+    assert len(splits.valid) == len(splits.test) == 15
+    model = deploy.load_deployed(work / "deployed.safetensors")
+    predictor = made.module("predict").Predictor(work / "deployed.safetensors")
+    kept = json.loads((work / "calibration.json").read_text())
+    assert said["calibration"] == kept
+    guard = made.module("guard")
+    splits = data.load_splits(
+        tmp_path, tmp_path / "rows", lambda rows: guard.inspect(rows, work=work)
+    )
+    found = calibrate.fitted(*calibrate.logits_of(model, splits.valid))
+    assert predictor.calibration == found
+    assert found != calibrate.fitted(*calibrate.logits_of(trained.eval(), splits.valid))
+    # Again by itself, from the deployed weights.
+    (work / "calibration.json").unlink()
+    assert calibrate.main(flags) == 0
+    again = json.loads((work / "calibration.json").read_text())
+    assert again == kept
+    left = (work / "quarantine.jsonl").read_text()
+    assert left.count("formulas") >= 6
 
 
 @pytest.mark.parametrize("bad", ["missing", "trained", "garbage", "another"])
