@@ -505,6 +505,47 @@ def deployed(figures: Mapping[str, Any]) -> Table | None:
     return Table(title, tuple(head), tuple(rows), note=note)
 
 
+def steps(figures: Mapping[str, Any]) -> Table | None:
+    """The steps of pruning ahead of the last, and that; None where there is one alone."""
+    pruned = figures.get("pruned")
+    if pruned is None:
+        return None
+    found = pruned["steps"]
+    rows = [
+        (
+            str(number),
+            ", ".join(step["stays"]),
+            f"{step['parameters']:,}",
+            f"{step['before']:.4f}",
+            f"{step['after']:.4f}",
+            seconds(step["seconds"]),
+        )
+        for number, step in enumerate(found, 1)
+    ]
+    score = found[0]["score"]
+    before, after = pruned["before"], figures["valid"][score]
+    last = (
+        str(len(rows) + 1),
+        ", ".join(pruned["stays"]),
+        f"{figures['predicted']['parameters']:,}",
+        f"{before[score]:.4f}" if before else "",
+        f"{after:.4f}",
+        seconds(figures["training"]["seconds"]),
+    )
+    head = (
+        "step",
+        "stays",
+        "parameters",
+        "as pruned",
+        "once trained",
+        "seconds",
+    )
+    note = (
+        f"{called(score)} of the validation rows; the last step is the job's training"
+    )
+    return Table("Pruned in steps", head, (*rows, last), words=2, note=note)
+
+
 def exports(found: Mapping[str, Mapping[str, Any]]) -> Table:
     """What was written for other programs, and how near it comes to the model."""
     rows = tuple(
