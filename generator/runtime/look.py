@@ -253,6 +253,9 @@ def _bad_csv(path: Path, line: int, error: str) -> GenError:
     if "field larger" in error:
         error = f"a field has more than {LONGEST_FIELD:,} characters"
         help = "a quote that is not closed takes in all that follows: close it"
+    elif "unexpected end" in error:
+        error = "a quote is not closed"
+        help = "it takes in all that follows: close it, or write it twice inside quotes"
     return fail(
         "G522",
         f"{path} is not valid CSV: {error}",
