@@ -384,7 +384,10 @@ def _label_warnings(rows: RowFacts, labels: Sequence[str]) -> Iterator[str]:
         alike.setdefault("".join(label.split()).casefold(), []).append(label)
     for names in alike.values():
         if len(names) > 1:
-            yield f"labels that may be one: {listed([*map(quote, names)], 'and')}"
+            yield (
+                f"labels that may be one: {listed([*map(quote, names)], 'and')}; "
+                "labels of [data.clean] makes them so"
+            )
     rare = [n for n in labels if rows.left[n] < RARE]
     if rare:
         shown = ", ".join(map(quote, rare[:8])) + (", ..." if len(rare) > 8 else "")

@@ -78,7 +78,11 @@ def find_files(paths: Sequence[Path]) -> dict[str, Path]:
         if split is None and not any(p.is_dir() for p in paths):
             raise _unclear(f"{path} could be train, valid or test")
         if split in splits:
-            raise _unclear(f"{splits[split]} and {path} are both named {split}")
+            raise fail(
+                "G521",
+                f"{splits[split]} and {path} are both named {split}",
+                help="each split is one file: join them, or name those to look at",
+            )
         if split is not None:
             splits[split] = path
     if "train" not in splits:

@@ -560,7 +560,7 @@ def test_a_parquet_file_that_is_cut(inside, capsys):
     [
         ((), "G520", "no file"),
         (("x.csv", "y.csv"), "G521", "could be train"),
-        (("train.csv", "training.csv"), "G521", "both named train"),
+        (("train.csv", "training.csv"), "G521", "join them"),
         (("valid.csv", "test.csv"), "G521", "none of the files"),
     ],
 )
