@@ -479,6 +479,16 @@ def test_what_is_proposed_runs(inside, backbone, capfd):
     assert "test accuracy" in cells(report)
 
 
+def test_quotes_in_tabs_are_told(inside, backbone):
+    rows = [[f'"{row["text"]}, ""indeed"""', row["label"]] for row in reviews(40)]
+    lines = ["\t".join(row) for row in (["text", "label"], *rows)]
+    Path("a.tsv").write_text("\n".join(lines) + "\n")
+    start = make([Path("a.tsv")], str(backbone), None)
+    assert warned(start, "40 have a text in quotes")
+    Path("a.tsv").write_text("\n".join(lines).replace('"', "") + "\n")
+    assert not warned(make([Path("a.tsv")], str(backbone), None), "in quotes")
+
+
 # Bad input ---------------------------------------------------------------------------
 
 
