@@ -877,7 +877,7 @@ every step; without the keys of `[data.augment]` that change rows the cache stay
         "Nothing is there to be left alone",
         """
 `leave` in `[deploy]` names modules of the generated model, as in
-`["blocks.0.feed_forward", "classifier"]`, whose linears are not quantised. This one has no
+`["blocks.0.ff", "classifier"]`, whose linears are not quantised. This one has no
 linear in it, or is not there: the names are those in `model.py`.
 `python -m <package>.deploy --sensitivity` says which linears matter most, and prints a list
 to paste.

@@ -200,7 +200,8 @@ def scores(figures: Mapping[str, Any]) -> Table:
 
 
 def by_label(figures: Mapping[str, Any]) -> Table | None:
-    """The confusion matrix, or F1 by label; None where there is neither."""
+    """The confusion matrix, the labels most often confused, or F1 by label; None where
+    there is none of them."""
     test, labels = figures["test"], figures["labels"]
     if "confusion" in test:
         matrix: Sequence[Sequence[int]] = test["confusion"]
@@ -211,6 +212,10 @@ def by_label(figures: Mapping[str, Any]) -> Table | None:
         note = "A row is a true label, a column a predicted one."
         head = ("true", *labels)
         return Table("Confusion matrix of the test rows", head, rows, 1, note, heat)
+    if confused := test.get("confused"):
+        rows = tuple((true, guess, count(n)) for true, guess, n in confused)
+        head = ("true", "predicted", "rows")
+        return Table("Labels most often confused, test rows", head, rows, words=2)
     if "f1" in test:
         rows = tuple((label, f"{value:.4f}") for label, value in test["f1"].items())
         return Table("F1 of each label, test rows", ("label", "F1"), rows)
