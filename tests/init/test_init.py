@@ -215,7 +215,7 @@ def test_columns_of_0_and_1(inside, backbone):
     assert spec.data.text == ("comment_text",)
     why = {c.path: c.why for c in start.proposal.choices}
     assert "3 columns say 0 or 1" in why["task"]
-    assert "17% of rows have several, 33% none" in why["data.label"]
+    assert "33% of rows have several, 33% none" in why["data.label"]
     assert start.proposal.warnings == ()
 
 
@@ -225,9 +225,9 @@ def test_columns_of_0_and_1(inside, backbone):
         # A column that is named as the label is it, whatever stands beside it.
         (flagged(120, ("label", "good")), "text-classification", None),
         (
-            [{**r, "rating": (i * 7) % 5} for i, r in enumerate(flagged(120))],
+            [{**r, "sentiment": (i * 7) % 5} for i, r in enumerate(flagged(120))],
             "",
-            "rating",
+            "sentiment",
         ),
         # One of two that is named so is it alone.
         (
