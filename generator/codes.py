@@ -796,7 +796,9 @@ not done: written above it, it changes the layer, and the adapter is made for wh
         """
 Where attention is causal, a token has seen those before it alone, so that the first one
 knows nothing of the row; an image has no last token; and `dense` keeps a layer that the
-classifier has to have.
+classifier has to have. Of several `layers` each is a block that there is, and the last one is
+among them, since nothing would read it otherwise; several vectors have no learned weights and
+no dense layer of the checkpoint's, which reads one.
 """,
     ),
     "G261": Code(
@@ -845,6 +847,14 @@ result is held to, interpolates.
         "An edit of positions for a job of another kind",
         """
 `extend-positions` is for jobs that read text, `resize-image` for those that read images.
+""",
+    ),
+    "G267": Code(
+        "An edit that would change what pool has joined",
+        """
+A pooling of several layers counts the blocks that there are where it stands, and its head is as
+wide as what they give. Blocks that are left out or added later would move what was counted, and
+another width would leave the head reading channels that are gone: such an edit stands above it.
 """,
     ),
     "G270": Code(

@@ -25,7 +25,7 @@ from generator.errors import Diagnostic, GenError, fail
 from generator.facts import Facts, dump_card
 from generator.ir.deploy import linears, matrices, tables, weight_bytes
 from generator.ir.dims import dim
-from generator.ir.head import selection
+from generator.ir.head import classifier, selection
 from generator.ir.job import Backbone, Job, Tensor, added, parameters
 from generator.ir.ops import merges
 from generator.ir.plans import (
@@ -100,7 +100,7 @@ EDIT_PLACES = {
     "G252": ("rank",),
     "G253": ("on",),
     "G254": ("on",),
-    "G260": ("kind",),
+    "G260": ("layers", "kinds", "kind"),
     "G261": ("samples", "hidden", "activation"),
     "G262": ("after",),
     "G263": ("to",),
@@ -109,6 +109,8 @@ EDIT_PLACES = {
     "G266": ("do",),
 }
 SELECT = "select-features"  # the step behind the edits
+# Edits that change the blocks or channels that a pooling of several layers reads.
+COUNTED = ("keep-layers", "add-layers", "prune-width")
 ADAPTING = ("lora", "dora", "ia3", "adapter")
 FORMATS: dict[str, Format] = {
     ".csv": "csv",
@@ -317,6 +319,13 @@ def _edits(spec_file: SpecFile, facts: Facts, job: Job) -> Iterator[Step]:
     """The job after each edit of the spec in turn, verified."""
     for number, edit in enumerate(spec_file.spec.edit):
         at = f"edit[{number}]"
+        if edit.DO in COUNTED and classifier(job.model).joined:
+            raise fail(
+                "G267",
+                f"{edit.DO} would change which blocks, or what of them, pool has joined",
+                place=spec_file.place(f"{at}.do"),
+                help=f"write {edit.DO} above pool",
+            )
         try:
             given = arguments(edit, spec_file, facts, job)
             job, weights = EDITS[edit.DO].run(job, **given)
@@ -561,7 +570,9 @@ def _data(spec_file: SpecFile, imported: Imported, facts: Facts) -> DataPlan:
     spec = spec_file.spec
     data = spec.data
     inputs = imported.image
-    if inputs is None:
+    if inputs is not None:
+        inputs = replace(inputs, held=data.image_bytes)
+    else:
         bound = next(d.bound for d in imported.model.dims if d.symbol == "T")
         longest = data.max_tokens
         if bound is not None and longest > bound:
@@ -600,6 +611,7 @@ def _data(spec_file: SpecFile, imported: Imported, facts: Facts) -> DataPlan:
         clean=_clean(data.clean),
         augment=_augment(spec_file, facts),
         guard=GuardPlan(**asdict(data.guard)),
+        rows=data.rows,
     )
 
 
@@ -989,8 +1001,11 @@ def _unread(imported: Job, job: Job) -> str:
 
 def _kept(job: Job, cut: str) -> str:
     """How much room what a prefix gives takes, and for what."""
-    _, positions, width = job.model.main.types[cut].shape
+    _, *places, width = job.model.main.types[cut].shape
     room = width.value(job.model.sizes) * (4 if job.train.cache == "fp32" else 2)
+    if not places:
+        return f"{room:,} bytes a row"
+    (positions,) = places
     if positions == dim("T"):
         return f"{room:,} bytes a token"
     count = positions.value(job.model.sizes)
