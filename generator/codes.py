@@ -200,16 +200,18 @@ of letters, digits and `_`.
     "G082": Code(
         "A search cannot vary this key",
         """
-`key` of a `[[search.vary]]` is a key of the spec by its path: `train.lr`, `data.clean.case`,
-`edit[0].keep` for a key of the first edit, `edit` for the whole list. The rows, the labels,
-the name and the seed stay as they are: candidates that differ in them cannot be compared.
+`key` of a `[[search.vary]]` is a key of the spec by its path: `train.lr`, `data.clean.case`.
+One of an edit is written with what the edit does, `prune-ffn.keep`, and is of the spec's own
+edit or of one that joins them; where the spec has several that do the same, with its place
+among all edits, `edit[0].keep`. `edit` is the whole list. The rows, the labels, the name and
+the seed stay as they are: candidates that differ in them cannot be compared.
 """,
     ),
     "G083": Code(
         "It is not clear among what a key varies",
         """
 A `[[search.vary]]` has either `choices`, or a range: `low` below `high`, and perhaps `step`
-or `log = true`, which begins above 0 and has no steps.
+or `log = true`, which begins above 0 and has no steps. Only numbers have ranges.
 """,
     ),
     "G084": Code(
@@ -226,10 +228,10 @@ disk, `k` and `M` for parameters, `s`, `min` and `h` for the time of training, `
 """,
     ),
     "G085": Code(
-        "A condition is about a key that does not vary",
+        "A condition is about a key that does not vary so",
         """
 `when` of a `[[search.vary]]` names other keys that have a `[[search.vary]]` of their own, with
-the value at which this one varies too.
+the value at which this one varies too: one of their choices, or one within their range.
 """,
     ),
 }

@@ -24,6 +24,7 @@ from safetensors.torch import save_file
 
 # A program has what lies beside it, and nothing of the compiler to import it from.
 taken_out = runpy.run_path(str(Path(__file__).with_name("guarded.py")))["taken_out"]
+memory = runpy.run_path(str(Path(__file__).with_name("search_memory.py")))
 FEW = 32  # rows that stand for the test rows
 TRAINED, DEPLOYED = "model.safetensors", "deployed.safetensors"
 
@@ -80,12 +81,15 @@ def main() -> int:
     data: Any = importlib.import_module(f"{name}.data")
     train = importlib.import_module(f"{name}.train")
     data.load_rows = hidden(data.load_rows, float(part), data.SEED)
+    before = memory["begin"]()
     code = train.main(rest)
+    taken = memory["peak"]() - before
     root, work = (Path(rest[rest.index(flag) + 1]) for flag in ("--root", "--work"))
     result = work / "result.json"
     if not code:
         found = json.loads(result.read_text())
         del found["test"]
+        found["memory"] = taken
         if (figures := deployed(name, root, work)) is not None:
             found["trained"], found["valid"] = found["valid"], figures
         result.write_text(json.dumps(found, indent=1) + "\n")

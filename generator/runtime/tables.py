@@ -109,6 +109,10 @@ def count(value: float) -> str:
     return f"{value:,.0f}"
 
 
+def counted(number: int, thing: str) -> str:
+    return f"{number} {thing}{'s' * (number != 1)}"
+
+
 def share(value: float) -> str:
     return f"{value:.1%}"
 
