@@ -942,6 +942,13 @@ def _notes(job: Job, facts: Facts) -> list[str]:
             f"deployed as {kind}: weights of {weight_bytes(job) / 1e6:,.1f} MB, and not "
             f"the {whole / 1e6:,.1f} MB of the trained model"
         )
+    if job.deploy.quantize_aware:
+        after = 100 * job.deploy.quantize_after
+        notes.append(
+            "training rounds what predicts is rounded"
+            + (f", behind the first {after:g}% of its steps" if after else "")
+            + ": a step takes longer, and what is evaluated is the rounded model"
+        )
     for number, stage in enumerate(job.stages, 1):
         notes.append(
             f"stage {number} of {len(job.stages)} trains "
