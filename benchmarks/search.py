@@ -246,7 +246,10 @@ def main() -> None:
         result = killed(args.work, args.kills, args.trials[0], args.jobs)
     else:
         result = {
-            rows: {str(n): compared(args.seeds, n, rows, args.samplers) for n in args.trials}
+            rows: {
+                str(n): compared(args.seeds, n, rows, args.samplers)
+                for n in args.trials
+            }
             for rows in args.rows
         }
         for rows, by_trials in result.items():
