@@ -118,11 +118,11 @@ def distilled(logits: Tensor, taught: Tensor, own: Tensor) -> Tensor:
 
 
 # What is listened to while the two models run: modules of their own names.
-OWN = (*[f"blocks.{own}" for own, _ in PAIRS], *[own for (own, _, _), _ in RELATED])
-THEIRS = (
+OWN = [*[f"blocks.{own}" for own, _ in PAIRS], *[own for (own, _, _), _ in RELATED]]
+THEIRS = [
     *[f"blocks.{other}" for _, other in PAIRS],
     *[other for _, (other, _, _) in RELATED],
-)
+]
 # How wide what a token has in the teacher is, part by part.
 WIDTHS = [
     *[teacher.Config.width for _ in PAIRS[:-1]],

@@ -61,17 +61,17 @@ def inside_view(job: Job) -> InsideView:
     middle = f"len(PAIRS){' - 1' * one}" if hidden and attention else ""
     own, theirs, widths, asked = [], [], [], []
     if hidden:
-        own.append('*[f"blocks.{own}" for own, _ in PAIRS]')
-        theirs.append('*[f"blocks.{other}" for _, other in PAIRS]')
+        own.append('[f"blocks.{own}" for own, _ in PAIRS]')
+        theirs.append('[f"blocks.{other}" for _, other in PAIRS]')
     if many_pairs:
-        widths.append(f"*[teacher.Config.width for _ in {pairs}]")
-        asked.append(f'*[heard[f"blocks.{{other}}"] for _, other in {pairs}]')
+        widths.append(f"[teacher.Config.width for _ in {pairs}]")
+        asked.append(f'[heard[f"blocks.{{other}}"] for _, other in {pairs}]')
     if attention:
-        own.append("*[own for (own, _, _), _ in RELATED]")
-        theirs.append("*[other for _, (other, _, _) in RELATED]")
-        widths.append("*[stop - start for _, (_, start, stop) in RELATED]")
+        own.append("[own for (own, _, _), _ in RELATED]")
+        theirs.append("[other for _, (other, _, _) in RELATED]")
+        widths.append("[stop - start for _, (_, start, stop) in RELATED]")
         asked.append(
-            "*[heard[name][..., start:stop] for _, (name, start, stop) in RELATED]"
+            "[heard[name][..., start:stop] for _, (name, start, stop) in RELATED]"
         )
     ends = ["answers", *["last"] * one, *["inside"] * wide]
     device = ".to(DEVICE)" * (job.target.device == "cuda")
@@ -92,9 +92,9 @@ def inside_view(job: Job) -> InsideView:
         config=projected or wide and not text,
         heard="model" if not job.stages and not job.model.cut else "pupil",
         constants="(PAIRS, RELATED)" if middle else "PAIRS" if hidden else "RELATED",
-        own=", ".join(own),
-        theirs=", ".join(theirs),
-        widths=f"[{', '.join(widths)}]",
+        own=_together(own),
+        theirs=_together(theirs),
+        widths=_together(widths),
         moved=device,
         states=f"[{', '.join(['*parts' + f'[: {middle}]' * attention] * many_pairs + last)}]",
         related="[*parts" + f"[{middle} :]" * hidden + "]",
@@ -104,9 +104,16 @@ def inside_view(job: Job) -> InsideView:
             if not masked
             else ", lesson.real[:, : other.shape[1]]" if one else ", lesson.real"
         ),
-        asked=", ".join(asked),
+        asked=_together(asked),
         places="len(split.tokens.ids)" if text else f"({many}) * len(split)",
         ends=", ".join(ends),
         end=ends[-1],
         viewed="-1, sum(WIDTHS)" if text else f"-1, {many}, sum(WIDTHS)",
     )
+
+
+def _together(lists: list[str]) -> str:
+    """Code for one list of what some have."""
+    if len(lists) == 1:
+        return lists[0]
+    return f"[{', '.join(f'*{one}' for one in lists)}]"
