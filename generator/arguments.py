@@ -110,7 +110,9 @@ def features_to_keep(spec_file: SpecFile, facts: Facts, job: Job) -> tuple[int, 
 def features_list(by: str, job: Job) -> str:
     """The name of the scores of the vectors of a job. It has a hash of all that they follow
     from beside the weights and the files: the model, and how rows are read."""
-    parts = print_job(replace(job, name="job")).split("\n\n")
+    text = print_job(replace(job, name="job"))
+    text = text.replace(f'  rows = "{job.data.rows}"\n', "")  # where they are kept
+    parts = text.split("\n\n")
     about = [p for p in parts if not p.startswith(("plan train", "plan target"))]
     return f"{by}/features/{sha256(chr(10).join(about).encode()).hexdigest()[:16]}"
 

@@ -25,8 +25,9 @@ from generator.errors import Diagnostic, GenError, fail
 from generator.facts import Facts, dump_card
 from generator.ir.deploy import linears, matrices, tables, weight_bytes
 from generator.ir.dims import dim
-from generator.ir.head import selection
+from generator.ir.head import classifier, selection
 from generator.ir.job import Backbone, Job, Tensor, added, parameters
+from generator.ir.ops import merges
 from generator.ir.plans import (
     AugmentPlan,
     CleanPlan,
@@ -48,7 +49,7 @@ from generator.ir.plans import (
 )
 from generator.ir.saving import Unsaveable
 from generator.ir.sources import Init
-from generator.ir.stages import always_frozen, covers, cuts
+from generator.ir.stages import always_frozen, by_stage, covers, cuts
 from generator.ir.text import parse_job, print_job
 from generator.ir.verify import verify
 from generator.ir.weightmap import WeightMap
@@ -99,7 +100,7 @@ EDIT_PLACES = {
     "G252": ("rank",),
     "G253": ("on",),
     "G254": ("on",),
-    "G260": ("kind",),
+    "G260": ("layers", "kinds", "kind"),
     "G261": ("samples", "hidden", "activation"),
     "G262": ("after",),
     "G263": ("to",),
@@ -108,6 +109,8 @@ EDIT_PLACES = {
     "G266": ("do",),
 }
 SELECT = "select-features"  # the step behind the edits
+# Edits that change the blocks or channels that a pooling of several layers reads.
+COUNTED = ("keep-layers", "add-layers", "prune-width")
 ADAPTING = ("lora", "dora", "ia3", "adapter")
 FORMATS: dict[str, Format] = {
     ".csv": "csv",
@@ -317,6 +320,13 @@ def _edits(spec_file: SpecFile, facts: Facts, job: Job) -> Iterator[Step]:
     """The job after each edit of the spec in turn, verified."""
     for number, edit in enumerate(spec_file.spec.edit):
         at = f"edit[{number}]"
+        if edit.DO in COUNTED and classifier(job.model).joined:
+            raise fail(
+                "G267",
+                f"{edit.DO} would change which blocks, or what of them, pool has joined",
+                place=spec_file.place(f"{at}.do"),
+                help=f"write {edit.DO} above pool",
+            )
         try:
             given = arguments(edit, spec_file, facts, job)
             job, weights = EDITS[edit.DO].run(job, **given)
@@ -517,6 +527,11 @@ def import_job(spec_file: SpecFile, facts: Facts) -> Job:
             spec.deploy.precision,
             temperature=spec.deploy.temperature,
             thresholds=spec.deploy.thresholds,
+            group=spec.deploy.group,
+            range=spec.deploy.range,
+            calibration_rows=spec.deploy.calibration_rows,
+            quantize_aware=spec.deploy.quantize_aware,
+            quantize_after=float(spec.deploy.quantize_after),
         ),
         export=_export(spec, architecture.SAVED),
     )
@@ -556,7 +571,9 @@ def _data(spec_file: SpecFile, imported: Imported, facts: Facts) -> DataPlan:
     spec = spec_file.spec
     data = spec.data
     inputs = imported.image
-    if inputs is None:
+    if inputs is not None:
+        inputs = replace(inputs, held=data.image_bytes)
+    else:
         bound = next(d.bound for d in imported.model.dims if d.symbol == "T")
         longest = data.max_tokens
         if bound is not None and longest > bound:
@@ -595,6 +612,7 @@ def _data(spec_file: SpecFile, imported: Imported, facts: Facts) -> DataPlan:
         clean=_clean(data.clean),
         augment=_augment(spec_file, facts),
         guard=GuardPlan(**asdict(data.guard)),
+        rows=data.rows,
     )
 
 
@@ -711,10 +729,11 @@ def _check_deploy(spec_file: SpecFile, job: Job) -> None:
     plan = job.deploy
     if plan.quantize == "none":
         return
-    if plan.quantize == "int8" and job.target.device != "cpu":
+    if plan.quantize in ("int8", "int8-static") and job.target.device != "cpu":
         raise fail(
             "G282",
-            f'quantize "int8" is for a processor, and the target is {job.target.device}',
+            f'quantize "{plan.quantize}" is for a processor, and the target is '
+            f"{job.target.device}",
             place=spec_file.place("deploy.quantize"),
             label="its products of whole numbers are a CPU's",
             help='quantize = "int8-weights" takes as little room',
@@ -739,6 +758,33 @@ def _check_deploy(spec_file: SpecFile, job: Job) -> None:
             "leave names every linear, so that nothing is quantised",
             place=spec_file.place("deploy.leave" if plan.leave else "deploy.quantize"),
             help="leave less alone, or remove [deploy]",
+        )
+    if plan.quantize_aware:
+        _check_aware(spec_file, job)
+
+
+def _check_aware(spec_file: SpecFile, job: Job) -> None:
+    """What is rounded in training is there in training, and what is looked at trains."""
+    place = spec_file.place("deploy.quantize_aware")
+    if merges(job.model):
+        raise fail(
+            "G385",
+            "training cannot round weights that adapters are merged into at its end",
+            place=place,
+            label="what is rounded to predict is their sum, which training never has",
+            help="remove it, or the adapters",
+        )
+    frozen = [path for one in by_stage(job) for path in one.frozen if one.deploy.static]
+    still = [one.name for one in linears(job) if covers(frozen, one.name)]
+    if still:
+        raise fail(
+            "G386",
+            f'the ranges of "int8-static" are followed in training, and {still[0]} is '
+            "frozen",
+            place=place,
+            label="what is frozen runs as in prediction, where no range is followed",
+            help=f"leave = {json.dumps(sorted(frozen))} keeps it as it is; or give "
+            'quantize = "int8", whose ranges follow from each row',
         )
 
 
@@ -897,6 +943,13 @@ def _notes(job: Job, facts: Facts) -> list[str]:
             f"deployed as {kind}: weights of {weight_bytes(job) / 1e6:,.1f} MB, and not "
             f"the {whole / 1e6:,.1f} MB of the trained model"
         )
+    if job.deploy.quantize_aware:
+        after = 100 * job.deploy.quantize_after
+        notes.append(
+            "training rounds what predicts is rounded"
+            + (f", behind the first {after:g}% of its steps" if after else "")
+            + ": a step takes longer, and what is evaluated is the rounded model"
+        )
     for number, stage in enumerate(job.stages, 1):
         notes.append(
             f"stage {number} of {len(job.stages)} trains "
@@ -956,8 +1009,11 @@ def _unread(imported: Job, job: Job) -> str:
 
 def _kept(job: Job, cut: str) -> str:
     """How much room what a prefix gives takes, and for what."""
-    _, positions, width = job.model.main.types[cut].shape
+    _, *places, width = job.model.main.types[cut].shape
     room = width.value(job.model.sizes) * (4 if job.train.cache == "fp32" else 2)
+    if not places:
+        return f"{room:,} bytes a row"
+    (positions,) = places
     if positions == dim("T"):
         return f"{room:,} bytes a token"
     count = positions.value(job.model.sizes)

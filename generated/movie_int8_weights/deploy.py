@@ -54,26 +54,44 @@ LINEARS = (
     "blocks.5.ff.down",
 )
 TABLES = ("embedding.token",)
+GROUP = 128  # weights of a row that share a step
 SMALLEST = torch.finfo(torch.float32).tiny  # a step, where all is 0
 TIMED, ROUNDS = 256, 9  # rows, and how often both models answer them
 
 
 class Int8Linear(nn.Module):
-    """A linear layer whose weights are whole numbers, times a step for each row."""
+    """A linear layer whose weights are whole numbers, times a step for each GROUP of a
+    row."""
 
     weight: Tensor  # int8 (outs, ins)
-    step: Tensor  # (outs)
+    step: Tensor  # (outs, groups)
 
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__()
+        self.ins = linear.in_features
+        groups = -(-self.ins // GROUP)  # the last may be longer than what is left
+        outs = linear.out_features
         self.register_buffer(
-            "weight", torch.empty_like(linear.weight, dtype=torch.int8)
+            "weight", torch.empty(outs, groups * GROUP, dtype=torch.int8)
         )
-        self.register_buffer("step", torch.empty(linear.out_features))
+        self.register_buffer("step", torch.empty(outs, groups))
         self.bias = linear.bias
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.weight * self.step[:, None], self.bias)
+        weight = multiplied(self.weight, self.step)[:, : self.ins]
+        return F.linear(x, weight, self.bias)
+
+
+def grouped(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Whole numbers of eight bits (N, C), and their steps (N, groups)."""
+    groups = F.pad(weight, (0, -weight.shape[1] % GROUP)).unflatten(1, (-1, GROUP))
+    step = (groups.abs().amax(2) / 127).clamp(min=SMALLEST)
+    return (groups / step[..., None]).round().to(torch.int8).flatten(1), step
+
+
+def multiplied(whole: Tensor, step: Tensor) -> Tensor:
+    """The weights (N, C) that `grouped` rounded, the last group filled up."""
+    return (whole.unflatten(1, (-1, GROUP)) * step[..., None]).flatten(1)
 
 
 class Int8Table(nn.Module):
@@ -101,7 +119,10 @@ def rounded(weight: Tensor) -> tuple[Tensor, Tensor]:
 def lowered(trained: Model) -> dict[str, Tensor]:
     """The tensors of the deployed model, from those of the trained one."""
     tensors = trained.state_dict()
-    for name in (*LINEARS, *TABLES):
+    for name in LINEARS:
+        weight = tensors[f"{name}.weight"]
+        tensors[f"{name}.weight"], tensors[f"{name}.step"] = grouped(weight)
+    for name in TABLES:
         weight = tensors[f"{name}.weight"]
         tensors[f"{name}.weight"], tensors[f"{name}.step"] = rounded(weight)
     return tensors

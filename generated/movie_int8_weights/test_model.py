@@ -34,7 +34,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from .data import MAX_TOKENS, PAD, Split, encode, evaluation_batches
-from .deploy import LINEARS, TABLES, assemble, lowered
+from .deploy import GROUP, LINEARS, TABLES, assemble, lowered, multiplied
 from .model import Config, Model, load_pretrained
 from .predict import Predictor
 
@@ -278,8 +278,13 @@ def as_deployed(weights: Path) -> Iterator[Check]:
     steps = {}
     for name in (*LINEARS, *TABLES):
         whole, step = tensors[f"{name}.weight"], tensors[f"{name}.step"]
-        off = whole * step[:, None] - held[f"{name}.weight"]
-        steps[name] = (off.abs() / step[:, None]).max().item()
+        weight = held[f"{name}.weight"]
+        if name in LINEARS:
+            off = multiplied(whole, step)[:, : weight.shape[1]] - weight
+            step = step.repeat_interleave(GROUP, 1)[:, : weight.shape[1]]
+        else:
+            off, step = whole * step[:, None] - weight, step[:, None]
+        steps[name] = (off.abs() / step).max().item()
     worst = max(steps, key=lambda name: steps[name])
     yield Check("weights rounded, in steps", steps[worst], 0.501, f"most in {worst}")
     deployed = assemble(tensors)
@@ -290,8 +295,8 @@ def as_deployed(weights: Path) -> Iterator[Check]:
 def served(model: Model, file: str) -> float:
     """How far a prediction is from the model on what training makes of the same text."""
     texts = [text for text in SAMPLES if text.strip()]
-    targets = torch.tensor([0 for _ in texts])
-    split = Split(encode([text for text in texts]), targets)
+    targets = torch.zeros(len(texts), dtype=torch.int64)
+    split = Split(encode(texts), targets)
     expected = torch.empty(len(texts), 2)
     for batch in evaluation_batches(split):
         expected[batch.rows] = model(*batch.inputs).softmax(1)

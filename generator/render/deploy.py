@@ -5,7 +5,7 @@ There is such a file only where [deploy] asks for another model than the trained
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Literal
@@ -18,9 +18,9 @@ from generator.render import calibrate, data, guard
 from generator.render.text import fill, py
 
 FILE = "deploy.py"
-GROUP = 32  # weights that share a step where they have four bits
 WHAT = {
     "int8": "its linears multiply whole numbers of eight bits",
+    "int8-static": "its linears multiply whole numbers, inputs in steps fixed beforehand",
     "int8-weights": "the weights of its linears are whole numbers of eight bits",
     "int4-weights": "the weights of its linears are whole numbers of four bits",
     "bf16": "its weights are rounded to bfloat16",
@@ -33,10 +33,18 @@ BESIDE = {
     "F": (data.INSTALLED, "import torch.nn.functional as F"),
     "nn": (data.INSTALLED, "from torch"),
     "merge": (data.OWN, "from .model"),
+    "digest": (data.OWN, "from .train"),
     "measure": (data.OWN, "from .train"),
     "save": (data.OWN, "from .train"),
     "DEVICE": (data.OWN, "from .train"),
 }
+
+
+# What quantize_aware.py has where training rounds, and deploy.py elsewhere.
+ROUNDING = (
+    *("LINEARS", "TABLES", "GROUP", "SMALLEST", "Ranges", "write_ranges"),
+    *("rounded", "halved", "grouped", "multiplied", "steps_of", "in_steps"),
+)
 
 
 @dataclass(frozen=True)
@@ -56,6 +64,10 @@ class DeployView:
     adapters: tuple[str, ...]  # ends of names of tensors
     linear: str  # code: the class
     linear_partial: str
+    rounding: tuple[str, ...]  # partials of functions that round what linears have
+    aware_rounding: tuple[str, ...]  # the same, where quantize_aware.py has them
+    aware_classes: str  # code: of the layers in it
+    aware_parts: str  # code: what of the model is rounded
     round_linear: str  # code: the function
     group: int  # 0 where rows have one step
     bias: str  # "all", "some" or "none" of the linears
@@ -79,11 +91,29 @@ class DeployView:
     letter: str  # of how many numbers a row gets
     regression: bool
     multi_label: bool
+    static: bool  # inputs are rounded by ranges that are known beforehand
+    range: str  # what chooses them
+    calibration_rows: int  # training rows that it looks at
+    aware: bool  # quantize_aware.py has what is rounded, and how
+    waits: bool  # training rounds from a step on that is not the first
 
 
 def asked(job: Job) -> bool:
     """Whether the model that predicts is another than the trained one."""
     return job.deploy.lowered
+
+
+def parts(job: Job) -> list[str]:
+    """The names of the tuples of what is rounded to whole numbers."""
+    if job.deploy.quantize == "none":
+        return []
+    both = (("LINEARS", linears(job)), ("TABLES", tables(job)))
+    return [name for name, some in both if some]
+
+
+def static(job: Job) -> bool:
+    """Whether inputs of linears are rounded by ranges that are known beforehand."""
+    return job.deploy.static and bool(linears(job))
 
 
 def trained_in(job: Job) -> str:
@@ -120,8 +150,15 @@ def render(job: Job) -> str:
     body = fill("partials/deploy_body.j2", view)
     beside = {name: (data.OWN, "from .data") for name in data.names(job)}
     beside |= {**calibrate.IMPORT, **guard.IMPORT}
-    found = data.imports(body, {**beside, **BESIDE})
+    found = data.imports(body, {**beside, **BESIDE, **rounding(job)})
     return fill("deploy.py.j2", replace(view, imports=found))
+
+
+def rounding(job: Job) -> Mapping[str, tuple[int, str]]:
+    """Where names of what is rounded and how come from, if not from deploy.py."""
+    if not job.deploy.quantize_aware:
+        return {}
+    return dict.fromkeys(ROUNDING, (data.OWN, "from .quantize_aware"))
 
 
 def deploy_view(job: Job) -> DeployView:
@@ -129,7 +166,9 @@ def deploy_view(job: Job) -> DeployView:
     whole, four = plan.quantize != "none", plan.quantize == "int4-weights"
     cuda, images = job.target.device == "cuda", isinstance(job.data.inputs, ImagePlan)
     rounded, table = (linears(job), tables(job)) if whole else ((), ())
-    names = [word for word, some in (("LINEARS", rounded), ("TABLES", table)) if some]
+    group = plan.grouped if rounded else 0
+    rounding_partials = (_rounding(plan.quantize),) if group or static(job) else ()
+    names = parts(job)
     return DeployView(
         name=job.name,
         program=f"python -m {job.name}.deploy",
@@ -148,13 +187,21 @@ def deploy_view(job: Job) -> DeployView:
         adapters=ADAPTER_PARTS if merges(job.model) else (),
         linear="Int4Linear" if four else "Int8Linear",
         linear_partial=f"partials/deploy_{plan.quantize.replace('-', '_')}.j2",
-        round_linear="halved" if four else "rounded",
-        group=GROUP if four and rounded else 0,
+        rounding=() if plan.quantize_aware else rounding_partials,
+        aware_rounding=rounding_partials,
+        aware_parts=", ".join([*names, *["GROUP"] * (group > 0)]),
+        aware_classes=" | ".join(
+            name
+            for name, some in (("AwareLinear", rounded), ("AwareTable", table))
+            if some
+        ),
+        round_linear="halved" if four else "grouped" if group else "rounded",
+        group=group,
         bias=biased(rounded),
         whole=whole,
-        rounds=bool(table) or whole and not four,
-        packs=plan.quantize == "int8" and bool(rounded),
-        quick=kind(job) in ("int8", "bf16"),
+        rounds=bool(table) or whole and not group and not four,
+        packs=plan.quantize in ("int8", "int8-static") and bool(rounded),
+        quick=kind(job) in ("int8", "int8-static", "bf16"),
         merges=merges(job.model),
         cuda=cuda,
         autocast=job.target.half if whole else "",
@@ -176,7 +223,21 @@ def deploy_view(job: Job) -> DeployView:
         letter="K" if job.task != "regression" else "targets",
         regression=job.task == "regression",
         multi_label=job.task == "multi-label",
+        static=static(job),
+        range=plan.range,
+        calibration_rows=plan.calibration_rows,
+        aware=plan.quantize_aware,
+        waits=plan.quantize_after > 0 or static(job),
     )
+
+
+def _rounding(quantize: str) -> str:
+    """The partial of the functions that round."""
+    return {
+        "int8-static": "partials/deploy_static.j2",
+        "int8-weights": "partials/deploy_grouped.j2",
+        "int4-weights": "partials/deploy_halved.j2",
+    }[quantize]
 
 
 def _lines(names: Sequence[str]) -> Iterator[str]:

@@ -18,7 +18,11 @@ from generator.runtime import build as building
 from generator.runtime import gather, tables, terminal
 from generator.runtime.programs import Ended, installed
 from generator.runtime.ready import Ready, prepare, warn
-from generator.runtime.tokenizer import TOKENIZER_CONFIG, check_against_transformers
+from generator.runtime.tokenizer import (
+    TOKENIZER_CONFIG,
+    check_against_transformers,
+    vocabulary_size,
+)
 
 # Two references that differ by less are the same: threads round differently.
 SAME = 1e-11
@@ -94,8 +98,11 @@ def tokenizer_checks(ready: Ready) -> list[dict[str, Any]]:
     text = isinstance(ready.plan.compiled.job.data.inputs, TextPlan)
     if data is None or not text or not (folder / TOKENIZER_CONFIG).is_file():
         return []
+    card = ready.facts.card
     with _to_errors():
-        wrong = check_against_transformers(data, folder, ready.facts.card.source)
+        wrong = check_against_transformers(
+            data, folder, card.source, vocabulary_size(card.config)
+        )
     warn(wrong)
     return [
         {

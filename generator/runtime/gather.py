@@ -45,6 +45,7 @@ from generator.runtime.tokenizer import (
     find_tokenizer_files,
     parse_tokenizer,
     read_tokenizer,
+    vocabulary_size,
 )
 from generator.runtime.weights import (
     find_weights,
@@ -81,7 +82,11 @@ def gather_facts(
     `convert_tokenizer` allows importing transformers where there is no tokenizer.json.
     """
     checkpoint = resolve(source, root, allow_network=allow_network, place=place)
-    return gather(checkpoint, convert_tokenizer=convert_tokenizer)
+    try:
+        return gather(checkpoint, convert_tokenizer=convert_tokenizer)
+    except GenError as error:  # what a checkpoint lacks has no place of its own
+        found = [d if d.place else replace(d, place=place) for d in error.diagnostics]
+        raise GenError(found) from None
 
 
 def gather(checkpoint: Checkpoint, *, convert_tokenizer: bool = False) -> Facts:
@@ -89,7 +94,7 @@ def gather(checkpoint: Checkpoint, *, convert_tokenizer: bool = False) -> Facts:
     config = read_config(checkpoint)
     weights = find_weights(checkpoint)
     tensors = read_tensors(checkpoint)
-    tokenizer = read_tokenizer(checkpoint, convert=convert_tokenizer)
+    tokenizer = read_tokenizer(checkpoint, config, convert=convert_tokenizer)
     if tokenizer is not None:
         check_vocabulary(tokenizer, config, f"{checkpoint.source}: {TOKENIZER}")
     read = {CONFIG, PREPROCESSOR, *find_tokenizer_files(checkpoint), *weights.files}
@@ -444,7 +449,9 @@ def _compare_tokenizer(facts: Facts, checkpoint: Checkpoint) -> list[Diagnostic]
     if TOKENIZER not in checkpoint.names():
         return []
     label = checkpoint.label(TOKENIZER)
-    seen = clean_tokenizer(checkpoint.read(TOKENIZER, TOKENIZER_LIMIT), label)
+    data = checkpoint.read(TOKENIZER, TOKENIZER_LIMIT)
+    size = vocabulary_size(facts.card.config)
+    seen = clean_tokenizer(data, label, size)
     said = facts.tokenizer
     if said is None:
         if not facts.card.verified:

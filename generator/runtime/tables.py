@@ -109,6 +109,10 @@ def count(value: float) -> str:
     return f"{value:,.0f}"
 
 
+def counted(number: int, thing: str) -> str:
+    return f"{number} {thing}{'s' * (number != 1)}"
+
+
 def share(value: float) -> str:
     return f"{value:.1%}"
 
@@ -196,7 +200,8 @@ def scores(figures: Mapping[str, Any]) -> Table:
 
 
 def by_label(figures: Mapping[str, Any]) -> Table | None:
-    """The confusion matrix, or F1 by label; None where there is neither."""
+    """The confusion matrix, the labels most often confused, or F1 by label; None where
+    there is none of them."""
     test, labels = figures["test"], figures["labels"]
     if "confusion" in test:
         matrix: Sequence[Sequence[int]] = test["confusion"]
@@ -207,6 +212,10 @@ def by_label(figures: Mapping[str, Any]) -> Table | None:
         note = "A row is a true label, a column a predicted one."
         head = ("true", *labels)
         return Table("Confusion matrix of the test rows", head, rows, 1, note, heat)
+    if confused := test.get("confused"):
+        rows = tuple((true, guess, count(n)) for true, guess, n in confused)
+        head = ("true", "predicted", "rows")
+        return Table("Labels most often confused, test rows", head, rows, words=2)
     if "f1" in test:
         rows = tuple((label, f"{value:.4f}") for label, value in test["f1"].items())
         return Table("F1 of each label, test rows", ("label", "F1"), rows)
@@ -473,26 +482,32 @@ def deployed(figures: Mapping[str, Any]) -> Table | None:
     if found is None:
         return None
     rows = []
+    dynamic = found.get("dynamic")  # beside a model whose inputs have known ranges
+    others = [found, dynamic] if dynamic else [found]
     for split in ("valid", "test"):
-        one = found[split]
-        for name, value in one["trained"].items():
+        own = [other[split] for other in others]
+        for name, value in own[0]["trained"].items():
             if isinstance(value, float):
-                after = one["deployed"][name]
-                title = f"{called(name)}, {split}"
-                rows.append((title, f"{value:.4f}", f"{after:.4f}"))
-        if "answers_changed" in one:
-            count = f"{one['answers_changed']:,} of {one['rows']:,}"
-            rows.append((f"Answers changed, {split}", "", count))
-        off = f"{one['largest_difference']:.3g}"
-        rows.append((f"Largest difference of outputs, {split}", "", off))
+                after = [f"{one['deployed'][name]:.4f}" for one in own]
+                rows.append((f"{called(name)}, {split}", f"{value:.4f}", *after))
+        if "answers_changed" in own[0]:
+            count = [f"{one['answers_changed']:,} of {one['rows']:,}" for one in own]
+            rows.append((f"Answers changed, {split}", "", *count))
+        off = [f"{one['largest_difference']:.3g}" for one in own]
+        rows.append((f"Largest difference of outputs, {split}", "", *off))
     sizes = [f"{found['bytes'][k] / 1e6:,.1f} MB" for k in ("trained", "deployed")]
-    rows.append(("Weights", *sizes))
+    rows.append(("Weights", *sizes, *[""] * (len(others) - 1)))
     note = (
         f"The deployed model is {spread(found['times_as_fast'], '.2f')} times as fast, "
         f"{found['where']}"
     )
+    head = ["", "trained", "deployed"]
+    if dynamic:
+        times = spread(dynamic["times_as_fast"], ".2f")
+        note += f"; {times} times as fast as with a scale for each row of the inputs"
+        head.append("a scale for each row")
     title = f"Deployed model, {found['kind']}"
-    return Table(title, ("", "trained", "deployed"), tuple(rows), note=note)
+    return Table(title, tuple(head), tuple(rows), note=note)
 
 
 def steps(figures: Mapping[str, Any]) -> Table | None:

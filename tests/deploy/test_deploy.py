@@ -26,6 +26,9 @@ KINDS = {
     "int8": DeployPlan("int8"),
     "int8-weights": DeployPlan("int8-weights"),
     "int4-weights": DeployPlan("int4-weights"),
+    "int8-static": DeployPlan("int8-static"),
+    "int8-weights by 16": DeployPlan("int8-weights", group=16),
+    "int4-weights by 64": DeployPlan("int4-weights", group=64),
     "bf16": DeployPlan(precision="bf16"),
 }
 
@@ -43,8 +46,15 @@ def assert_size(made: Whole) -> None:
     """The size that was predicted is that of the tensors."""
     deploy, model = made.module("deploy"), made.module("model")
     trained = getattr(model, "merge", lambda own: own)(model.Model())
-    tensors = deploy.lowered(trained).values()
+    tensors = lowered(deploy, trained).values()
     assert sum(x.nbytes for x in tensors) == weight_bytes(made.job)
+
+
+def lowered(deploy: Any, trained: Any) -> dict[str, torch.Tensor]:
+    """The tensors of the deployed model; ranges of inputs, if any, are wide."""
+    if not hasattr(deploy, "find_ranges"):
+        return deploy.lowered(trained)
+    return deploy.lowered(trained, dict.fromkeys(deploy.LINEARS, (-4.0, 4.0)))
 
 
 def assert_certified(made: Whole) -> dict[str, Any]:
@@ -102,8 +112,10 @@ def plain(kind: str, weight: torch.Tensor) -> torch.Tensor:
     """The weights as they are kept, element by element, by the definition."""
     kept = torch.zeros_like(weight, dtype=torch.float64)
     for row, line in enumerate(weight.double()):
-        size = 32 if kind == "int4-weights" else len(line)
-        most = 7 if kind == "int4-weights" else 127
+        _, by, size = kind.partition(" by ")
+        four = kind.startswith("int4")
+        size = int(size) if by else 32 if four else len(line)
+        most = 7 if four else 127
         for start in range(0, len(line), size):
             group = line[start : start + size]
             step = group.abs().max() / most
@@ -111,13 +123,13 @@ def plain(kind: str, weight: torch.Tensor) -> torch.Tensor:
     return kept
 
 
-@pytest.mark.parametrize("kind", ["int8", "int8-weights", "int4-weights"])
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "bf16"])
 def test_a_linear_is_what_it_is_by_hand(kind: str, tmp_path: Path) -> None:
     made = make("llama", KINDS[kind], tmp_path)
     deploy, model = made.module("deploy"), made.module("model")
     torch.manual_seed(1)
     trained = model.Model().eval()
-    deployed = deploy.assemble(deploy.lowered(trained))
+    deployed = deploy.assemble(lowered(deploy, trained))
     for name in deploy.LINEARS:
         linear, layer = trained.get_submodule(name), deployed.get_submodule(name)
         weight = plain(kind, linear.weight.detach())
@@ -127,6 +139,10 @@ def test_a_linear_is_what_it_is_by_hand(kind: str, tmp_path: Path) -> None:
             if kind == "int8":
                 step = exact.abs().amax(-1, keepdim=True) / 127 if x.numel() else exact
                 exact = ((exact / step) + 0.5).floor() * step
+            elif kind == "int8-static":
+                exact = (
+                    (exact / (8 / 255) + 128 + 0.5).floor().clamp(0, 255) - 128
+                ) * (8 / 255)
             want = exact @ weight.T
             got = layer(x).detach()
             assert got.shape == want.shape and got.dtype == torch.float32
