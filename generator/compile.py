@@ -223,10 +223,11 @@ def _to_come(spec_file: SpecFile, facts: Facts, imported: Job) -> str:
     sizes = imported.model.sizes
     steps = pruning.step_specs(spec_file, sizes)
     if facts.pruned is not None:
+        led = "one step" if len(steps) == 1 else f"{len(steps)} steps"
         done = ", ".join(f"{s.score} {s.after:.4f}" for s in facts.pruned.steps)
         return (
-            f"starts from weights that were pruned and trained in {len(steps)} steps before "
-            f"this one (on the validation rows, {done}): they lie in the work folder of "
+            f"starts from weights that were pruned and trained in {led} before this one (on "
+            f"the validation rows, {done}): they lie in the work folder of "
             "gen run"
         )
     each = [
