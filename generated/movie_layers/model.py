@@ -109,7 +109,7 @@ class Block(nn.Module):
 
 
 class Classifier(nn.Module):
-    """Reads the mean of the real tokens, behind 3 and 6 blocks, side by side."""
+    """Reads 2 vectors of a row, side by side."""
 
     def __init__(self, c: Config) -> None:
         super().__init__()

@@ -240,7 +240,3 @@ def _shapes(hint: Any) -> list[Shape]:
         type(None): [],
     }
     return scalar[hint]
-
-
-# Every name that a key of an edit may have.
-EDIT_KEYS = frozenset(name for do in EDITS for name in edit_entries(do))

@@ -608,7 +608,7 @@ KEY = Rule(
     what="a key of the spec",
     refused=CONTROL,
     longest=200,
-    pattern=r"^[a-z_]+([.][a-z_]+|\[[0-9]+\])*$",
+    pattern=r"^[a-z_0-9-]+([.][a-z_]+|\[[0-9]+\])*$",
     explain=_explain_key,
     form="names with dots between, a number in brackets for a place in a list",
 )
