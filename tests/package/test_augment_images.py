@@ -182,11 +182,11 @@ def test_a_job_trains_with_torchvisions_own(tmp_path: Path):
 
     options = {**options, "labels": ("dark", "light")}
     made = whole(tmp_path, config(**sizes), **options, edit=edit, recipe={"epochs": 2})
-    for split, count in (("train", 16), ("valid", 6), ("test", 6)):
-        rows = [("image", "label")]
+    for own, split, count in ((0, "train", 16), (50, "valid", 6), (99, "test", 6)):
+        rows = [("file", "label")]
         for i in range(count):
-            shade = (40, 200)[i % 2] + len(split) + i
-            Image.new("RGB", (20, 18), (shade, shade, i)).save(
+            shade = (40, 200)[i % 2]
+            Image.new("RGB", (20, 18), (shade, shade, own + i)).save(
                 tmp_path / f"{split}{i}.png"
             )
             rows.append((f"{split}{i}.png", ("dark", "light")[i % 2]))
