@@ -38,13 +38,13 @@ ROOT = Path(__file__).parents[1]
 WEIGHTS = Path(minilm[0]) / "model"
 DATA = ROOT / "specs/data/movie_snippets"
 OURS, INT8, BF16, INT4 = "ours, fp32", "ours, int8", "ours, bf16", "ours, int4 weights"
-STATIC, WEIGHTS = "ours, int8 static", "ours, int8 weights"
+STATIC, ONLY_WEIGHTS = "ours, int8 static", "ours, int8 weights"
 AWARE = "ours, int4 weights, trained so"
 THEIRS, ONNX, ONNX_INT8 = "transformers, fp32", "onnxruntime, fp32", "onnxruntime, int8"
 OURS_LOWERED = {
     INT8: "movie_int8",
     STATIC: "movie_int8_static",
-    WEIGHTS: "movie_int8_weights",
+    ONLY_WEIGHTS: "movie_int8_weights",
     INT4: "movie_int4",
     AWARE: "movie_qat",
     BF16: "movie_bf16",
