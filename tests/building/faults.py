@@ -356,7 +356,7 @@ FAULTS = (
           (*DEPLOY, "by_hand")),
     Fault(P + "deploy_grouped.j2", "/ 127", "/ 120", (*DEPLOY, "by_hand")),
     # Training that rounds
-    Fault("quantize_aware.py.j2", "{{ line }}\n", "{{ line.replace('from typing', '# ') }}\n",
+    Fault("quantize_aware.py.j2", "{{ line }}\n", "{{ line.replace('import torch.nn', '# ') }}\n",
           (*AWARE, "int8-weights")),
     Fault(P + "quantize_aware_body.j2", "return gradients[0], None", "return 0.9 * gradients[0], None",
           (*AWARE, "gradients")),
