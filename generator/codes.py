@@ -893,8 +893,8 @@ deployed model would be the trained one. Leave less alone, or remove `[deploy]`.
     "G282": Code(
         "The target cannot multiply so",
         """
-`quantize = "int8"` has products of whole numbers by the operators that torch has for a
-processor. On a GPU, `"int8-weights"` and `"int4-weights"` save the same room, and
+`quantize = "int8"` and `"int8-static"` have products of whole numbers by the operators that
+torch has for a processor. On a GPU, `"int8-weights"` and `"int4-weights"` save the same room, and
 `precision = "bf16"` saves time.
 """,
     ),
@@ -1271,6 +1271,25 @@ the checkpoint are read into. A head that is the checkpoint's own as a whole has
 `head = "new"` in `[backbone]` the last layer starts afresh.
 """,
     ),
+    "G385": Code(
+        "Rounding in training, and adapters that are merged",
+        """
+`quantize_aware` in `[deploy]` has training compute with the rounded weights that predict.
+Where LoRA, DoRA or IA3 is on linears, what predicts is rounded after the adapters have been
+merged into the weights, while training computes with both apart. Train without adapters,
+or let deploy.py round what they were merged into.
+""",
+    ),
+    "G386": Code(
+        "Ranges are followed in training, and a linear is frozen",
+        """
+With `quantize = "int8-static"` and `quantize_aware`, the range of what a linear is given is
+followed, step by step, while it trains. What is frozen runs as it does in prediction, and
+mostly once, before training. Leave it as it is by `leave` in `[deploy]`, choose `"int8"`,
+whose ranges follow from each row by itself, or do without `quantize_aware`: deploy.py then
+chooses all ranges after training.
+""",
+    ),
     "G390": Code(
         "Features cannot be chosen yet",
         """
@@ -1510,6 +1529,29 @@ AVX512-VNNI multiply whole numbers quickly, those with AVX512-BF16 or AMX bfloat
         """
 deploy.py of the package, which makes the deployed model of the trained one and measures
 both, ended with an error; its own message stands above. The trained model is as it was.
+""",
+    ),
+    "G542": Code(
+        "Training in 16 bits is slower than in 32",
+        """
+`precision` of `[target]` asks for products of 16 bits, which save time where the processor
+or the card has them, and cost time where it has not: of rounds in which both computed the
+largest product of a training step, forward and backward, three quarters were slower. The
+message has the figures. Nothing was trained. Processors with AVX512-BF16 or AMX are quick at
+bfloat16. Train in `"fp32"` here, or in 16 bits all the same: `gen run SPEC --anyway`.
+""",
+    ),
+    "G543": Code(
+        "Scales that are known beforehand do worse than those of each row",
+        """
+`quantize = "int8-static"` in `[deploy]` has one scale for all that a linear is given, chosen
+from training rows, where `"int8"` finds one for each row. That saves the time to look for
+it, and costs where rows differ. deploy.py makes both of the same weights: the message has
+how fast they were, in rounds in which both answered the same rows, and their scores. The
+static one was slower in three quarters of the rounds, or wrong more often on the validation
+rows by more than two standard errors of the difference, row by row. No weights were written.
+Take `"int8"`, another `range`, more `calibration_rows`, `leave` what matters most, or write
+the weights all the same: `python -m <package>.deploy --anyway`.
 """,
     ),
     "G550": Code(

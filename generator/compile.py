@@ -27,6 +27,7 @@ from generator.ir.deploy import linears, matrices, tables, weight_bytes
 from generator.ir.dims import dim
 from generator.ir.head import selection
 from generator.ir.job import Backbone, Job, Tensor, added, parameters
+from generator.ir.ops import merges
 from generator.ir.plans import (
     AugmentPlan,
     CleanPlan,
@@ -48,7 +49,7 @@ from generator.ir.plans import (
 )
 from generator.ir.saving import Unsaveable
 from generator.ir.sources import Init
-from generator.ir.stages import always_frozen, covers, cuts
+from generator.ir.stages import always_frozen, by_stage, covers, cuts
 from generator.ir.text import parse_job, print_job
 from generator.ir.verify import verify
 from generator.ir.weightmap import WeightMap
@@ -451,6 +452,11 @@ def import_job(spec_file: SpecFile, facts: Facts) -> Job:
             spec.deploy.precision,
             temperature=spec.deploy.temperature,
             thresholds=spec.deploy.thresholds,
+            group=spec.deploy.group,
+            range=spec.deploy.range,
+            calibration_rows=spec.deploy.calibration_rows,
+            quantize_aware=spec.deploy.quantize_aware,
+            quantize_after=float(spec.deploy.quantize_after),
         ),
         export=_export(spec, architecture.SAVED),
     )
@@ -642,10 +648,11 @@ def _check_deploy(spec_file: SpecFile, job: Job) -> None:
     plan = job.deploy
     if plan.quantize == "none":
         return
-    if plan.quantize == "int8" and job.target.device != "cpu":
+    if plan.quantize in ("int8", "int8-static") and job.target.device != "cpu":
         raise fail(
             "G282",
-            f'quantize "int8" is for a processor, and the target is {job.target.device}',
+            f'quantize "{plan.quantize}" is for a processor, and the target is '
+            f"{job.target.device}",
             place=spec_file.place("deploy.quantize"),
             label="its products of whole numbers are a CPU's",
             help='quantize = "int8-weights" takes as little room',
@@ -670,6 +677,33 @@ def _check_deploy(spec_file: SpecFile, job: Job) -> None:
             "leave names every linear, so that nothing is quantised",
             place=spec_file.place("deploy.leave" if plan.leave else "deploy.quantize"),
             help="leave less alone, or remove [deploy]",
+        )
+    if plan.quantize_aware:
+        _check_aware(spec_file, job)
+
+
+def _check_aware(spec_file: SpecFile, job: Job) -> None:
+    """What is rounded in training is there in training, and what is looked at trains."""
+    place = spec_file.place("deploy.quantize_aware")
+    if merges(job.model):
+        raise fail(
+            "G385",
+            "training cannot round weights that adapters are merged into at its end",
+            place=place,
+            label="what is rounded to predict is their sum, which training never has",
+            help="remove it, or the adapters",
+        )
+    frozen = [path for one in by_stage(job) for path in one.frozen if one.deploy.static]
+    still = [one.name for one in linears(job) if covers(frozen, one.name)]
+    if still:
+        raise fail(
+            "G386",
+            f'the ranges of "int8-static" are followed in training, and {still[0]} is '
+            "frozen",
+            place=place,
+            label="what is frozen runs as in prediction, where no range is followed",
+            help=f"leave = {json.dumps(sorted(frozen))} keeps it as it is; or give "
+            'quantize = "int8", whose ranges follow from each row',
         )
 
 

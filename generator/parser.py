@@ -128,6 +128,11 @@ def parser(functions: Mapping[str, Run]) -> argparse.ArgumentParser:
     )
     run.add_argument("--no-bench", action="store_true", help="leave the bench out")
     run.add_argument(
+        "--anyway",
+        action="store_true",
+        help="train in 16 bits though it is slower here",
+    )
+    run.add_argument(
         "--probe",
         choices=("short", "full", "off"),
         default="short",

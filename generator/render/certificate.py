@@ -55,8 +55,13 @@ BESIDE: Mapping[str, tuple[int, str]] = {
     "distilled": (OWN, "from .train"),
     **{
         name: (OWN, "from .deploy")
-        for name in ("GROUP", "LINEARS", "TABLES", "assemble", "lowered", "multiplied")
+        for name in (
+            *("GROUP", "LINEARS", "TABLES", "assemble", "lowered", "multiplied"),
+            *("in_steps", "observed"),
+        )
     },
+    "prepare": (OWN, "from .quantize_aware"),
+    "set_ranges": (OWN, "from .quantize_aware"),
     **{
         name: (OWN, "from .data")
         for name in (
@@ -80,6 +85,7 @@ BESIDE: Mapping[str, tuple[int, str]] = {
 # How far the logits of the deployed model may be from the trained one's, relatively.
 BOUNDS: Mapping[str, float] = {
     "int8": 0.2,
+    "int8-static": 0.3,
     "int8-weights": 0.1,
     "int4-weights": 0.6,
     "bf16": 0.05,
@@ -151,6 +157,8 @@ class DeployedView:
     names: str  # code: of these parts
     halved: bool  # linears are of four bits
     products: bool  # of whole numbers
+    static: bool  # whose inputs have ranges that are known beforehand
+    aware: bool  # training rounds as well
     bound: float
 
 
@@ -431,6 +439,7 @@ def certificate_view(job: Job) -> CertificateView:
     body = fill("partials/certificate_body.j2", view)
     if view.calibrated:
         beside |= calibrate.IMPORT
+    beside |= deploy.rounding(job)
     return replace(view, imports=data.imports(body, beside))
 
 
@@ -450,6 +459,8 @@ def _deployed(job: Job) -> DeployedView | None:
         names=f"({view.parts})",
         halved=bool(view.group),
         products=view.packs,
+        static=view.static,
+        aware=view.aware and view.linears != (),
         bound=BOUNDS[view.kind],
     )
 

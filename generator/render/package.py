@@ -23,6 +23,7 @@ from generator.render import (
     kept,
     model,
     predict,
+    quantize_aware,
     readme,
     rows,
     teacher,
@@ -73,6 +74,8 @@ def render_python(job: Job) -> tuple[Draft, ...]:
         files["features.py"] = features.render
     if deploy.asked(job):
         files[deploy.FILE] = deploy.render
+    if quantize_aware.asked(job):
+        files[quantize_aware.FILE] = quantize_aware.render
     if augment.asked(job):
         files["augment.py"] = augment.render
     if calibrate.asked(job):

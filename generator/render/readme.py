@@ -214,6 +214,7 @@ def _unusual(job: Job) -> list[tuple[str, str]]:
         ("What the frozen part gave is kept in", t.cache if cuts(job) else ""),
         ("Trained", "the adapters and the head alone" if added(job) else ""),
         ("Moving average of the weights", f"{t.ema:g}" if t.ema else ""),
+        ("Rounded in training", _rounded(job)),
         ("Early stopping", _patience(t.early_stopping)),
         *(
             (name.replace("_", " ").capitalize(), f"{value:g}")
@@ -221,6 +222,14 @@ def _unusual(job: Job) -> list[tuple[str, str]]:
             if name.endswith("dropout") and isinstance(value, float) and value
         ),
     ]
+
+
+def _rounded(job: Job) -> str:
+    plan = job.deploy
+    if not plan.quantize_aware:
+        return ""
+    after = f", behind the first {100 * plan.quantize_after:g}% of the steps"
+    return f"as it is deployed, {plan.quantize}{after if plan.quantize_after else ''}"
 
 
 def _patience(evaluations: int) -> str:

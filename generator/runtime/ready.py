@@ -15,8 +15,9 @@ from generator.compile import digest
 from generator.cost import costliest
 from generator.errors import Diagnostic, GenError, fail, render_diagnostics
 from generator.facts import Facts
+from generator.ir.deploy import matrices
 from generator.ir.dims import Type
-from generator.ir.job import parameters
+from generator.ir.job import Job, parameters
 from generator.ir.plans import TextPlan
 from generator.ir.stages import by_stage
 from generator.runtime import build as building
@@ -27,6 +28,8 @@ from generator.runtime.programs import Programs, installed
 from generator.runtime.weights import SINGLE, find_weights, weights_path
 from generator.spec import SpecFile
 
+MOST_ROWS = 1024  # of a product that is measured
+PATCHES = 200  # of an image, about
 TORCH_DTYPES = {"i64": "int64", "f32": "float32", "bool": "bool"}
 
 
@@ -159,8 +162,11 @@ def need(*modules: str, extra: str = "run") -> None:
         )
 
 
-def probe(ready: Ready) -> dict[str, Any] | None:
-    """What probe.py counts; None where it fails, which is said on standard error."""
+def probe(ready: Ready, *, times: bool = False) -> dict[str, Any] | None:
+    """What probe.py counts; None where it fails, which is said on standard error.
+
+    With `times` it also measures what the precision of 16 bits gains, where there is one.
+    """
     job = ready.plan.compiled.job
     counted = by_stage(job)[costliest(job)]  # whose cost is predicted
     plan = job.data.inputs
@@ -179,12 +185,49 @@ def probe(ready: Ready) -> dict[str, Any] | None:
         ready.name,
         json.dumps(inputs),
         json.dumps([p.path for p in parameters(counted) if p.frozen]),
+        json.dumps(_product(job) if times and job.target.half else None),
         output="keep",
     )
     try:
         return None if ended.code else json.loads(ended.output)
     except ValueError:
         return None
+
+
+def _product(job: Job) -> dict[str, Any]:
+    """The largest product of a training step, or a part of it, that is measured quickly."""
+    largest = max(
+        (one for one in matrices(job.model) if one.kind != "embedding"),
+        key=lambda one: one.rows * one.columns,
+    )
+    inputs = job.data.inputs
+    tokens = inputs.max_tokens if isinstance(inputs, TextPlan) else PATCHES
+    rows = job.train.batch_tokens or job.train.batch * tokens
+    return {
+        "dtype": job.target.half.removeprefix("torch."),
+        "device": job.target.device,
+        "rows": min(rows, MOST_ROWS),
+        "ins": largest.columns,
+        "outs": largest.rows,
+    }
+
+
+def precision_at_hand(ready: Ready, found: dict[str, Any] | None, anyway: bool) -> None:
+    """GenError where 16 bits are slower here than 32, unless they are wanted `anyway`."""
+    if found is None or found["half"] is None or anyway:
+        return
+    half = found["half"]
+    if half["high"] >= 1:
+        return
+    where = found["device"] or f"{found['threads']} threads"
+    raise fail(
+        "G542",
+        f'precision "{ready.spec_file.spec.target.precision}" is slower here than "fp32": '
+        f"the largest product of a step, of {half['rows']:,} rows, forward and backward, is "
+        f"{half['median']:.2f} [{half['low']:.2f}, {half['high']:.2f}] times as fast, {where}",
+        place=ready.spec_file.place("target.precision"),
+        help='give precision = "fp32", or train so all the same: gen run --anyway',
+    )
 
 
 def _input(kind: Type, sizes: dict[str, int]) -> tuple[str, list[int]]:

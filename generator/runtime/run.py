@@ -32,7 +32,14 @@ from generator.runtime import (
 from generator.runtime import build as building
 from generator.runtime.files import write_if_changed
 from generator.runtime.programs import Ended, shown
-from generator.runtime.ready import Ready, device_at_hand, need, prepare, probe
+from generator.runtime.ready import (
+    Ready,
+    device_at_hand,
+    need,
+    precision_at_hand,
+    prepare,
+    probe,
+)
 from generator.runtime.state import Stages
 
 RESULT, PROBE, CERTIFICATE, BENCH, EXPORT, RUN = (
@@ -67,8 +74,9 @@ def run(args: argparse.Namespace) -> int:
     found: dict[str, Any] = figures.job_figures(ready.plan)
     told.stage(f"{ready.plan.folder}: {_built(ready)}")
     with stages.timed("count"):
-        counted = probe(ready)
+        counted = probe(ready, times=not stages.finished("train", ready.work / RESULT))
         device_at_hand(ready, counted)
+        precision_at_hand(ready, counted, args.anyway)
 
     ended = train(ready, stages, args, told, teacher)
     if ended is not None and ended.code:
@@ -78,6 +86,8 @@ def run(args: argparse.Namespace) -> int:
         found["data"] = data_report.counted(ready)
 
     found["deployed"], deploy_failed = deployed(ready, stages, told)
+    if found["deployed"] is not None:  # which predicts, and is calibrated for it
+        found["calibration"] = found["deployed"].get("calibration")
     found["probe"], probe_failed = None, False
     if args.probe != "off":
         found["probe"], probe_failed = probe_beside(ready, stages, args, told)
@@ -169,7 +179,9 @@ def teacher_weights(
     options = argparse.Namespace(**{**vars(args), **own})
     its = prepare(options)
     building.writable(its.work, "--work")
-    device_at_hand(its, probe(its))
+    counted = probe(its, times=True)
+    device_at_hand(its, counted)
+    precision_at_hand(its, counted, args.anyway)
     above, code = teacher_weights(its, options, told)
     if code:
         return weights, code
@@ -261,7 +273,7 @@ def _command(args: argparse.Namespace) -> list[str]:
             parts += [f"--{name}", str(getattr(args, name))]
     if args.probe != "short":
         parts += ["--probe", args.probe]
-    flags = ("resume", "fresh", "record", "no_bench", "quiet", "json")
+    flags = ("resume", "fresh", "record", "no_bench", "anyway", "quiet", "json")
     parts += [f"--{n.replace('_', '-')}" for n in flags if getattr(args, n)]
     return parts
 

@@ -49,7 +49,10 @@ def weights_of(contender: Mapping[str, str]) -> Path:
         return trained
     if not deployed.is_file():
         deploy = module(contender, "deploy")
-        save_file(deploy.lowered(deploy.load_trained(trained)), deployed)
+        ranges = []
+        if hasattr(deploy, "find_ranges"):  # of inputs, which change no time
+            ranges = [dict.fromkeys(deploy.LINEARS, (-1.0, 1.0))]
+        save_file(deploy.lowered(deploy.load_trained(trained), *ranges), deployed)
     return deployed
 
 

@@ -477,26 +477,32 @@ def deployed(figures: Mapping[str, Any]) -> Table | None:
     if found is None:
         return None
     rows = []
+    dynamic = found.get("dynamic")  # beside a model whose inputs have known ranges
+    others = [found, dynamic] if dynamic else [found]
     for split in ("valid", "test"):
-        one = found[split]
-        for name, value in one["trained"].items():
+        own = [other[split] for other in others]
+        for name, value in own[0]["trained"].items():
             if isinstance(value, float):
-                after = one["deployed"][name]
-                title = f"{called(name)}, {split}"
-                rows.append((title, f"{value:.4f}", f"{after:.4f}"))
-        if "answers_changed" in one:
-            count = f"{one['answers_changed']:,} of {one['rows']:,}"
-            rows.append((f"Answers changed, {split}", "", count))
-        off = f"{one['largest_difference']:.3g}"
-        rows.append((f"Largest difference of outputs, {split}", "", off))
+                after = [f"{one['deployed'][name]:.4f}" for one in own]
+                rows.append((f"{called(name)}, {split}", f"{value:.4f}", *after))
+        if "answers_changed" in own[0]:
+            count = [f"{one['answers_changed']:,} of {one['rows']:,}" for one in own]
+            rows.append((f"Answers changed, {split}", "", *count))
+        off = [f"{one['largest_difference']:.3g}" for one in own]
+        rows.append((f"Largest difference of outputs, {split}", "", *off))
     sizes = [f"{found['bytes'][k] / 1e6:,.1f} MB" for k in ("trained", "deployed")]
-    rows.append(("Weights", *sizes))
+    rows.append(("Weights", *sizes, *[""] * (len(others) - 1)))
     note = (
         f"The deployed model is {spread(found['times_as_fast'], '.2f')} times as fast, "
         f"{found['where']}"
     )
+    head = ["", "trained", "deployed"]
+    if dynamic:
+        times = spread(dynamic["times_as_fast"], ".2f")
+        note += f"; {times} times as fast as with a scale for each row of the inputs"
+        head.append("a scale for each row")
     title = f"Deployed model, {found['kind']}"
-    return Table(title, ("", "trained", "deployed"), tuple(rows), note=note)
+    return Table(title, tuple(head), tuple(rows), note=note)
 
 
 def exports(found: Mapping[str, Mapping[str, Any]]) -> Table:
@@ -504,6 +510,7 @@ def exports(found: Mapping[str, Mapping[str, Any]]) -> Table:
     rows = tuple(
         (
             kind,
+            f.get("model", "trained, fp32"),
             count(f["rows"]),
             count(f["labels_differ"]) if "labels_differ" in f else "",
             small(f["largest_difference"]),
@@ -512,8 +519,14 @@ def exports(found: Mapping[str, Mapping[str, Any]]) -> Table:
         )
         for kind, f in found.items()
     )
-    head = ("to", "rows", "other labels", "logits differ by", "at most", "MiB")
-    return Table("Exports, read back and compared", head, rows)
+    head = ("to", "of", "rows", "other labels", "logits differ by", "at most", "MiB")
+    why = [
+        f"{kind} is of the trained model, since {f['because']}"
+        for kind, f in found.items()
+        if "because" in f
+    ]
+    note = _sentence("; ".join(why)) if why else ""
+    return Table("Exports, read back and compared", head, rows, note=note)
 
 
 def rate(figures: Mapping[str, float]) -> str:

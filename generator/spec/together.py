@@ -102,6 +102,7 @@ def _deploy(state: State) -> None:
             help='remove it, or give quantize = "int8"',
             at="key",
         )
+    _apart(state, kind)
     if values.get("deploy.precision") == "bf16" and kind != "none":
         state.add(
             "G010",
@@ -109,6 +110,44 @@ def _deploy(state: State) -> None:
             f'precision "bf16" and quantize "{kind}" are two answers to one question',
             label="what the weights are kept in",
             help="give one of them",
+        )
+
+
+def _apart(state: State, kind: str) -> None:
+    """Keys of [deploy] that are of some ways to quantise, or of training alone."""
+    values, own = state.values, section_entries("deploy")
+    weights, static = ("int8-weights", "int4-weights"), ("int8-static",)
+    for name, kinds, label in (
+        ("group", weights, "products of whole numbers have one scale for a row"),
+        ("range", static, "it is of inputs that have one scale for all rows"),
+        ("calibration_rows", static, "no other way to quantise looks at rows"),
+        ("quantize_aware", (*weights, *static, "int8"), "there is nothing to round"),
+    ):
+        default = own[name].default
+        if values.get(f"deploy.{name}", default) != default and kind not in kinds:
+            state.add(
+                "G010",
+                ("deploy", name),
+                f'{name} has no meaning where quantize is "{kind}"',
+                label=label,
+                help=f'remove it, or give quantize = "{kinds[0]}"',
+                at="key",
+            )
+    if values.get("deploy.group", 0) % 16:
+        state.add(
+            "G010",
+            ("deploy", "group"),
+            f"group {values['deploy.group']} is no multiple of 16",
+            label="groups are of 32, 64 or 128 weights, as a rule",
+        )
+    if values.get("deploy.quantize_after") and not values.get("deploy.quantize_aware"):
+        state.add(
+            "G010",
+            ("deploy", "quantize_after"),
+            "quantize_after has no meaning without quantize_aware",
+            label="training rounds nothing that it could begin with later",
+            help="remove it, or give quantize_aware = true",
+            at="key",
         )
 
 

@@ -83,6 +83,8 @@ def _export(file: str, test: str) -> tuple[str, ...]:
 
 CERTIFICATE = ("tests/package/test_certificate.py", "-k")
 DEPLOY = ("tests/deploy/test_deploy.py", "-k")
+STATIC = ("tests/deploy/test_static.py", "-k")
+AWARE = ("tests/deploy/test_quantize_aware.py", "-k")
 CARD = ("tests/building/test_determinism.py", "-k", "what_a_run_measured")
 P = "partials/"
 FAULTS = (
@@ -255,6 +257,8 @@ FAULTS = (
           _export("graphs", "the_program")),
     Fault(P + "export_body.j2", "differ += int({{ view.others }})", "differ += 1",
           _export("graphs", "the_program")),
+    Fault(P + "export_products.j2", "+ 128.5).floor()", "+ 128).floor()",
+          _export("deployed", "by_torch and pairs")),
     Fault(P + "export_names.j2", "{{ name.theirs | py }}", "{{ name.theirs[::-1] | py }}",
           _export("transformers", "computes_the_same and roberta")),
     Fault(P + "export_transformers.j2", "table[number] = part", "table[-1] = part",
@@ -322,13 +326,35 @@ FAULTS = (
     # The deployed model
     Fault("deploy.py.j2", "{{ line }}\n", "{{ line.replace('import statistics', '') }}\n",
           (*DEPLOY, "program")),
-    Fault(P + "deploy_body.j2", "weight.abs().amax(1) / 127", "weight.abs().amax(1) / 120",
+    Fault(P + "deploy_body.j2", "if out.resolve() == weights.resolve():", "if out is None:",
+          (*DEPLOY, "the_program")),
+    Fault(P + "deploy_int8_forward.j2", "value=127", "value=126", (*DEPLOY, "by_hand")),
+    Fault(P + "deploy_int8.j2", "(linear.out_features)", "(linear.in_features)",
           (*DEPLOY, "by_hand")),
-    Fault(P + "deploy_int8.j2", ".add_(128.5)", ".add_(128)", (*DEPLOY, "by_hand")),
+    Fault(P + "deploy_int8_static.j2", "*self.given, self.weight", "self.given[0], 128, self.weight",
+          (*STATIC, "beyond")),
+    Fault(P + "deploy_static.j2", "zero + 0.5", "zero", (*DEPLOY, "by_hand and static")),
+    Fault(P + "deploy_ranges.j2", "max(ends[name][1], high.item())", "high.item() / 2",
+          (*STATIC, "the_ends")),
+    Fault(P + "deploy_dynamic.j2", "more.std()", "0 * more.std()", (*STATIC, "chance")),
+    Fault(P + "deploy_write_ranges.j2", "about | {", "{", (*STATIC, "the_program")),
+    Fault(P + "deploy_parts.j2", "{{ line }}", "{{ line.replace('ff.', '') }}",
+          (*DEPLOY, "by_hand and int8-weights")),
+    Fault(P + "deploy_rounded.j2", "weight.abs().amax(1) / 127", "weight.abs().amax(1) / 120",
+          (*DEPLOY, "by_hand")),
+    Fault(P + "deploy_halved.j2", "(packed & 15).float(), (packed >> 4)", "(packed >> 4).float(), (packed & 15)",
+          (*DEPLOY, "by_hand")),
+    Fault(P + "deploy_grouped.j2", "/ 127", "/ 120", (*DEPLOY, "by_hand")),
+    # Training that rounds
+    Fault("quantize_aware.py.j2", "{{ line }}\n", "{{ line.replace('from typing', '# ') }}\n",
+          (*AWARE, "int8-weights")),
+    Fault(P + "quantize_aware_body.j2", "return gradients[0], None", "return 0.9 * gradients[0], None",
+          (*AWARE, "gradients")),
+    Fault(P + "quantize_aware_product.j2", ".clamp(-zero * step, (255 - zero) * step)", "",
+          (*AWARE, "gradients")),
     Fault(P + "deploy_int8_weights.j2", "self.step[:, None]", "self.step.mean()",
           (*DEPLOY, "by_hand")),
-    Fault(P + "deploy_int4_weights.j2", "packed & 15, packed >> 4", "packed >> 4, packed & 15",
-          (*DEPLOY, "by_hand")),
+    Fault(P + "deploy_int4_weights.j2", "[:, : self.ins]", "", (*DEPLOY, "by_hand")),
     Fault(P + "deploy_table.j2", "self.step[ids]", "self.step[ids].round(decimals=4)",
           (*DEPLOY, "tables")),
     Fault(P + "load_trained.j2", "no weights at {path}", "no weights", (*DEPLOY, "program")),

@@ -155,10 +155,21 @@ def valid_specs(draw: st.DrawFn, task: str | None = None) -> Values:
         train.pop("batch", None)
         train["batch_tokens"] = max(train["batch_tokens"], data.get("max_tokens", 128))
     deploy = spec["deploy"]
-    if deploy.get("quantize", "none") == "none":
+    kind = deploy.get("quantize", "none")
+    if kind == "none":
         deploy.pop("leave", None)
+        deploy.pop("quantize_aware", None)
     else:
         deploy.pop("precision", None)
+    if "group" in deploy:
+        deploy["group"] = deploy["group"] // 16 * 16
+    if not kind.endswith("-weights"):
+        deploy.pop("group", None)
+    if kind != "int8-static":
+        deploy.pop("range", None)
+        deploy.pop("calibration_rows", None)
+    if not deploy.get("quantize_aware"):
+        deploy.pop("quantize_after", None)
     if spec["target"].get("precision") == "fp16":
         spec["target"]["device"] = "cuda"
     if features:
