@@ -35,7 +35,6 @@ from generator.search.budget import End
 from generator.search.goals import OBJECTIVES, Constraint, constraint, front
 from generator.search.space import (
     Choice,
-    as_it_is,
     choices,
     probe,
     scoring,
@@ -74,7 +73,7 @@ def search(args: argparse.Namespace) -> int:
     """The command. 0, or 1 where every candidate failed."""
     start = time.monotonic()
     need("torch", "safetensors", "tqdm", "matplotlib", "rich")
-    need("optuna", "scipy", "sqlalchemy", extra="search")
+    need("optuna", "sqlalchemy", extra="search")
     if args.join:
         from generator.runtime.search_worker import work
 
@@ -214,7 +213,6 @@ def planner_of(setting: Setting) -> Planner:
         setting.constraints,
         baselines,
         lambda params: of_params(params, setting),
-        as_it_is(read_spec(text, job.spec_file.file).spec, setting.choices),
     )
 
 
