@@ -39,7 +39,6 @@ from generator.search.space import (
     DISTILL,
     TEACHER,
     Choice,
-    as_it_is,
     choices,
     probe,
     scoring,
@@ -78,7 +77,7 @@ def search(args: argparse.Namespace) -> int:
     """The command. 0, or 1 where every candidate failed."""
     start = time.monotonic()
     need("torch", "safetensors", "tqdm", "matplotlib", "rich")
-    need("optuna", "scipy", "sqlalchemy", extra="search")
+    need("optuna", "sqlalchemy", extra="search")
     if args.join:
         from generator.runtime.search_worker import work
 
@@ -241,7 +240,6 @@ def planner_of(setting: Setting) -> Planner:
         setting.constraints,
         baselines,
         lambda params: of_params(params, setting),
-        as_it_is(read_spec(text, job.spec_file.file).spec, setting.choices),
     )
 
 
