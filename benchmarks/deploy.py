@@ -4,9 +4,11 @@
 
 movie_sentiment is trained once, as a user would; the same weights are then answered with in
 fp32 by its package, by transformers (rows grouped by length) and by onnxruntime, as int8
-by movie_int8 and by onnxruntime (its dynamic quantisation, from the ONNX file of the same
-model), as bf16 by movie_bf16, and with weights of four bits by movie_int4. In each round every contender answers all test rows from
-their texts, and then some one by one; the first round warms up. Ratios are of one round,
+by movie_int8, with scales chosen beforehand by movie_int8_static, and by onnxruntime (its
+dynamic quantisation, from the ONNX file of the same model), as bf16 by movie_bf16, and with
+weights of eight and four bits by movie_int8_weights and movie_int4. movie_qat has weights of
+four bits that were trained so, by a training of its own. In each round every contender answers
+all test rows from their texts, and then some one by one; the first round warms up. Ratios are of one round,
 against our own fp32; brackets have their quartiles. The interval of accuracy is a bootstrap
 over test rows, in pairs with our fp32. Prints a table as Markdown.
 """
@@ -36,8 +38,18 @@ ROOT = Path(__file__).parents[1]
 WEIGHTS = Path(minilm[0]) / "model"
 DATA = ROOT / "specs/data/movie_snippets"
 OURS, INT8, BF16, INT4 = "ours, fp32", "ours, int8", "ours, bf16", "ours, int4 weights"
+STATIC, WEIGHTS = "ours, int8 static", "ours, int8 weights"
+AWARE = "ours, int4 weights, trained so"
 THEIRS, ONNX, ONNX_INT8 = "transformers, fp32", "onnxruntime, fp32", "onnxruntime, int8"
-CONTENDERS = (OURS, INT8, BF16, INT4, THEIRS, ONNX, ONNX_INT8)
+OURS_LOWERED = {
+    INT8: "movie_int8",
+    STATIC: "movie_int8_static",
+    WEIGHTS: "movie_int8_weights",
+    INT4: "movie_int4",
+    AWARE: "movie_qat",
+    BF16: "movie_bf16",
+}
+CONTENDERS = (OURS, *OURS_LOWERED, THEIRS, ONNX, ONNX_INT8)
 LABELS = ("negative", "positive")
 BATCH = 32
 Answer = Callable[[Sequence[str]], Tensor]  # texts to probabilities (N, 2)
@@ -47,14 +59,14 @@ def module(package: str, part: str) -> Any:
     return importlib.import_module(f"{package}.{part}")
 
 
-def trained(work: Path) -> Path:
-    """The weights of movie_sentiment, trained where they are not there yet."""
-    folder = work / "movie_sentiment"
+def trained(work: Path, package: str = "movie_sentiment") -> Path:
+    """The weights of a package, trained where they are not there yet."""
+    folder = work / package
     path = folder / "model.safetensors"
     if not (folder / "result.json").exists():
         code = (
             f"import sys; sys.path.insert(0, {str(ROOT / 'generated')!r});"
-            "from movie_sentiment.train import main; sys.exit(main())"
+            f"from {package}.train import main; sys.exit(main())"
         )
         flags = ["--root", ROOT / "specs", "--work", folder, "--weights", WEIGHTS]
         command = [sys.executable, "-c", code, *flags, "--quiet", "--fresh"]
@@ -178,13 +190,17 @@ def contenders(weights: Path, work: Path) -> tuple[dict[str, Answer], dict[str, 
     """Who answers, and the files that they answer from."""
     sys.path.insert(0, str(ROOT / "generated"))
     files = {OURS: weights, THEIRS: weights}
-    rounded = {INT8: "movie_int8", BF16: "movie_bf16", INT4: "movie_int4"}
-    for name, package in rounded.items():
+    for name, package in OURS_LOWERED.items():
         deploy = module(package, "deploy")
         files[name] = work / f"{package}.safetensors"
-        save_file(deploy.lowered(deploy.load_trained(weights)), files[name])
+        own = trained(work, package) if name == AWARE else weights
+        model, ranges = deploy.load_trained(own), []
+        if name == STATIC:
+            rows = module(package, "data").load_splits(ROOT / "specs", work / "rows")
+            ranges = [deploy.find_ranges(model, rows.train, own, files[name])]
+        save_file(deploy.lowered(model, *ranges), files[name])
     files |= exported(weights, work)
-    packages = {OURS: "movie_sentiment", **rounded}
+    packages = {OURS: "movie_sentiment", **OURS_LOWERED}
     found = {
         name: of_package(package, files[name]) for name, package in packages.items()
     }

@@ -1,13 +1,13 @@
 """How searches do beside chance, and what kills cost them.
 
-    python benchmarks/search.py --json benchmarks/results/search.json
+    python benchmarks/search.py --trials 12 40 --json benchmarks/results/search.json
     python benchmarks/search.py --kills 20 --trials 40 --work FOLDER
 
-The first trains a small network on scikit-learn's digits for every candidate, in memory: its
-depth, width, rate and dropout vary, the score on validation rows and the number of parameters
-count. TPE, NSGA-II and random search have as many trials and the same seeds; what is compared
-is the hypervolume of their fronts, in pairs by seed. It is the planner of `gen search` that
-draws.
+The first trains a small network for every candidate, in memory, on scikit-learn's digits or
+another of its tables: depth, width, rate and dropout vary, the score on validation rows and
+the number of parameters count. Each sampler has as many trials and the same seeds; what is
+compared is the hypervolume of their fronts, in pairs by seed. It is the planner of
+`gen search` that draws.
 
 The second runs `gen search` on a tiny job twice: undisturbed, and with a worker, or all of it,
 killed again and again. Both must have the same trials.
@@ -20,18 +20,17 @@ import json
 import os
 import random
 import shutil
-import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from scipy.stats import bootstrap
-from sklearn.datasets import load_digits
+from sklearn.datasets import load_breast_cancer, load_digits
 from torch import nn
 
 from generator.runtime.search_plan import Candidate, Planner
@@ -39,7 +38,7 @@ from generator.search.goals import OBJECTIVES, front, hypervolume
 from generator.search.space import Choice
 
 ROOT = Path(__file__).parents[1]
-SAMPLERS = ("tpe", "nsga2", "random")
+SAMPLERS = ("random", "gp", "tpe", "nsga2")
 GOALS = [OBJECTIVES["metric"], OBJECTIVES["parameters"]]
 CHOICES = [
     Choice("depth", "int", low=0, high=3),
@@ -49,7 +48,8 @@ CHOICES = [
     Choice("activation", "categorical", values=("relu", "gelu", "tanh")),
     Choice("decay", "float", low=1e-5, high=1.0, log=True),
 ]
-WORST = {"metric": 0.5, "parameters": 5.0}  # of the hypervolume; parameters as log10
+WORST = {"metric": 0.5, "parameters": 5.0}  # of the hypervolume, see `volume`
+LOADERS = {"digits": load_digits, "cancer": load_breast_cancer}
 SPEC = """
 [search]
 objectives = ["metric", "parameters"]
@@ -64,7 +64,7 @@ def train(
     torch.manual_seed(0)
     activation = {"relu": nn.ReLU, "gelu": nn.GELU, "tanh": nn.Tanh}
     layers: list[nn.Module] = []
-    width = 64
+    width = rows["x"].shape[1]
     for _ in range(params["depth"]):
         layers += [
             nn.Linear(width, params["width"]),
@@ -72,7 +72,7 @@ def train(
         ]
         layers.append(nn.Dropout(params["dropout"]))
         width = params["width"]
-    model = nn.Sequential(*layers, nn.Linear(width, 10))
+    model = nn.Sequential(*layers, nn.Linear(width, int(rows["y"].max()) + 1))
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=params["rate"], weight_decay=params["decay"]
     )
@@ -89,15 +89,25 @@ def train(
     with torch.inference_mode():
         right = (model(rows["valid_x"]).argmax(1) == rows["valid_y"]).double().mean()
     size = sum(p.numel() for p in model.parameters())
-    return {"metric": right.item(), "parameters": float(np.log10(size))}
+    return {"metric": right.item(), "parameters": float(size)}
 
 
-def digits() -> dict[str, torch.Tensor]:
-    x, y = (torch.tensor(a) for a in load_digits(return_X_y=True))
-    x = x.float() / 16
+def table(name: str) -> dict[str, torch.Tensor]:
+    """Rows, each column from 0 to 1."""
+    x, y = LOADERS[name](return_X_y=True)
+    x = (x - x.min(0)) / np.maximum(x.max(0) - x.min(0), 1e-9)
+    x, y = torch.tensor(x).float(), torch.tensor(y)
     order = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))
-    first, rest = order[:1000], order[1000:]
+    count = round(0.56 * len(x))
+    first, rest = order[:count], order[count:]
     return {"x": x[first], "y": y[first], "valid_x": x[rest], "valid_y": y[rest]}
+
+
+def volume(points: Mapping[int, Mapping[str, float]]) -> float:
+    """What the front covers, parameters by their decimal logarithm."""
+    best = [points[n] for n in front(points, GOALS)]
+    scaled = [{**p, "parameters": float(np.log10(p["parameters"]))} for p in best]
+    return hypervolume(scaled, WORST, GOALS)
 
 
 def searched(
@@ -115,6 +125,7 @@ def searched(
         *(sampler, seed, trials, CHOICES, GOALS, []),
         [("unedited", candidate(first))],
         candidate,
+        first,
     )
     records: dict[int, dict[str, Any]] = {}
     found = []
@@ -126,24 +137,24 @@ def searched(
             "key": planned.candidate.key,
             "attributes": planned.attributes,
         }
-        values = {n: r["values"] for n, r in records.items()}
-        best = [values[n] for n in front(values, GOALS)]
-        found.append(hypervolume(best, WORST, GOALS))
+        found.append(volume({n: r["values"] for n, r in records.items()}))
     return found
 
 
-def compared(seeds: int, trials: int) -> dict[str, Any]:
+def compared(
+    seeds: int, trials: int, name_of_rows: str, samplers: Sequence[str]
+) -> dict[str, Any]:
     """The hypervolumes, and how much more than random search's they are, seed by seed."""
     torch.set_num_threads(1)
-    rows = digits()
-    curves: dict[str, list[list[float]]] = {name: [] for name in SAMPLERS}
+    rows = table(name_of_rows)
+    curves: dict[str, list[list[float]]] = {name: [] for name in samplers}
     for seed in range(seeds):
-        for name in SAMPLERS:
+        for name in samplers:
             curves[name].append(searched(name, seed, trials, rows))
             print(f"seed {seed}, {name}: {curves[name][-1][-1]:.4f}", file=sys.stderr)
     result: dict[str, Any] = {"trials": trials, "seeds": seeds, "hypervolume": {}}
     chance = np.array([c[-1] for c in curves["random"]])
-    for name in SAMPLERS:
+    for name in samplers:
         own = np.array([c[-1] for c in curves[name]])
         result["hypervolume"][name] = {"mean": own.mean(), "seeds": own.tolist()}
         if name != "random":
@@ -221,7 +232,9 @@ def killed(folder: Path, kills: int, trials: int, jobs: int) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--trials", type=int, default=40)
+    parser.add_argument("--trials", type=int, nargs="+", default=[40])
+    parser.add_argument("--samplers", nargs="+", choices=SAMPLERS, default=SAMPLERS)
+    parser.add_argument("--rows", nargs="+", choices=[*LOADERS], default=["digits"])
     parser.add_argument("--kills", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--work", type=Path)
@@ -230,24 +243,30 @@ def main() -> None:
     if args.kills:
         if args.work is None:
             parser.error("--kills needs --work")
-        result = killed(args.work, args.kills, args.trials, args.jobs)
+        result = killed(args.work, args.kills, args.trials[0], args.jobs)
     else:
-        result = compared(args.seeds, args.trials)
-        for name, own in result["hypervolume"].items():
-            more = ""
-            if "wins" in own:
-                more = "; {more_than_random:+.4f} [{low:+.4f}, {high:+.4f}] more than "
-                more = (
-                    more.format(**own) + f"random, {own['wins']} of {args.seeds} seeds"
-                )
-            print(f"{name}: {own['mean']:.4f}{more}")
-        medians = {
-            n: statistics.median(h["seeds"]) for n, h in result["hypervolume"].items()
+        result = {
+            rows: {
+                str(n): compared(args.seeds, n, rows, args.samplers)
+                for n in args.trials
+            }
+            for rows in args.rows
         }
-        result["medians"] = medians
-    print(json.dumps(result, indent=1))
+        for rows, by_trials in result.items():
+            for trials, found in by_trials.items():
+                for name, own in found["hypervolume"].items():
+                    print(f"{rows}, {trials} trials, {said(name, own)} of {args.seeds}")
+    if args.kills:
+        print(json.dumps(result, indent=1))
     if args.json:
         args.json.write_text(json.dumps(result, indent=1) + "\n")
+
+
+def said(name: str, own: Mapping[str, Any]) -> str:
+    if "wins" not in own:
+        return f"{name}: {own['mean']:.4f}"
+    more = "{more_than_random:+.4f} [{low:+.4f}, {high:+.4f}]".format(**own)
+    return f"{name}: {own['mean']:.4f}; {more} more than random, in {own['wins']}"
 
 
 if __name__ == "__main__":

@@ -200,16 +200,18 @@ of letters, digits and `_`.
     "G082": Code(
         "A search cannot vary this key",
         """
-`key` of a `[[search.vary]]` is a key of the spec by its path: `train.lr`, `data.clean.case`,
-`edit[0].keep` for a key of the first edit, `edit` for the whole list. The rows, the labels,
-the name and the seed stay as they are: candidates that differ in them cannot be compared.
+`key` of a `[[search.vary]]` is a key of the spec by its path: `train.lr`, `data.clean.case`.
+One of an edit is written with what the edit does, `prune-ffn.keep`, and is of the spec's own
+edit or of one that joins them; where the spec has several that do the same, with its place
+among all edits, `edit[0].keep`. `edit` is the whole list. The rows, the labels, the name and
+the seed stay as they are: candidates that differ in them cannot be compared.
 """,
     ),
     "G083": Code(
         "It is not clear among what a key varies",
         """
 A `[[search.vary]]` has either `choices`, or a range: `low` below `high`, and perhaps `step`
-or `log = true`, which begins above 0 and has no steps.
+or `log = true`, which begins above 0 and has no steps. Only numbers have ranges.
 """,
     ),
     "G084": Code(
@@ -226,10 +228,10 @@ disk, `k` and `M` for parameters, `s`, `min` and `h` for the time of training, `
 """,
     ),
     "G085": Code(
-        "A condition is about a key that does not vary",
+        "A condition is about a key that does not vary so",
         """
 `when` of a `[[search.vary]]` names other keys that have a `[[search.vary]]` of their own, with
-the value at which this one varies too.
+the value at which this one varies too: one of their choices, or one within their range.
 """,
     ),
 }
@@ -794,7 +796,9 @@ not done: written above it, it changes the layer, and the adapter is made for wh
         """
 Where attention is causal, a token has seen those before it alone, so that the first one
 knows nothing of the row; an image has no last token; and `dense` keeps a layer that the
-classifier has to have.
+classifier has to have. Of several `layers` each is a block that there is, and the last one is
+among them, since nothing would read it otherwise; several vectors have no learned weights and
+no dense layer of the checkpoint's, which reads one.
 """,
     ),
     "G261": Code(
@@ -845,6 +849,14 @@ result is held to, interpolates.
 `extend-positions` is for jobs that read text, `resize-image` for those that read images.
 """,
     ),
+    "G267": Code(
+        "An edit that would change what pool has joined",
+        """
+A pooling of several layers counts the blocks that there are where it stands, and its head is as
+wide as what they give. Blocks that are left out or added later would move what was counted, and
+another width would leave the head reading channels that are gone: such an edit stands above it.
+""",
+    ),
     "G270": Code(
         "The tokenizer cannot serve the augmentation",
         """
@@ -891,8 +903,8 @@ deployed model would be the trained one. Leave less alone, or remove `[deploy]`.
     "G282": Code(
         "The target cannot multiply so",
         """
-`quantize = "int8"` has products of whole numbers by the operators that torch has for a
-processor. On a GPU, `"int8-weights"` and `"int4-weights"` save the same room, and
+`quantize = "int8"` and `"int8-static"` have products of whole numbers by the operators that
+torch has for a processor. On a GPU, `"int8-weights"` and `"int4-weights"` save the same room, and
 `precision = "bf16"` saves time.
 """,
     ),
@@ -947,6 +959,45 @@ that are modules of their own. Fewer blocks, heads and units that are fewer in e
 trimmed vocabulary, more positions and merged adapters are no hindrance.
 
 Remove "transformers" from `export`, or that edit. "onnx" and "torch" take every model.
+""",
+    ),
+    "G291": Code(
+        "Pruning in steps has too little to leave out",
+        """
+`steps` of `[train.prune]` divides what edits leave out by scores: `prune-ffn`, `prune-heads`,
+`prune-width`, and `keep-layers` with `choose = "taylor"` or `"influence"`. The spec has none of
+these; or so few heads, units or blocks go, in multiples of `multiple`, that some step would leave
+out nothing. The message says how many steps there can be.
+""",
+    ),
+    "G292": Code(
+        "What the spec asks for cannot go together with pruning in steps",
+        """
+After each step but the last of `[train.prune]` all weights train for a while, and are then put back
+into the backbone's shape, from which the next step leaves out more. So adapters, whose backbone
+stays as it is, cannot be there; nor edits that widen, add blocks or make positions anew, of which
+there is nothing to put back; nor `[[train.stage]]`, since there is one recipe to recover by; nor
+chosen features, which are of one model's vectors. Where `keep-layers` goes in steps, blocks have
+other numbers in each, and `blocks` of other edits would mean others. `gen search` trains each
+candidate in one go: prune the point that is chosen in steps.
+""",
+    ),
+    "G293": Code(
+        "The weights that the last step of pruning starts from are not there",
+        """
+A job that is pruned in steps starts from what its earlier steps have left: pruned, trained and put
+back into the backbone's shape. `gen run` makes these weights and keeps them in its work folder, in
+`steps/`; the facts beside the spec say only which they are. Run it once, or say by `--work` where
+it was run.
+""",
+    ),
+    "G294": Code(
+        "A step of pruning went wrong",
+        """
+Each step's package is certified against what the step before has left, with the units masked that
+it leaves out; and its trained weights are put back into the backbone's shape, from which the same
+model has to come again. One of the two does not hold, or the model cannot be run over the rows.
+Nothing of the step is used. The message says which it was and what to do.
 """,
     ),
 }
@@ -1269,6 +1320,25 @@ the checkpoint are read into. A head that is the checkpoint's own as a whole has
 `head = "new"` in `[backbone]` the last layer starts afresh.
 """,
     ),
+    "G385": Code(
+        "Rounding in training, and adapters that are merged",
+        """
+`quantize_aware` in `[deploy]` has training compute with the rounded weights that predict.
+Where LoRA, DoRA or IA3 is on linears, what predicts is rounded after the adapters have been
+merged into the weights, while training computes with both apart. Train without adapters,
+or let deploy.py round what they were merged into.
+""",
+    ),
+    "G386": Code(
+        "Ranges are followed in training, and a linear is frozen",
+        """
+With `quantize = "int8-static"` and `quantize_aware`, the range of what a linear is given is
+followed, step by step, while it trains. What is frozen runs as it does in prediction, and
+mostly once, before training. Leave it as it is by `leave` in `[deploy]`, choose `"int8"`,
+whose ranges follow from each row by itself, or do without `quantize_aware`: deploy.py then
+chooses all ranges after training.
+""",
+    ),
     "G390": Code(
         "Features cannot be chosen yet",
         """
@@ -1508,6 +1578,29 @@ AVX512-VNNI multiply whole numbers quickly, those with AVX512-BF16 or AMX bfloat
         """
 deploy.py of the package, which makes the deployed model of the trained one and measures
 both, ended with an error; its own message stands above. The trained model is as it was.
+""",
+    ),
+    "G542": Code(
+        "Training in 16 bits is slower than in 32",
+        """
+`precision` of `[target]` asks for products of 16 bits, which save time where the processor
+or the card has them, and cost time where it has not: of rounds in which both computed the
+largest product of a training step, forward and backward, three quarters were slower. The
+message has the figures. Nothing was trained. Processors with AVX512-BF16 or AMX are quick at
+bfloat16. Train in `"fp32"` here, or in 16 bits all the same: `gen run SPEC --anyway`.
+""",
+    ),
+    "G543": Code(
+        "Scales that are known beforehand do worse than those of each row",
+        """
+`quantize = "int8-static"` in `[deploy]` has one scale for all that a linear is given, chosen
+from training rows, where `"int8"` finds one for each row. That saves the time to look for
+it, and costs where rows differ. deploy.py makes both of the same weights: the message has
+how fast they were, in rounds in which both answered the same rows, and their scores. The
+static one was slower in three quarters of the rounds, or wrong more often on the validation
+rows by more than two standard errors of the difference, row by row. No weights were written.
+Take `"int8"`, another `range`, more `calibration_rows`, `leave` what matters most, or write
+the weights all the same: `python -m <package>.deploy --anyway`.
 """,
     ),
     "G550": Code(

@@ -522,6 +522,14 @@ def _kept_of_linear(
     op, x, y = step.op, step.args[0], step.results[0]
     own = -4 * y.storage
     weight, trains = step.weights["weight"]
+    products = job.deploy.quantize in ("int8", "int8-static")
+    if job.deploy.quantize_aware and (products or not job.target.half):
+        # What is left of the weights when they are rounded, and of the inputs.
+        if x.needs_grad:
+            yield own - 2, 4 * elements(weight).value(sizes)
+        if products and trains:
+            yield own - 3, 4 * elements(x.type).value(sizes)
+            return
     half = job.target.half != ""
     read = trains or "lora_a" in step.weights or op.attrs_dict.get("of") == "input"
     made = 0  # bytes that only the operation itself has

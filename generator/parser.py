@@ -144,6 +144,11 @@ def parser(functions: Mapping[str, Run]) -> argparse.ArgumentParser:
     )
     run.add_argument("--no-bench", action="store_true", help="leave the bench out")
     run.add_argument(
+        "--anyway",
+        action="store_true",
+        help="train in 16 bits though it is slower here",
+    )
+    run.add_argument(
         "--probe",
         choices=("short", "full", "off"),
         default="short",
@@ -163,7 +168,9 @@ def parser(functions: Mapping[str, Run]) -> argparse.ArgumentParser:
     search.add_argument("--trials", type=_at_least_one, help="instead of the spec's")
     search.add_argument("--hours", type=float, help="instead of the spec's")
     search.add_argument(
-        "--sampler", choices=("tpe", "nsga2", "random"), help="instead of the spec's"
+        "--sampler",
+        choices=("gp", "tpe", "nsga2", "random"),
+        help="instead of the spec's",
     )
     search.add_argument("--storage", metavar="URL", help="instead of the spec's")
     search.add_argument(

@@ -142,7 +142,7 @@ def to_onnx(model: Model, folder: Path) -> Answer:
 
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # of what is not installed
     path = folder / "model.onnx"
-    size = sum(p.numel() * 4 for p in model.parameters())
+    size = sum(x.nbytes for x in model.state_dict().values())
     with warnings.catch_warnings():  # of torch about itself
         warnings.simplefilter("ignore")
         torch.onnx.export(

@@ -9,6 +9,8 @@ The work folder gets metrics.jsonl, checkpoints/, model.safetensors (the best so
 the validation rows) and at the end result.json. SIGTERM and SIGINT finish the step, save
 and exit with 75. Too many steps whose loss or gradient is not finite exit with 76.
 
+What is evaluated and saved is a moving average of the weights, not those of one step.
+
 What is frozen runs once over the rows, before the first step, and training goes on from
 what it gave, in cache/ there. A run with the same weights and rows finds it again; a
 signal keeps what it has given so far.
@@ -29,6 +31,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
+from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -37,6 +40,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim import AdamW
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from . import data
@@ -49,8 +53,9 @@ LR = 0.0003  # the highest of the schedule
 WARMUP = 0.1  # part of all steps
 WEIGHT_DECAY = 0.01
 CLIP = 1.0  # the largest norm of the gradient
-EVALUATE_EVERY = 126  # steps
-CACHE = "float32"  # torch's type of what the frozen blocks gave
+EMA = 0.98  # what the average of the weights keeps in a step
+EVALUATE_EVERY = 63  # steps
+CACHE = "bfloat16"  # torch's type of what the frozen blocks gave
 KEEP = 2  # checkpoints
 MAX_BAD_STEPS = 10  # not finite, and so skipped
 NO_DECAY = ("bias", "norm.weight")  # ends of names: biases and norms
@@ -118,6 +123,19 @@ def step(
         optimizer.step()
     optimizer.zero_grad()
     return loss.item(), bad
+
+
+@torch.no_grad()
+def follow(average: Model, model: Model, steps: int) -> None:
+    """Move the average to the weights behind one more step; `steps` came before it.
+
+    It keeps less than EMA in the first ones, so that it soon forgets the beginning.
+    """
+    keeps = min(EMA, (1 + steps) / (10 + steps))
+    both = zip(average.parameters(), model.parameters(), strict=True)
+    pairs = [(mean, p) for mean, p in both if p.requires_grad]
+    means, weights = map(list, zip(*pairs))
+    get_ema_multi_avg_fn(keeps)(means, weights, steps)
 
 
 def measure(logits: Tensor, targets: Tensor) -> dict:
@@ -191,27 +209,36 @@ def newest(folder: Path) -> tuple[dict[str, Tensor], dict] | None:
     return None
 
 
-def contents(model: Model, optimizer: AdamW) -> dict[str, Tensor]:
-    """The tensors of a checkpoint: the weights, and AdamW's state of each parameter."""
+def contents(model: Model, average: Model, optimizer: AdamW) -> dict[str, Tensor]:
+    """The tensors of a checkpoint: the weights, and of each parameter that trains its
+    average and AdamW's state."""
     tensors = {f"model.{name}": x for name, x in model.state_dict().items()}
+    means = dict(average.named_parameters())
     for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            tensors[f"average.{name}"] = means[name]
         for key, x in optimizer.state.get(parameter, {}).items():
             tensors[f"adamw.{name}.{key}"] = x
     return tensors
 
 
-def restore(model: Model, optimizer: AdamW, tensors: dict[str, Tensor]) -> None:
+def restore(
+    model: Model, average: Model, optimizer: AdamW, tensors: dict[str, Tensor]
+) -> None:
     """Put back what `contents` took."""
-    weights, parameters = {}, dict(model.named_parameters())
+    weights, means, parameters = {}, {}, dict(model.named_parameters())
     for full_name, x in tensors.items():
         owner, name = full_name.split(".", 1)
         if owner == "model":
             weights[name] = x
+        elif owner == "average":
+            means[name] = x
         else:
             name, key = name.rsplit(".", 1)
             p = parameters[name]
             optimizer.state[p][key] = x.to(p.device, copy=True)
     model.load_state_dict(weights)
+    average.load_state_dict(weights | means)
 
 
 def claim(work: Path, resume: bool, fresh: bool) -> None:
@@ -248,7 +275,7 @@ class Kept:
         place = torch.arange(int(lengths.max()))
         # Where a row is padded there is the first token of all: the mask hides it.
         index = (tokens.starts[rows, None] + place) * (place < lengths)
-        x = self.x[index]
+        x = self.x[index].float()
         batch = data.batch_of(self.split, rows)
         return batch._replace(inputs=(x, batch.inputs[1]))
 
@@ -290,10 +317,7 @@ def keep(
     missing = [name for name, path in paths.items() if not path.exists()]
     needed = kind.itemsize * sum(sizes[name] for name in missing)
     needed -= sum(512 * part.stat().st_blocks for part in unfinished.values())
-    mend = (
-        "make room, choose another --work, or set "
-        'cache = "bf16" or cache = "off" in [train]'
-    )
+    mend = "make room, choose another --work, or set " 'cache = "off" in [train]'
     if needed > (free := shutil.disk_usage(folder).free):
         sys.exit(
             f"{folder} has {free:,} bytes free, and what the frozen blocks give needs "
@@ -328,7 +352,7 @@ def cache_key(model: Model, split: data.Split) -> str:
         for name, x in model.state_dict().items()
         if name.startswith(FROZEN)
     }
-    about = [CACHE, "cpu fp32"]
+    about = [CACHE, "cpu bf16"]
     about += [
         Path(__file__).with_name(name).read_text() for name in ("model.py", "data.py")
     ]
@@ -361,7 +385,8 @@ def run_frozen(
                 path.rename(path.with_suffix(f".{number}"))
                 bar.write("stopped: --resume goes on", sys.stderr)
                 sys.exit(STOPPED)
-            x = model.prefix(*batch.inputs)
+            with torch.autocast("cpu", torch.bfloat16):
+                x = model.prefix(*batch.inputs)
             x = x.to(getattr(torch, CACHE)).cpu()  # (B, T, C)
             starts = split.tokens.starts[batch.rows].tolist()
             lengths = split.tokens.lengths[batch.rows].tolist()
@@ -379,7 +404,6 @@ def evaluate(model: Model, forward: Callable, batches: Iterable[data.Batch]) -> 
     for batch in batches:
         logits.append(forward(*batch.inputs))
         targets.append(batch.targets)
-    training_mode(model)
     return measure(torch.cat(logits), torch.cat(targets))
 
 
@@ -416,14 +440,15 @@ def main(argv: list[str] | None = None) -> int:
     # A run goes on only with the very recipe that it began with.
     recipe = (
         f"movie_frozen SEED={data.SEED} rows={len(train)} {steps=}"
-        f" {EPOCHS=} {LR=} {WARMUP=} {WEIGHT_DECAY=} {CLIP=} {EVALUATE_EVERY=} {CACHE=}"
-        f" {NO_DECAY=} {FROZEN=}"
+        f" {EPOCHS=} {LR=} {WARMUP=} {WEIGHT_DECAY=} {CLIP=} {EMA=} {EVALUATE_EVERY=}"
+        f" {CACHE=} {NO_DECAY=} {FROZEN=}"
     )
 
     keep_memory()
     torch.manual_seed(data.SEED)
     model = Model() if found else load_pretrained(args.weights)
     training_mode(model)
+    average = deepcopy(model).eval()
     optimizer = make_optimizer(model)
     criterion = nn.CrossEntropyLoss()
     state = State()
@@ -431,7 +456,7 @@ def main(argv: list[str] | None = None) -> int:
         tensors, about = found
         if about["recipe"] != recipe:
             sys.exit(f"the checkpoint is of {about['recipe']}, and this is {recipe}")
-        restore(model, optimizer, tensors)
+        restore(model, average, optimizer, tensors)
         state = State(**about["state"])
     splits = {"train": train, "valid": valid}
 
@@ -452,6 +477,7 @@ def main(argv: list[str] | None = None) -> int:
             for part in optimizer.param_groups:
                 part["lr"] = lr
             loss, bad = step(model.suffix, criterion, optimizer, batch)
+            follow(average, model, state.step)
             state.step += 1
             state.batch += 1
             state.examples += len(batch.rows)
@@ -471,7 +497,7 @@ def main(argv: list[str] | None = None) -> int:
             bar.update()
 
             if evaluating or give_up:
-                found = evaluate(model, model.suffix, valid.evaluation_batches())
+                found = evaluate(average, average.suffix, valid.evaluation_batches())
                 figures = {"step": state.step, **found}
                 print(json.dumps({"evaluation": figures}), file=log)
                 bar.write(f"step {state.step}: {in_words(figures)}", sys.stderr)
@@ -479,13 +505,13 @@ def main(argv: list[str] | None = None) -> int:
                 scores = [e["accuracy"] for e in state.evaluations]
                 waited = len(scores) - 1 - scores.index(max(scores))
                 if waited == 0:
-                    save(work / "model.safetensors", model.state_dict(), figures)
+                    save(work / "model.safetensors", average.state_dict(), figures)
             if saving or give_up:
                 flush(path)
                 state.metrics_size = path.stat().st_size
                 about = {"recipe": recipe, "state": asdict(state)}
                 file = work / "checkpoints" / f"{state.step:09}.safetensors"
-                save(file, contents(model, optimizer), about)
+                save(file, contents(model, average, optimizer), about)
                 for old in sorted(file.parent.glob("*.safetensors"))[:-KEEP]:
                     old.unlink()
             if give_up:

@@ -529,7 +529,10 @@ def inspect(
             for split, gone in known["leaving"].items()
         }
     if weights is None:
-        raise DataError(f"{file} is not of these rows: the guard needs --weights")
+        raise DataError(
+            f"{file} is not of these rows: "
+            "python -m movie_guarded.guard --weights FOLDER looks at them"
+        )
     model = load_pretrained(weights).eval()
     vectors = {split: vectors_of(model, some) for split, some in rows.items() if some}
     found = look(rows, vectors)

@@ -93,8 +93,8 @@ def halved(weight: Tensor) -> tuple[Tensor, Tensor]:
 
 def multiplied(packed: Tensor, step: Tensor) -> Tensor:
     """The weights (N, C) that `halved` rounded, the last group filled up."""
-    whole = torch.stack((packed & 15, packed >> 4), 2).flatten(1)
-    return ((whole.unflatten(1, (-1, GROUP)) - 8.0) * step[..., None]).flatten(1)
+    whole = torch.stack(((packed & 15).float(), (packed >> 4).float()), 2).flatten(1)
+    return ((whole.unflatten(1, (-1, GROUP)) - 8) * step[..., None]).flatten(1)
 
 
 class Int8Table(nn.Module):

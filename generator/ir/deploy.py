@@ -13,7 +13,6 @@ from generator.ir.ops import ADAPTED, merges
 from generator.ir.sources import Tie
 from generator.ir.stages import covers
 
-GROUP = 32  # weights that share a step where they have four bits
 FEWEST = 8  # inputs and outputs of a linear whose product is worth it
 LONGEST = 1024  # rows that a table must have for its room to matter
 # What names of tensors end in that merging leaves without a use.
@@ -81,11 +80,13 @@ def weight_bytes(job: Job) -> int:
         return total
     for one in linears(job):
         total -= 4 * one.rows * one.columns
-        if job.deploy.quantize == "int4-weights":
-            groups = -(-one.columns // GROUP)
-            total += one.rows * groups * (GROUP // 2 + 4)
+        if group := job.deploy.grouped:  # of which the last may be filled up
+            room = group // 2 if job.deploy.quantize == "int4-weights" else group
+            total += one.rows * -(-one.columns // group) * (room + 4)
         else:
             total += one.rows * (one.columns + 4)
+        if job.deploy.static:  # the step of the inputs, and what is 0 of them
+            total += 8
     return total - sum(one.rows * (3 * one.columns - 4) for one in tables(job))
 
 

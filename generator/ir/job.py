@@ -343,6 +343,18 @@ def added(job: Job) -> tuple[ParameterInfo, ...]:
     )
 
 
+def inside(model: Model, instance: Instance) -> Iterator[tuple[str, str, Module]]:
+    """The module of an instance and those in it: path in it with a dot, keys, module.
+
+    Before grouping every instance has modules of its own.
+    """
+    module = model.by_name[instance.module]
+    yield "", instance.keys, module
+    for inner in module.instances:
+        for path, keys, one in inside(model, inner):
+            yield f"{inner.name}.{path}", instance.keys + keys, one
+
+
 def walk_parameters(
     model: Model, frozen: tuple[str, ...] = ()
 ) -> Iterator[ParameterInfo]:

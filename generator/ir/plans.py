@@ -18,6 +18,11 @@ Mask = Literal["url", "email", "number"]  # in the order in which they are repla
 Trait = Literal["length", "capitals", "digits", "punctuation"]  # a number of a text
 Kind = Literal["onnx", "torch", "transformers"]  # of an export, in this order
 Threshold = Literal["none", "f1", "accuracy", "balanced-accuracy"]
+# What the weights of linears, or their products, are whole numbers of.
+Quantized = Literal["none", "int8", "int8-static", "int8-weights", "int4-weights"]
+Range = Literal[
+    "mse", "percentile", "min-max"
+]  # how that of a linear's inputs is chosen
 Action = Literal["off", "report", "quarantine"]  # on rows that a check finds
 
 
@@ -40,7 +45,7 @@ class ImagePlan:
     The steps are in order: convert to RGB, resize, crop, rescale, normalise.
     """
 
-    column: str  # paths, relative to the folder of the data file
+    column: str  # paths, relative to the folder of the data file, or images themselves
     resize: tuple[int, int] | None  # height, width of the resize; None leaves it out
     # "exact" stretches to `resize`; "shortest" keeps the ratio, resize[0] the short side
     resize_mode: Literal["exact", "shortest"]
@@ -49,6 +54,7 @@ class ImagePlan:
     rescale: float  # multiplies the 0..255 values; 1.0 leaves it out
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    held: bool = False  # the column has the bytes of an image, and no path
 
 
 @dataclass(frozen=True)
@@ -194,6 +200,8 @@ class DataPlan:
     augment: AugmentPlan = AugmentPlan()
     guard: GuardPlan = GuardPlan()
     features: FeaturePlan = FeaturePlan()
+    # Where texts are kept that can be used; images have files of their own.
+    rows: Literal["files", "memory"] = "files"
 
     @property
     def texts(self) -> tuple[str, ...]:
@@ -301,16 +309,32 @@ class DistillPlan:
 class DeployPlan:
     """How the model that predicts differs from the trained one."""
 
-    quantize: Literal["none", "int8", "int8-weights", "int4-weights"] = "none"
+    quantize: Quantized = "none"
     leave: tuple[str, ...] = ()  # paths of modules whose linears stay as they are
     precision: Literal["fp32", "bf16"] = "fp32"  # of all weights
     temperature: bool = False  # logits are divided by one, fitted on validation rows
     thresholds: Threshold = "none"  # by what they are chosen there
+    group: int = 0  # weights of a row that share a step; 0 is what is usual
+    # Of the inputs of linears, where it does not follow from each row by itself.
+    range: Range = "mse"
+    calibration_rows: int = 512  # training rows that it is chosen by
+    quantize_aware: bool = False  # training computes with the rounded numbers
+    quantize_after: float = 0.0  # part of the steps before it does
 
     @property
     def lowered(self) -> bool:
         """Whether it has other weights than the trained one."""
         return self.quantize != "none" or self.precision != "fp32"
+
+    @property
+    def grouped(self) -> int:
+        """Weights of a row that share a step; 0 is all of them."""
+        return self.group or 32 * (self.quantize == "int4-weights")
+
+    @property
+    def static(self) -> bool:
+        """Whether inputs of linears are rounded by a range that is known beforehand."""
+        return self.quantize == "int8-static"
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
-"""What edits of some blocks have in common: which blocks, their modules, their sizes."""
+"""What edits of some blocks have in common: which blocks, and their sizes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from generator.errors import GenError, fail
@@ -41,18 +41,6 @@ def there(model: Model, blocks: Iterable[int]) -> None:
 def too_many(n: int, count: int) -> GenError:
     """What is said where `n` of `count` blocks are to stay."""
     return fail("G240", f"the model has {count} blocks, not {n}", help=f"n = {count}")
-
-
-def inside(model: Model, instance: Instance) -> Iterator[tuple[str, str, Module]]:
-    """The module of an instance and those in it: path in it with a dot, keys, module.
-
-    Before grouping every instance has modules of its own.
-    """
-    module = model.by_name[instance.module]
-    yield "", instance.keys, module
-    for inner in module.instances:
-        for path, keys, one in inside(model, inner):
-            yield f"{inner.name}.{path}", instance.keys + keys, one
 
 
 def further_dim(model: Model, symbol: str, size: int) -> tuple[Model, str]:

@@ -20,10 +20,10 @@ from dataclasses import replace
 
 from generator.errors import fail, quote
 from generator.ir.dims import Type, dim
-from generator.ir.job import DimDef, Job, Model, Module, Op, ParameterDef, Value
+from generator.ir.job import DimDef, Job, Model, Module, Op, ParameterDef, Value, inside
 from generator.ir.sources import Checkpoint, Left, Parameter, Right, Source
 from generator.ir.weightmap import WeightMap
-from generator.passes.chosen_blocks import chosen, further_dim, inside
+from generator.passes.chosen_blocks import chosen, further_dim
 
 SYMBOL = "R"  # of the rank
 REDUCE, EXPAND = ".reduce", ".expand"

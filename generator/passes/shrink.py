@@ -14,10 +14,10 @@ from dataclasses import dataclass, replace
 
 from generator.errors import GenError, fail
 from generator.ir.dims import Dim
-from generator.ir.job import Job, KeptList, Module, ParameterDef, parameters
+from generator.ir.job import Job, KeptList, Module, ParameterDef, inside, parameters
 from generator.ir.sources import Checkpoint, Fold, Parameter, Source, Take
 from generator.ir.weightmap import WeightMap
-from generator.passes.chosen_blocks import further_dim, inside, with_dims
+from generator.passes.chosen_blocks import further_dim, with_dims
 
 Kept = Mapping[int, Sequence[int]]  # by block: entries of an axis, ascending
 # Of a block and a dimension, what is kept of it and a word for it; None for all.

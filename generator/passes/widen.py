@@ -14,14 +14,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from generator.errors import fail
-from generator.ir.job import Instance, Job, Model, Module, ParameterDef
+from generator.ir.job import Instance, Job, Model, Module, ParameterDef, inside
 from generator.ir.sources import Noise, Parameter, Repeat, Share, Source
 from generator.ir.weightmap import WeightMap
 from generator.passes.chosen_blocks import (
     chosen,
     family,
     further_dim,
-    inside,
     symbols_in,
     with_dims,
 )

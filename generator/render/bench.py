@@ -13,7 +13,7 @@ from generator.ir.ops import merges
 from generator.ir.plans import FeaturePlan, ImagePlan, TextPlan
 from generator.ir.sources import keys
 from generator.ir.stages import by_stage
-from generator.render import calibrate, data, deploy, train
+from generator.render import calibrate, data, deploy, quantize_aware, train
 from generator.render.data import INSTALLED, OWN, STDLIB
 from generator.render.text import fill, py
 
@@ -41,6 +41,8 @@ BESIDE: Mapping[str, tuple[int, str]] = {
     "load_pretrained": (OWN, "from .model"),
     "Predictor": (OWN, "from .predict"),
     "lowered": (OWN, "from .deploy"),
+    "LINEARS": (OWN, "from .deploy"),
+    "quantize_aware": (OWN, "from ."),
     "merge": (OWN, "from .model"),
     **{
         name: (OWN, "from .data")
@@ -93,6 +95,7 @@ class BenchView:
 
     package: str
     program: str
+    in_files: bool  # rows are kept in files of the work folder
     imports: tuple[tuple[str, ...], ...]  # code: lines by section
     calibrated: bool  # predict.py reads what calibrate.py writes
     # Prose of the docstring
@@ -150,6 +153,8 @@ class BenchView:
     outputs: int
     sizes: tuple[tuple[str, int | tuple[int, ...]], ...]  # of its configuration
     deployed: bool  # predictions are another model's than the trained one
+    static: bool  # which has ranges of inputs
+    loaded: str  # code: the model that trains
     merges: bool  # with adapters in the weights
     processor: tuple[tuple[str, str], ...]  # code: sizes that its processor is told
     no_dropout: bool
@@ -198,8 +203,15 @@ def bench_view(job: Job) -> BenchView:
     )
     view = BenchView(
         package=job.name,
+        in_files=job.data.rows == "files",
         deployed=deploy.asked(job),
         merges=merges(job.model),
+        static=deploy.static(job),
+        loaded=(
+            "quantize_aware.prepare(load_pretrained(args.weights))"
+            if quantize_aware.asked(job)
+            else "load_pretrained(args.weights)"
+        ),
         program=f"python -m {job.name}.bench",
         imports=(),
         about=_about(text, job.target.precision, len(added(job)) > 0, beside),

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from generator.ir.job import Job
-from generator.render import data, deploy
+from generator.render import data, guard
 from generator.render.text import fill
 
 FILE = "calibrate.py"
@@ -51,7 +51,13 @@ class CalibrateView:
     autocast: str  # code: the kind of device
     home: str  # code: back from the device
     moved: str  # code: to the device
-    trained_in: str  # code: the module that reads what training wrote
+    casts: bool  # logits are in bfloat16
+    deployed: bool  # the model that predicts is not the trained one
+    load: str  # code: what loads the weights, and the module that has it
+    loader: str
+    weights: str  # the file that they are in
+    writer: str  # prose: what writes it
+    inspecting: str  # code: what leaves out rows as in training; "" where nothing does
 
 
 def asked(job: Job) -> bool:
@@ -70,6 +76,7 @@ def render(job: Job) -> str:
     view = calibrate_view(job)
     body = fill("partials/calibrate_body.j2", view)
     beside = {
+        **guard.IMPORT,
         "asdict": (data.STDLIB, "from dataclasses"),
         "replace": (data.STDLIB, "from dataclasses"),
         "nn": (data.INSTALLED, "from torch"),
@@ -80,6 +87,7 @@ def render(job: Job) -> str:
 
 def calibrate_view(job: Job) -> CalibrateView:
     kind, multi = thresholds(job), job.task == "multi-label"
+    deployed, casts = job.deploy.lowered, job.deploy.precision == "bf16"
     cuda = job.target.device == "cuda"
     metric_doc, metric = METRICS.get(job.deploy.thresholds, ("", ""))
     if kind == "one" and job.deploy.thresholds == "f1":
@@ -105,9 +113,15 @@ def calibrate_view(job: Job) -> CalibrateView:
         multi_label=multi,
         activation=".sigmoid()" if multi else ".softmax(1)",
         cuda=cuda,
-        half=job.target.half,
+        half="" if casts else job.target.half,
         autocast="device.type" if cuda else '"cpu"',
         home=".cpu()" if cuda else "",
         moved='.to("cuda")' if cuda else "",
-        trained_in=deploy.trained_in(job),
+        casts=casts,
+        deployed=deployed,
+        load="load_deployed" if deployed else "load_trained",
+        loader="deploy" if deployed else "predict",
+        weights="deployed.safetensors" if deployed else "model.safetensors",
+        writer="deploy.py" if deployed else "training",
+        inspecting=guard.as_in_training(job, "args.work"),
     )

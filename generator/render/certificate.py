@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from generator.ir.cut import reaching
-from generator.ir.head import SELECTED, Selection, classifier, selection
+from generator.ir.head import SELECTED, Selection, classifier, reads, selection
 from generator.ir.job import Job, Model, Module, Op, added, parameters
 from generator.ir.plans import FeaturePlan, ImagePlan, TextPlan
 from generator.ir.sources import (
@@ -55,8 +55,13 @@ BESIDE: Mapping[str, tuple[int, str]] = {
     "distilled": (OWN, "from .train"),
     **{
         name: (OWN, "from .deploy")
-        for name in ("GROUP", "LINEARS", "TABLES", "assemble", "lowered", "multiplied")
+        for name in (
+            *("GROUP", "LINEARS", "TABLES", "assemble", "lowered", "multiplied"),
+            *("in_steps", "observed"),
+        )
     },
+    "prepare": (OWN, "from .quantize_aware"),
+    "set_ranges": (OWN, "from .quantize_aware"),
     **{
         name: (OWN, "from .data")
         for name in (
@@ -80,6 +85,7 @@ BESIDE: Mapping[str, tuple[int, str]] = {
 # How far the logits of the deployed model may be from the trained one's, relatively.
 BOUNDS: Mapping[str, float] = {
     "int8": 0.2,
+    "int8-static": 0.3,
     "int8-weights": 0.1,
     "int4-weights": 0.6,
     "bf16": 0.05,
@@ -125,6 +131,8 @@ class HandView:
     """A head that transformers does not have, written out for its last states."""
 
     names: str  # code: those of its parameters
+    states: str  # which of transformers' it is of
+    joined: bool  # the states behind several blocks are read
     signature: str  # code
     lines: tuple[str, ...]  # code
     args: str  # code
@@ -151,6 +159,8 @@ class DeployedView:
     names: str  # code: of these parts
     halved: bool  # linears are of four bits
     products: bool  # of whole numbers
+    static: bool  # whose inputs have ranges that are known beforehand
+    aware: bool  # training rounds as well
     bound: float
 
 
@@ -433,6 +443,7 @@ def certificate_view(job: Job) -> CertificateView:
     body = fill("partials/certificate_body.j2", view)
     if view.calibrated:
         beside |= calibrate.IMPORT
+    beside |= deploy.rounding(job)
     return replace(view, imports=data.imports(body, beside))
 
 
@@ -452,6 +463,8 @@ def _deployed(job: Job) -> DeployedView | None:
         names=f"({view.parts})",
         halved=bool(view.group),
         products=view.packs,
+        static=view.static,
+        aware=view.aware and view.linears != (),
         bound=BOUNDS[view.kind],
     )
 
@@ -630,11 +643,12 @@ def hand_view(job: Job) -> HandView:
     path = found.call.name
     head = reaching(found.module, found.module.outputs, found.states)
     written = [(path, found.module, head)]
+    joining = [*_joining(job, masked)] if found.joined else []
     for op in job.model.main.ops:
         if op.kind == "call" and op.results[0].name in found.call.args[1:]:
             own = job.model.by_name[job.model.main.instance(op.name).module]
             written.insert(0, (op.name, own, own.ops))
-    lines: list[str] = []
+    lines: list[str] = joining
     names: list[str] = []
     for path, module, ops in written:
         selects = any(op.kind == "select" for op in module.ops)
@@ -652,17 +666,45 @@ def hand_view(job: Job) -> HandView:
     inputs = [
         name for name in ("ids", "mask", *beside) if re.search(rf"\b{name}\b", text)
     ]
-    given = ", ".join(f"{name}: Tensor" for name in ("x", *inputs))
+    first = "states: Sequence[Tensor]" if found.joined else "x: Tensor"
+    given = ", ".join([first, *(f"{name}: Tensor" for name in inputs)])
     infos = {p.path: p.source for p in parameters(job)}
     new = [n for n, s in infos.items() if isinstance(s, Init)]
     # An image's come in the right type already.
     cast = [f"{x}.to(dtype)" if masked and x == "numbers" else x for x in inputs]
+    states = "last states (B, T, C)"
+    if found.joined:
+        states = "states (B, T, C)"  # of each depth
     return HandView(
         "NEW" if names == new else py(tuple(names)),
+        states,
+        found.joined,
         f"{given}, p: Mapping[str, Tensor]",
         tuple(lines),
         ", ".join(["states", *cast, "head"]),
     )
+
+
+def _joining(job: Job, masked: bool) -> Iterator[str]:
+    """The lines that make x of the states behind several blocks."""
+    main, names = job.model.main, []
+    copies = [*_blocks(job)]
+    made = {r.name: op for op in main.ops for r in op.results}
+    for read in reads(job.model):
+        # transformers has no copies: what they read is what they give.
+        layer = copies[: read.layer].count(False)
+        name = read.pool.results[0].base
+        before = reaching(main, read.pool.args[:1])
+        picked = any(op.kind == "last_index" for op in before)
+        hand = _Hand(job, main, "", picked, masked, None)
+        rest = made[read.pool.args[0]]
+        ops = [rest, read.pool] if rest.kind == "rest" else [read.pool]
+        *lines, last = (line for op in ops for line in hand.lines(op))
+        yield f"x = states[{layer}]"
+        yield from lines
+        yield last.replace("x = ", f"{name} = ", 1)
+        names.append(name)
+    yield f"x = torch.cat([{', '.join(names)}], 1)"
 
 
 @dataclass(frozen=True)
@@ -746,7 +788,8 @@ class _Hand:
         """What a value is called: an input of features by its name."""
         if value in ("numbers", "categories"):
             return value
-        if self.module.name == classifier(self.job.model).module.name:
+        model = self.job.model
+        if self.module.name in (classifier(model).module.name, model.main.name):
             return "y" if value == "features" else "x"
         return "y"
 

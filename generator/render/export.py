@@ -8,10 +8,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from generator.ir.deploy import linears
 from generator.ir.job import Job
 from generator.ir.plans import ImagePlan, TextPlan
 from generator.ir.saving import Stored, stored
-from generator.render import calibrate, data, deploy
+from generator.render import calibrate, data, deploy, guard
 from generator.render.data import CleanView, DataView
 from generator.render.text import fill, py
 
@@ -27,6 +28,12 @@ KINDS: Mapping[str, tuple[str, tuple[str, ...], float]] = {
     "torch": ("a program of torch.export", (), 1e-4),
     "transformers": ("a folder for from_pretrained", ("transformers",), 1e-5),
 }
+# Of deployed models those that graphs are written of.
+PORTABLE = ("int8", "int8-weights", "int4-weights", "bf16")
+# Of products of whole numbers: how near logits have to come, and the part of the rows that
+# may have another label. What lies between two whole numbers goes to either.
+PRODUCTS_BOUND, CHANGED = 0.02, 0.005
+DEPLOY = ("SMALLEST", "assemble", "load_deployed")  # of deploy.py
 # What forward takes, by transformers' names.
 THEIRS = {"ids": "input_ids", "types": "token_type_ids", "mask": "attention_mask"}
 
@@ -62,6 +69,15 @@ class ExportView:
     onnx: bool
     torch: bool
     transformers: bool
+    deployed: tuple[str, ...]  # kinds that are of another model than the trained one
+    trained: tuple[tuple[str, str], ...]  # the others beside them, and in prose why
+    kind: str  # what the deployed model is kept in
+    products: str  # code: those of whole numbers, by kind; "" where there are none
+    bias: str  # "all", "some" or "none" of the rounded linears
+    changed: float  # part of the rows that may have another label
+    weights: str  # the file that is read
+    writer: str  # prose: what wrote it
+    inspecting: str  # code: what leaves out rows as in training; "" where nothing does
     calibrated: bool  # the probabilities are not those of the logits alone
     images: bool
     regression: bool
@@ -114,6 +130,25 @@ def asked(job: Job) -> bool:
     return len(job.export.to) > 0
 
 
+def deployed(job: Job, kind: str) -> bool:
+    """Whether an export is of the deployed model, where that is another one."""
+    return job.deploy.lowered and not why_trained(job, kind)
+
+
+def why_trained(job: Job, kind: str) -> str:
+    """Why an export is of the trained model though another one predicts, in prose."""
+    if not job.deploy.lowered:
+        return ""
+    if kind == "transformers":
+        return "its classes have no such weights"
+    own = deploy.kind(job)
+    if own not in PORTABLE:
+        return f'"{own}" multiplies by what the other program has not'
+    if kind == "onnx" and own == "bf16":
+        return "ONNX Runtime has no products of bfloat16 on a processor"
+    return ""
+
+
 def render(job: Job) -> str:
     """The source of export.py, not yet formatted."""
     view = export_view(job)
@@ -133,8 +168,12 @@ def _beside(job: Job) -> dict[str, tuple[int, str]]:
         "save_file": (data.INSTALLED, "from safetensors.torch"),
         "data": (data.OWN, "from ."),
         "load_trained": (data.OWN, f"from .{deploy.trained_in(job)}"),
+        "partial": (data.STDLIB, "from functools"),
+        "nn": (data.INSTALLED, "from torch"),
+        "load_file": (data.INSTALLED, "from safetensors.torch"),
+        **{name: (data.OWN, "from .deploy") for name in DEPLOY},
     }
-    found |= calibrate.IMPORT
+    found |= {**calibrate.IMPORT, **guard.IMPORT}
     if isinstance(job.data.inputs, TextPlan):
         found["MAX_TOKENS"] = (data.OWN, "from .data")
     return found
@@ -143,6 +182,11 @@ def _beside(job: Job) -> dict[str, tuple[int, str]]:
 def export_view(job: Job) -> ExportView:
     """The view of a job that is exported."""
     to, inputs = job.export.to, job.data.inputs
+    of_deployed = tuple(kind for kind in to if deployed(job, kind))
+    products = deploy.exported_as_products(job) and len(linears(job)) > 0
+    bounds = {kind: KINDS[kind][2] for kind in to}
+    if products:
+        bounds |= dict.fromkeys(of_deployed, PRODUCTS_BOUND)
     images = isinstance(inputs, ImagePlan)
     names = [value.name for value in job.model.main.inputs]
     multi, folder = job.task == "multi-label", "transformers" in to
@@ -160,11 +204,24 @@ def export_view(job: Job) -> ExportView:
         to=tuple((kind, KINDS[kind][0]) for kind in to),
         imports=(),
         needed=tuple((kind, KINDS[kind][1]) for kind in to),
-        bounds="{" + ", ".join(f"{py(k)}: {py(KINDS[k][2])}" for k in to) + "}",
+        bounds="{" + ", ".join(f"{py(k)}: {py(x)}" for k, x in bounds.items()) + "}",
         graphs=to != ("transformers",),
         onnx="onnx" in to,
         torch="torch" in to,
         transformers=folder,
+        deployed=of_deployed,
+        trained=tuple((kind, why) for kind in to if (why := why_trained(job, kind))),
+        kind=deploy.kind(job) if job.deploy.lowered else "",
+        products=(
+            "{" + ", ".join(f"{py(k)}: {k}_product" for k in of_deployed) + "}"
+            if products
+            else ""
+        ),
+        bias=deploy.biased(linears(job)) if products else "",
+        changed=CHANGED if products else 0.0,
+        weights="deployed.safetensors" if of_deployed else "model.safetensors",
+        writer="deploy.py" if of_deployed else "training",
+        inspecting=guard.as_in_training(job, "work"),
         calibrated=calibrate.asked(job),
         images=images,
         regression=job.task == "regression",

@@ -25,6 +25,11 @@ WHY: Mapping[str, str] = {
 }
 FEATURED = ("spectral", "label_noise", "outliers")  # by what the backbone makes of rows
 OF_ROWS = ("personal", "formulas", "oversized")  # by a row alone
+# What it takes to use `inspect` elsewhere.
+IMPORT: Mapping[str, tuple[int, str]] = {
+    "partial": (data.STDLIB, "from functools"),
+    "guard": (data.OWN, "from ."),
+}
 BESIDE = {
     "partial": (data.STDLIB, "from functools"),
     "nn": (data.INSTALLED, "from torch"),
@@ -103,6 +108,15 @@ def inspecting(job: Job) -> str:
     """Code for what looks at rows, in a program that has --root, --work and --weights."""
     given = f", weights={weights(job)}" if _featured(job) else ""
     return f"partial(guard.inspect, work=work{given})"
+
+
+def as_in_training(job: Job, work: str) -> str:
+    """Code for the same in a program that comes after training, whose guard.json lies in
+    `work`; "" where nothing is looked at."""
+    if not wanted(job):
+        return ""
+    given = ", weights=None" if _featured(job) else ""
+    return f"partial(guard.inspect, work={work}{given})"
 
 
 def _featured(job: Job) -> bool:

@@ -23,6 +23,7 @@ from generator.render import (
     kept,
     model,
     predict,
+    quantize_aware,
     readme,
     rows,
     teacher,
@@ -73,6 +74,8 @@ def render_python(job: Job) -> tuple[Draft, ...]:
         files["features.py"] = features.render
     if deploy.asked(job):
         files[deploy.FILE] = deploy.render
+    if quantize_aware.asked(job):
+        files[quantize_aware.FILE] = quantize_aware.render
     if augment.asked(job):
         files["augment.py"] = augment.render
     if calibrate.asked(job):
@@ -87,10 +90,14 @@ def render_python(job: Job) -> tuple[Draft, ...]:
 
 
 def render_package(
-    job: Job, measured: Mapping[str, Any] | None, stages: Sequence[Stage] = ()
+    job: Job,
+    measured: Mapping[str, Any] | None,
+    stages: Sequence[Stage] = (),
+    before: Sequence[Sequence[str]] = (),
 ) -> tuple[Draft, ...]:
-    """The source files and the model card: what was measured, what each edit changed."""
-    card = readme.render(job, measured, stages)
+    """The source files and the model card: what was measured, what each edit changed, and
+    a row for each step of pruning that came before."""
+    card = readme.render(job, measured, stages, before)
     drafts = (*render_python(job), Draft("README.md", card.encode(), False))
     if {"onnx", "torch"} & {*job.export.to}:
         drafts += (Draft(export.ABOUT, export.about(job), False),)

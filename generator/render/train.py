@@ -7,17 +7,18 @@ are found here and checked against the IR, name by name, before they are written
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from generator.ir.cut import Division, blocks_before, divisions
-from generator.ir.dims import dim
+from generator.ir.dims import Dim, dim
 from generator.ir.job import Job, ParameterInfo, Value, parameters
 from generator.ir.plans import AugmentPlan, FeaturePlan, ImagePlan, TextPlan
 from generator.ir.stages import by_stage, covers
-from generator.render import calibrate, guard
+from generator.render import calibrate, deploy, guard, quantize_aware
 from generator.render.data import clean_view, columns_at
 from generator.render.sizes import Sizes
 from generator.render.text import fill, prose, py
@@ -66,6 +67,7 @@ class OnceView:
     shape: str  # of what a batch gives
     in_file: str
     mend: str  # what of the spec makes it smaller; "" for nothing
+    half: str  # code: the type that autocast computes it in; "" where it does not
     computed: str  # what changes it beside the source: the device and the precision
     who: str
     what: str
@@ -147,7 +149,9 @@ class TrainView:
     deepest: int
     stages: tuple[str, ...]  # code: the fields of each; none is training in one go
     not_trained: str  # code: of a name, whether it is frozen; "" where nothing is
-    calibrated: bool  # there is a calibrate.py
+    calibrated: (
+        bool  # calibrate.py is for what is trained, and not for a deployed model
+    )
     still: bool  # modules that the spec freezes run in evaluation mode
     mode: str  # code: what ends an evaluation; "" where the loop does it itself
     lr: str  # code: the highest of the schedule
@@ -193,6 +197,10 @@ class TrainView:
     functional: bool  # it takes functions of torch
     smoothing: bool
     targets_doc: str  # prose
+    aware: bool  # there is a quantize_aware.py
+    aware_when: str  # prose: the steps that round
+    aware_from: str  # code: the first of them; "" where it is the first of all
+    ranges: bool  # of what linears are given, which training follows
 
 
 def render(job: Job) -> str:
@@ -260,7 +268,12 @@ def train_view(job: Job) -> TrainView:
     cut = divisions(job)
     still = any(one.frozen for one in by_stage(job))
     staged = len(job.stages) > 0
-    fresh = f"({model}).to(DEVICE)" if cuda else model
+    aware, ranges = quantize_aware.asked(job), deploy.static(job)
+    if aware:
+        model = f"quantize_aware.prepare({model})"
+        fresh = f"{model}.to(DEVICE)" if cuda else model
+    else:
+        fresh = f"({model}).to(DEVICE)" if cuda else model
     where = "batch.targets" + (".to(DEVICE, non_blocking=True)" if cuda else "")
     # Of mixed targets, none of which is one label, the loss is the mean over rows.
     weighted_share = weighted and loss == "cross-entropy" and not mixes
@@ -331,7 +344,7 @@ def train_view(job: Job) -> TrainView:
         deepest=max(p.depth for p in infos),
         stages=_stages(job),
         not_trained=_not_trained(len(frozen) > 0, len(trained) > 0, staged and still),
-        calibrated=calibrate.asked(job),
+        calibrated=calibrate.asked(job) and not job.deploy.lowered,
         still=still,
         mode=(
             "model.train()" if not still else "" if staged else "training_mode(model)"
@@ -349,6 +362,7 @@ def train_view(job: Job) -> TrainView:
                 ("deployed.safetensors", job.deploy.lowered),
                 ("deployed.json", job.deploy.lowered),
                 ("calibration.json", calibrate.asked(job)),
+                ("ranges.json", ranges),
             )
             if there
         ),
@@ -377,7 +391,7 @@ def train_view(job: Job) -> TrainView:
         compile=target.compile,
         value="value" if cuda else "loss",
         forward=_forward(job, target.compile),
-        model=fresh if cuda or staged or still else f"({model})",
+        model=fresh if cuda or staged or still or aware else f"({model})",
         augmented=augment != AugmentPlan(),
         rows=_rows(augment),
         batch_count=(
@@ -404,7 +418,27 @@ def train_view(job: Job) -> TrainView:
         targets_doc=(
             "f32 (B, K)" if mixes or loss == "bce" else "the numbers of labels, i64 (B)"
         ),
+        aware=aware,
+        aware_when=_aware_when(job),
+        aware_from=_aware_from(job),
+        ranges=aware and ranges,
     )
+
+
+def _aware_when(job: Job) -> str:
+    if job.deploy.quantize_after:
+        return f"the steps behind the first {100 * job.deploy.quantize_after:g}%"
+    return "each step but the first" if deploy.static(job) else "each step"
+
+
+def _aware_from(job: Job) -> str:
+    """Code: the first step that rounds; ranges of inputs are there after one at the least."""
+    if not quantize_aware.asked(job):
+        return ""
+    part = "QUANTIZE_AFTER * steps" if job.deploy.quantize_after else ""
+    if deploy.static(job):
+        return f"max(1, {part})" if part else "1"
+    return part
 
 
 def _mixes(plan: AugmentPlan, text: bool) -> Literal["", "inputs", "logits"]:
@@ -479,29 +513,40 @@ def _positions(job: Job, cut: str) -> int:
     return 0 if positions == dim("T") else positions.value(job.model.sizes)
 
 
+def _kept_shapes(cuts: Sequence[Division]) -> list[tuple[Dim, ...]]:
+    """Of each cut what is kept of a row: positions and their width, or a vector's width."""
+    return [cut.suffix.inputs[0].type.shape[1:] for cut in cuts]
+
+
 def _varied(cuts: Sequence[Division]) -> bool:
-    return len({cut.suffix.inputs[0].type.shape[1] for cut in cuts}) > 1
+    return len(set(_kept_shapes(cuts))) > 1
 
 
 def _cache(job: Job, cuts: Sequence[Division]) -> CacheView:
     prefix, suffix = cuts[0].prefix, cuts[0].suffix
     names = [v.name for v in job.model.main.inputs]
-    kind = suffix.inputs[0].type
-    _, positions, width = kind.shape
+    *positions, width = _kept_shapes(cuts)[0]
     sizes = Sizes(job.model)
     varied = _varied(cuts)
-    by_token = any(c.suffix.inputs[0].type.shape[1] == dim("T") for c in cuts)
+    by_token = any(shape[0] == dim("T") for shape in _kept_shapes(cuts))
     cuda, half = job.target.device == "cuda", job.train.cache == "bf16"
-    many = 1 if by_token else positions.value(job.model.sizes)
+    several = positions if not by_token else []
+    many = math.prod(n.value(job.model.sizes) for n in several)
     wide = sizes.python(width, "Config")
+    row = ", ".join([*(str(n.value(job.model.sizes)) for n in several), wide])
     rest = [*_of_batch(names, suffix.inputs[1:], "batch.inputs"), ""]
     other = "" if half else 'cache = "bf16" or '
+    target = job.target
+    if half and not cuda:  # what is kept in bf16 anyway is computed in it too
+        target = replace(target, precision="bf16")
     shapes = [sizes.shape(c.suffix.inputs[0].type.shape) for c in cuts]
     if varied:
         many = 1
         mapped, in_file = "(vectors, C)", "row after row"
     else:
         mapped = "(tokens, C)" if by_token else f"(rows, {many}, C)"
+        if not positions:
+            mapped = f"(rows, {sizes.shape([width])[1:-1]})"
         in_file = "token after token" if by_token else "row after row"
     return CacheView(
         teacher=False,
@@ -526,14 +571,15 @@ def _cache(job: Job, cuts: Sequence[Division]) -> CacheView:
         mapped=mapped,
         in_file=in_file,
         mend=f'{other}cache = "off" in [train]',
-        computed=f"{job.target.device} {job.target.precision}",
+        half=target.half,
+        computed=f"{target.device} {target.precision}",
         run="prefix" if cuda or job.stages else "model.prefix",
         prefix=", ".join(
             _of_batch(names, prefix.inputs, "inputs" if cuda else "batch.inputs")
         ),
         suffix=_suffix(job, rest),
         width=f"{many} * {wide}" if many > 1 else wide,
-        viewed=f"(-1, {wide})" if by_token or varied else f"(-1, {many}, {wide})",
+        viewed=f"(-1, {wide})" if varied else f"(-1, {row})",
         moved=((".to(DEVICE)" if cuda else "") + ".float()") if half else "",
     )
 
@@ -549,6 +595,7 @@ def _taught(job: Job) -> OnceView:
         shape="(B, K)",
         in_file="row after row",
         mend="",
+        half=job.target.half,
         computed=f"{job.target.device} {job.target.precision}",
         who="teacher",
         what="what the teacher says",
@@ -657,6 +704,15 @@ def _constants(
             else None
         ),
         ("SAVE_EVERY", plan.save_every, "steps") if plan.save_every else None,
+        (
+            (
+                "QUANTIZE_AFTER",
+                job.deploy.quantize_after,
+                "part of all steps, ahead of the first that rounds",
+            )
+            if job.deploy.quantize_after
+            else None
+        ),
         (
             (
                 "CACHE",

@@ -151,9 +151,14 @@ def refresh_reference(ready: Ready, args: argparse.Namespace) -> tuple[Ready, bo
 
 
 def store(ready: Ready, facts: gather.Facts) -> None:
-    """Save facts beside the spec."""
+    """Save what was measured and stored among the facts beside the spec; the rest is as it
+    is there, which of a job that is pruned in steps says more than what it starts from.
+    """
     root = Path(ready.spec_file.file).resolve().parent
-    gather.save_facts(facts, gather.facts_folder(root, ready.name))
+    folder = gather.facts_folder(root, ready.name)
+    there = gather.load_facts(folder) or facts
+    new = replace(there, measured=facts.measured, reference=facts.reference)
+    gather.save_facts(new, folder)
 
 
 def same(a: bytes, b: bytes) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 
 from generator.errors import Diagnostic, render_diagnostics
 from generator.runtime.ready import Ready
+from generator.runtime.tables import called, spread
 
 FILE, WEIGHTS = "deployed.json", "deployed.safetensors"
 SLOWER = 3  # deploy.py's exit code where it wrote nothing for that
@@ -16,6 +17,23 @@ SLOWER = 3  # deploy.py's exit code where it wrote nothing for that
 def asked(ready: Ready) -> bool:
     """Whether the job predicts with other weights than the trained ones."""
     return ready.plan.compiled.job.deploy.lowered
+
+
+def dynamic_is_better(found: dict[str, Any]) -> bool:
+    """Whether products with a scale for each row of the inputs are faster or more right."""
+    dynamic = found.get("dynamic")
+    return dynamic is not None and (
+        dynamic["better"] or dynamic["times_as_fast"]["high"] < 1
+    )
+
+
+def scores(found: dict[str, Any]) -> str:
+    """Those of the validation rows, in words."""
+    return ", ".join(
+        f"{called(name).lower()} {value:.4f}"
+        for name, value in found["valid"]["deployed"].items()
+        if isinstance(value, float)
+    )
 
 
 def deploy(ready: Ready) -> tuple[dict[str, Any] | None, bool]:
@@ -28,7 +46,17 @@ def deploy(ready: Ready) -> tuple[dict[str, Any] | None, bool]:
     found = json.loads(path.read_bytes()) if path.is_file() else None
     if ended.code == 0:
         return found, True
-    if ended.code == SLOWER and found is not None:
+    if ended.code == SLOWER and found is not None and dynamic_is_better(found):
+        dynamic = found["dynamic"]
+        problem = Diagnostic(
+            "G543",
+            f"the deployed model ({found['kind']}) does worse here than one with a scale "
+            f"for each row of the inputs: {spread(dynamic['times_as_fast'], '.2f')} times "
+            f"as fast, and on validation rows {scores(found)}, the other {scores(dynamic)}",
+            help='give quantize = "int8" in the spec, or write it all the same with '
+            f"python -m {ready.name}.deploy --work {ready.work} --anyway",
+        )
+    elif ended.code == SLOWER and found is not None:
         times = found["times_as_fast"]
         problem = Diagnostic(
             "G540",

@@ -18,24 +18,25 @@ from typing import Any
 from generator.compile import draft
 from generator.errors import fail
 from generator.ir.plans import Kind
-from generator.render.export import KINDS
+from generator.render.export import KINDS, deployed
 from generator.render.package import finished
 from generator.runtime import tables, terminal
 from generator.runtime.programs import Programs, installed
 from generator.runtime.ready import Package, package
 
-WEIGHTS, FIGURES = "model.safetensors", "export.json"
+TRAINED, DEPLOYED, FIGURES = "model.safetensors", "deployed.safetensors", "export.json"
 
 
 def export(args: argparse.Namespace) -> int:
     """The command."""
     it = package(args)
-    weights = args.weights or it.work / WEIGHTS
+    weights = args.weights or weights_of(it, args.to)
     if not weights.is_file():
+        written = "deployed" if weights.name == DEPLOYED else "trained"
         raise fail(
             "G555",
-            f"there are no trained weights at {weights}",
-            help=f"gen run {args.spec} trains them, or name a file with --weights",
+            f"there are no {written} weights at {weights}",
+            help=f"gen run {args.spec} writes them, or name a file with --weights",
         )
     folder = args.into or it.work / "export" / args.to
     with programs(it, args.to) as its:
@@ -52,10 +53,15 @@ def every(it: Package) -> dict[str, dict[str, Any]]:
     """All that the spec asks for, below the work folder; the figures of each."""
     return {
         kind: written(
-            it, it.programs, kind, it.work / "export" / kind, it.work / WEIGHTS
+            it, it.programs, kind, it.work / "export" / kind, weights_of(it, kind)
         )
         for kind in it.plan.compiled.job.export.to
     }
+
+
+def weights_of(it: Package, kind: str) -> Path:
+    """The file of the model that an export is of."""
+    return it.work / (DEPLOYED if deployed(it.plan.compiled.job, kind) else TRAINED)
 
 
 @contextmanager

@@ -18,9 +18,12 @@ from generator.facts import (
     CardFile,
     CardTensor,
     Facts,
+    Pruned,
     dump_card,
     dump_measured,
+    dump_steps,
     load_card,
+    load_steps,
     parse_json,
 )
 from generator.runtime.checkpoint import (
@@ -55,6 +58,10 @@ MEASURED = "measured.json"
 REFERENCE = "reference.safetensors"
 VOCABULARY = "vocabulary.safetensors"
 SCORES = "scores.safetensors"
+PRUNED, STEPS = (
+    "pruned",
+    "steps.json",
+)  # a folder, and what is in it beside card and scores
 
 # Keys of config.json that say who wrote it, not what is computed.
 BOOKKEEPING = frozenset({"_name_or_path", "transformers_version"})
@@ -225,6 +232,7 @@ def complete(
         reference=facts.reference,
         vocabulary=facts.vocabulary,
         scores=facts.scores,
+        pruned=facts.pruned,
     )
 
 
@@ -238,7 +246,11 @@ def keep_measured(old: Facts | None, new: Facts) -> Facts:
     if _weights_of(old) != _weights_of(new):
         return new
     return replace(
-        new, measured=old.measured, reference=old.reference, scores=old.scores
+        new,
+        measured=old.measured,
+        reference=old.reference,
+        scores=old.scores,
+        pruned=old.pruned,
     )
 
 
@@ -278,6 +290,24 @@ def load_facts(folder: Path) -> Facts | None:
         reference=_read(folder / REFERENCE, TOKENIZER_LIMIT),
         vocabulary=_read(folder / VOCABULARY, TOKENIZER_LIMIT),
         scores=_read(folder / SCORES, TOKENIZER_LIMIT),
+        pruned=_pruned(folder / PRUNED),
+    )
+
+
+def _pruned(folder: Path) -> Pruned | None:
+    """What the last step of a job starts from; None where no steps were run."""
+    steps, card = _read(folder / STEPS, SMALL), _read(folder / CARD, LARGEST)
+    scores = _read(folder / SCORES, TOKENIZER_LIMIT)
+    if steps is None or card is None or scores is None:
+        return None
+    try:
+        text, said = card.decode(), steps.decode()
+    except UnicodeDecodeError:
+        raise fail(
+            "G150", f"{folder} has a file that is not UTF-8", help="gen run SPEC"
+        ) from None
+    return load_steps(
+        said, load_card(text, str(folder / CARD)), scores, str(folder / STEPS)
     )
 
 
@@ -291,6 +321,15 @@ def save_facts(facts: Facts, folder: Path) -> list[Path]:
         REFERENCE: facts.reference,
         VOCABULARY: facts.vocabulary,
         SCORES: facts.scores,
+    }
+    pruned = facts.pruned
+    wanted |= {
+        f"{PRUNED}/{name}": data
+        for name, data in {
+            CARD: None if pruned is None else dump_card(pruned.card).encode(),
+            SCORES: None if pruned is None else pruned.scores,
+            STEPS: None if pruned is None else dump_steps(pruned).encode(),
+        }.items()
     }
     changed = []
     for name, data in wanted.items():

@@ -11,12 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from generator import pruning
 from generator.compile import digest
 from generator.cost import costliest
 from generator.errors import Diagnostic, GenError, fail, render_diagnostics
 from generator.facts import Facts
+from generator.ir.deploy import matrices
 from generator.ir.dims import Type
-from generator.ir.job import parameters
+from generator.ir.job import Job, parameters
 from generator.ir.plans import TextPlan
 from generator.ir.stages import by_stage
 from generator.runtime import build as building
@@ -27,6 +29,9 @@ from generator.runtime.programs import Programs, installed
 from generator.runtime.weights import SINGLE, find_weights, weights_path
 from generator.spec import SpecFile
 
+STEPS, MODEL = "steps", "model"  # in the work folder, and in that of a step
+MOST_ROWS = 1024  # of a product that is measured
+PATCHES = 200  # of an image, about
 TORCH_DTYPES = {"i64": "int64", "f32": "float32", "bool": "bool"}
 
 
@@ -94,24 +99,35 @@ def package(args: argparse.Namespace) -> Package:
 
     GenError where a file was edited by hand, or the package lacks what it reads data with.
     """
+    plan, work = planned(args)
+    built = building.build(plan)
+    reads(plan)
+    root = args.root or Path(plan.spec_file.file).parent
+    programs = Programs(args.out, plan.spec_file.spec.name, args.quiet)
+    return Package(plan.spec_file, built, root, work, programs)
+
+
+def planned(args: argparse.Namespace) -> tuple[building.Plan, Path]:
+    """What a build would write, and the work folder. GenError where either cannot be."""
     need("torch", "safetensors", "tqdm")
     spec_file = building.load_spec(args.spec)
     facts = building.facts_for(spec_file)
     work = args.work or Path("runs") / spec_file.spec.name
     _apart(work, args.out / spec_file.spec.name)
     building.writable(args.out / spec_file.spec.name)
-    plan = building.plan(spec_file, facts, args.out)
-    built = building.build(plan)
+    return building.plan(spec_file, facts, args.out), work
+
+
+def reads(plan: building.Plan) -> None:
+    """GenError where the package lacks what it reads data with."""
     inputs = plan.compiled.job.data.inputs
-    if isinstance(inputs, TextPlan) and facts.tokenizer is None:
+    if isinstance(inputs, TextPlan) and plan.facts.tokenizer is None:
         raise fail(
             "G501",
             f"the package {plan.folder} has no tokenizer.json, and cannot read text",
-            help=f"gen facts {args.spec} --complete fetches it; then run this again",
+            help=f"gen facts {plan.spec_file.file} --complete fetches it; then run this "
+            "again",
         )
-    root = args.root or Path(spec_file.file).parent
-    programs = Programs(args.out, spec_file.spec.name, args.quiet)
-    return Package(spec_file, built, root, work, programs)
 
 
 def prepare(args: argparse.Namespace) -> Ready:
@@ -120,7 +136,10 @@ def prepare(args: argparse.Namespace) -> Ready:
     GenError where they are not at hand, or not those that the package was built for.
     """
     it = package(args)
-    checkpoint, weights = find(it.spec_file, it.facts)
+    pruned = left_by_steps(it)
+    checkpoint, weights = (
+        find(it.spec_file, it.facts) if pruned is None else matched(it.facts, pruned)
+    )
     return Ready(
         it.spec_file, it.built, it.root, it.work, it.programs, checkpoint, weights
     )
@@ -134,7 +153,29 @@ def find(spec_file: SpecFile, facts: Facts) -> tuple[LocalCheckpoint, Path]:
         commit=facts.card.revision,
         place=spec_file.place("backbone.from"),
     )
-    local = source.fetched()
+    return matched(facts, source.fetched())
+
+
+def left_by_steps(it: Package) -> LocalCheckpoint | None:
+    """What a job that is pruned in steps starts from, which those before the last have
+    left; None of a job that starts from its backbone. GenError where it is not there.
+    """
+    if it.facts.pruned is None:
+        return None
+    folder = it.work / STEPS / str(len(it.facts.pruned.steps)) / MODEL
+    if not (folder / SINGLE).is_file():
+        raise fail(
+            "G293",
+            f"the weights that {it.name} starts from are not in {folder}",
+            place=it.spec_file.place(pruning.KEY),
+            label="the steps ahead of the last make them",
+            help=f"gen run {it.spec_file.file} runs the steps; --work says where they are",
+        )
+    return LocalCheckpoint(it.facts.card.source, folder)
+
+
+def matched(facts: Facts, local: LocalCheckpoint) -> tuple[LocalCheckpoint, Path]:
+    """A checkpoint and its weights. GenError where the facts are of others."""
     found = facts_match(facts, local)
     if any(d.severity == "error" for d in found):
         raise GenError(found)
@@ -159,8 +200,11 @@ def need(*modules: str, extra: str = "run") -> None:
         )
 
 
-def probe(ready: Ready) -> dict[str, Any] | None:
-    """What probe.py counts; None where it fails, which is said on standard error."""
+def probe(ready: Ready, *, times: bool = False) -> dict[str, Any] | None:
+    """What probe.py counts; None where it fails, which is said on standard error.
+
+    With `times` it also measures what the precision of 16 bits gains, where there is one.
+    """
     job = ready.plan.compiled.job
     counted = by_stage(job)[costliest(job)]  # whose cost is predicted
     plan = job.data.inputs
@@ -179,12 +223,49 @@ def probe(ready: Ready) -> dict[str, Any] | None:
         ready.name,
         json.dumps(inputs),
         json.dumps([p.path for p in parameters(counted) if p.frozen]),
+        json.dumps(_product(job) if times and job.target.half else None),
         output="keep",
     )
     try:
         return None if ended.code else json.loads(ended.output)
     except ValueError:
         return None
+
+
+def _product(job: Job) -> dict[str, Any]:
+    """The largest product of a training step, or a part of it, that is measured quickly."""
+    largest = max(
+        (one for one in matrices(job.model) if one.kind != "embedding"),
+        key=lambda one: one.rows * one.columns,
+    )
+    inputs = job.data.inputs
+    tokens = inputs.max_tokens if isinstance(inputs, TextPlan) else PATCHES
+    rows = job.train.batch_tokens or job.train.batch * tokens
+    return {
+        "dtype": job.target.half.removeprefix("torch."),
+        "device": job.target.device,
+        "rows": min(rows, MOST_ROWS),
+        "ins": largest.columns,
+        "outs": largest.rows,
+    }
+
+
+def precision_at_hand(ready: Ready, found: dict[str, Any] | None, anyway: bool) -> None:
+    """GenError where 16 bits are slower here than 32, unless they are wanted `anyway`."""
+    if found is None or found["half"] is None or anyway:
+        return
+    half = found["half"]
+    if half["high"] >= 1:
+        return
+    where = found["device"] or f"{found['threads']} threads"
+    raise fail(
+        "G542",
+        f'precision "{ready.spec_file.spec.target.precision}" is slower here than "fp32": '
+        f"the largest product of a step, of {half['rows']:,} rows, forward and backward, is "
+        f"{half['median']:.2f} [{half['low']:.2f}, {half['high']:.2f}] times as fast, {where}",
+        place=ready.spec_file.place("target.precision"),
+        help='give precision = "fp32", or train so all the same: gen run --anyway',
+    )
 
 
 def _input(kind: Type, sizes: dict[str, int]) -> tuple[str, list[int]]:

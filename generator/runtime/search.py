@@ -14,11 +14,12 @@ import subprocess
 import sys
 import time
 from base64 import b64decode, b64encode
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from generator import pruning
 from generator.compile import import_job
 from generator.errors import fail
 from generator.runtime import build as building
@@ -30,36 +31,67 @@ from generator.runtime.search_plan import Candidate, Planner, Records
 from generator.runtime.search_store import Store, Stored, open_store
 from generator.runtime.search_trial import Job, Setting, identify, of_params
 from generator.runtime.search_view import View
+from generator.search import budget
+from generator.search.budget import End
 from generator.search.goals import OBJECTIVES, Constraint, constraint, front
-from generator.search.space import Choice, choices, probe, scoring, unedited
+from generator.search.space import (
+    Choice,
+    as_it_is,
+    choices,
+    probe,
+    scoring,
+    unedited,
+)
 from generator.spec import SpecFile, read_spec
 
 FILE = "search.json"
 DATABASE = "search.db"
 SCORED_ROWS = 512  # by which blocks and units are scored
 LOOK = 0.5  # seconds between two looks at the storage
+SPENT = "spent"  # under which the storage has the seconds of a search
 INTERNAL = ("key", "attributes")  # of a trial, and of no interest outside
 RESTARTS = 1000  # of workers that were killed
 
 
+@dataclass(frozen=True)
+class Clock:
+    """The seconds that a search takes, over all times that its command was given."""
+
+    store: Store
+    before: float  # that it had taken when this command began
+    start: float = field(default_factory=time.monotonic)
+
+    def spent(self) -> float:
+        return self.before + time.monotonic() - self.start
+
+    def left(self, hours: float | None) -> float | None:
+        return None if hours is None else 3600 * hours - self.spent()
+
+    def note(self) -> None:
+        self.store.note(SPENT, self.spent())
+
+
 def search(args: argparse.Namespace) -> int:
     """The command. 0, or 1 where every candidate failed."""
+    start = time.monotonic()
     need("torch", "safetensors", "tqdm", "matplotlib", "rich")
-    need("optuna", "sqlalchemy", extra="search")
+    need("optuna", "scipy", "sqlalchemy", extra="search")
     if args.join:
         from generator.runtime.search_worker import work
 
         return work(args)
     setting, store = prepare(args)
+    clock = Clock(store, float(store.about().get(SPENT, 0.0)), start)
     planner = planner_of(setting)
     other = beside(args.beside, setting) if args.beside else None
     with View(args.quiet or args.json) as view:
-        _drive(args, setting, store, planner, view)
-        found = _written(setting, summary(setting, store, planner))
-        if not args.no_test:
+        _drive(args, setting, store, planner, view, clock)
+        found = _written(setting, summary(setting, store, planner, over=True))
+        if setting.tests:
             from generator.runtime.search_front import tested
 
-            found = _written(setting, tested(args, setting, store, found, view.say))
+            found = tested(setting, store, found, clock, view.say)
+            found = _written(setting, found)
     found["beside"] = other
     found["report"] = search_report.write(found, setting.work)
     if args.json:
@@ -83,6 +115,14 @@ def prepare(args: argparse.Namespace) -> tuple[Setting, Store]:
             place=spec_file.place("train.distill.teacher"),
             label="trials train without one",
             help="search without [train.distill], and add it to the point that is chosen",
+        )
+    if pruning.stepped(spec):
+        raise fail(
+            "G292",
+            "gen search cannot go together with pruning in steps",
+            place=spec_file.place(pruning.KEY),
+            label="it trains each candidate in one go",
+            help="search without [train.prune], and add it to the point that is chosen",
         )
     given = {n: getattr(args, n) for n in ("trials", "hours", "sampler", "storage")}
     asked = replace(spec.search, **{n: v for n, v in given.items() if v is not None})
@@ -134,6 +174,8 @@ def prepare(args: argparse.Namespace) -> tuple[Setting, Store]:
         [constraint(text) for text in asked.constraints],
         compiled,
         others,
+        jobs=args.jobs,
+        tests=not args.no_test,
     )
     return setting, store
 
@@ -181,6 +223,7 @@ def planner_of(setting: Setting) -> Planner:
         setting.constraints,
         baselines,
         lambda params: of_params(params, setting),
+        as_it_is(read_spec(text, job.spec_file.file).spec, setting.choices),
     )
 
 
@@ -192,13 +235,40 @@ def ended(trials: Sequence[Stored]) -> Records:
     return {t.number: t.record for t in trials if t.ended}
 
 
-def over(planner: Planner, records: Records, spent: float, hours: float | None) -> bool:
-    """Whether there is nothing left to do: all trials ended, or the time is up and
-    none is under way."""
-    edges = planner.generations(records)
-    if all(n in records for n in range(edges[-1][1])):
+def over(planner: Planner, records: Records, setting: Setting, spent: float) -> bool:
+    """Whether no trial is to be begun: all have ended, or what is left of the hours is
+    for the end. The first is, since nothing can be said without it."""
+    return planner.done(records) or (
+        0 in records and not _time_for_one(setting, records, spent)
+    )
+
+
+def _time_for_one(setting: Setting, records: Records, spent: float) -> bool:
+    """Whether one as long as the longest so far would leave time for the end."""
+    hours = setting.search.hours
+    if hours is None:
         return True
-    return hours is not None and spent >= 3600 * hours and len(records) >= 1
+    kept = 0.0
+    if setting.tests and records[0]["state"] == "complete":
+        kept = budget.reserved(ending(setting, records.values(), None), hours)
+    return spent + budget.longest(records) + kept <= 3600 * hours
+
+
+def ending(
+    setting: Setting, trials: Iterable[Mapping[str, Any]], left: float | None
+) -> End:
+    """What there is to do for the front of these trials, in the seconds that are left."""
+    done = {t["number"]: t for t in trials if t["state"] == "complete"}
+    numbers = front_of(setting, [*done.values()])
+    return budget.end(
+        {n: done[n]["values"] for n in numbers},
+        done,
+        setting.objectives,
+        setting.search.points,
+        setting.search.seeds,
+        setting.jobs,
+        left,
+    )
 
 
 def _drive(
@@ -207,23 +277,20 @@ def _drive(
     store: Store,
     planner: Planner,
     view: View,
+    clock: Clock,
 ) -> None:
     """Workers, until all is done."""
-    trials = store.trials()
-    spent = float(store.about().get("spent", 0.0))
-    if over(planner, ended(trials), spent, setting.search.hours) and all(
-        t.ended for t in trials[: planner.generations(ended(trials))[-1][1]]
-    ):
+    if over(planner, ended(store.trials()), setting, clock.before):
         return
     environment = dict(os.environ)
     environment.setdefault("OMP_NUM_THREADS", str(max(1, cores() // args.jobs)))
     command = [sys.executable, "-m", "generator", *_worker_arguments(args)]
     workers = [subprocess.Popen(command, env=environment) for _ in range(args.jobs)]
-    restarts, last, start = 0, "", time.monotonic()
+    restarts, last = 0, ""
     try:
         while True:
             time.sleep(LOOK)
-            store.note("spent", spent + time.monotonic() - start)
+            clock.note()
             found = summary(setting, store, planner)
             text = json.dumps(found["trials"])
             if text != last:
@@ -250,15 +317,15 @@ def _drive(
                 one.send_signal(signal.SIGTERM)
         for one in workers:
             one.wait()
-        store.note("spent", spent + time.monotonic() - start)
+        clock.note()
 
 
 def _worker_arguments(args: argparse.Namespace) -> list[str]:
     parts = ["search", str(args.spec), "--join", "--parent", str(os.getpid())]
-    for name in ("work", "root", "trials", "hours", "sampler", "storage"):
+    for name in ("work", "root", "jobs", "trials", "hours", "sampler", "storage"):
         if getattr(args, name) is not None:
             parts += [f"--{name}", str(getattr(args, name))]
-    return parts
+    return [*parts, "--no-test"] if args.no_test else parts
 
 
 # ------------------------------------------------------------------------------- its figures
@@ -276,13 +343,17 @@ def choice_figures(one: Choice) -> dict[str, Any]:
     }
 
 
-def summary(setting: Setting, store: Store, planner: Planner) -> dict[str, Any]:
-    """The search so far, as search.json has it; its front is not tested yet."""
+def summary(
+    setting: Setting, store: Store, planner: Planner, over: bool = False
+) -> dict[str, Any]:
+    """The search so far, as search.json has it; its front is not tested yet. `over` says
+    that nobody works on its trials any more."""
     search, spec_file = setting.search, setting.job.spec_file
     trials = [t for t in store.trials() if t.record]
     records = ended(trials)
     values = records[0]["values"] if 0 in records else {}
     about = store.about()
+    most = planner.generations(records)[-1][1]
     return {
         "name": spec_file.spec.name,
         "spec": spec_file.file,
@@ -297,17 +368,37 @@ def summary(setting: Setting, store: Store, planner: Planner) -> dict[str, Any]:
             {"text": c.text, "bound": c.bound(values)} for c in setting.constraints
         ],
         "budget": {"trials": search.trials, "hours": search.hours},
+        "asked": {"points": search.points, "seeds": search.seeds},
         "spent": {
             "trials": planner.counted(records, len(trials)),
-            "seconds": float(about.get("spent", 0.0)),
+            "seconds": float(about.get(SPENT, 0.0)),
         },
         "choices": [choice_figures(one) for one in setting.choices],
         "trials": [
-            {k: v for k, v in t.record.items() if k not in INTERNAL} for t in trials
+            {k: v for k, v in told.items() if k not in INTERNAL}
+            for told in (_told(t, most, over) for t in trials)
         ],
+        "end": about.get("end") or _expected(setting, records),
         "front": about.get("front", []),
         "importance": about.get("importance", {}),
     }
+
+
+def _expected(setting: Setting, records: Records) -> dict[str, Any]:
+    """What the end would be if it began now."""
+    if not setting.tests or 0 not in records or records[0]["state"] != "complete":
+        return {}
+    whole = ending(setting, records.values(), None)
+    return {"points": len(whole.points), "seeds": whole.seeds, "seconds": whole.seconds}
+
+
+def _told(trial: Stored, most: int, over: bool) -> dict[str, Any]:
+    """A trial's record; of one that was begun, and that nobody goes on with, that it is
+    unfinished. It is taken up again where the search is given more trials, or hours."""
+    if trial.ended or trial.number < most and not over:
+        return trial.record
+    why = "the hours were over" if trial.number < most else "fewer trials are asked for"
+    return {**trial.record, "state": "unfinished", "why": why}
 
 
 def beside(work: Path, setting: Setting) -> dict[str, Any]:

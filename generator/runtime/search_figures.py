@@ -15,7 +15,12 @@ from generator.search import goals
 from generator.search.goals import OBJECTIVES, Objective, Values
 
 Trial = Mapping[str, Any]
-SAMPLERS = {"tpe": "TPE", "nsga2": "NSGA-II", "random": "chance"}
+SAMPLERS = {
+    "gp": "Gaussian processes",
+    "tpe": "TPE",
+    "nsga2": "NSGA-II",
+    "random": "chance",
+}
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,13 @@
 """The end of a search: points of its front, trained again, tested once, and handed over.
 
-What was chosen by the validation rows is trained with more seeds, without a look at the
-test rows still. Then all models predict them, once, and their speed is measured beside the
-unedited package's and transformers'. Each point is a folder: its spec, the source that it
-builds to, trained weights, and the certificate.
+Each point is a folder: its spec, the source that it builds to, trained weights, and the
+certificate. How fast they predict is measured beside the unedited package's and transformers'.
+Then they are trained with more seeds, as many as the hours have time for, without a look at
+the test rows still, and in the end all models predict those, once, for the score.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import shutil
@@ -27,10 +26,12 @@ from generator.runtime.figures import cores
 from generator.runtime.files import write_if_changed
 from generator.runtime.programs import Programs, installed
 from generator.runtime.ready import Ready, find
-from generator.runtime.search import front_of
+from generator.runtime.search import SPENT, Clock, ending, front_of
 from generator.runtime.search_store import Store
 from generator.runtime.search_trial import DEPLOYED, TRAINED, Job, Setting, signed, tidy
-from generator.search.goals import spread
+from generator.runtime.tables import counted, seconds
+from generator.search import budget
+from generator.search.budget import End
 from generator.spec import read_spec
 from generator.spec.alter import alter
 
@@ -82,42 +83,117 @@ class Model:
 
 
 def tested(
-    args: argparse.Namespace,
     setting: Setting,
     store: Store,
     found: dict[str, Any],
+    clock: Clock,
     say: Callable[[str], None],
 ) -> dict[str, Any]:
-    """The figures of a search with its front. What was tested before is not again."""
+    """The figures of a search with its front. What was tested before is not again.
+
+    What does not depend on the seeds comes first, so that those have all the time that is
+    left of the hours, but for the test, whose length is known by then.
+    """
     trials = {t["number"]: t for t in found["trials"]}
     numbers = front_of(setting, found["trials"])
     if 0 not in trials or trials[0]["state"] != "complete":
         return found
-    values = {n: trials[n]["values"] for n in numbers}
-    chosen = spread(values, setting.objectives, setting.search.points)
-    asked = {"points": chosen, "seeds": setting.search.seeds}
+    search = setting.search
+    asked = {
+        "front": numbers,
+        "points": search.points,
+        "seeds": search.seeds,
+        "hours": search.hours,
+    }
     if store.about().get("tested") == asked:
         return found
-    points = [_point(setting, trials[n]) for n in sorted({0, *chosen})]
+    plan = ending(setting, found["trials"], clock.left(search.hours))
+    say(_said(plan, len(numbers), setting, clock))
+    points = [_point(setting, trials[n]) for n in sorted({0, *plan.points})]
     models = {p.number: _models(setting, p) for p in points}
-    _train(args, setting, [m for some in models.values() for m in some], say)
-    say("all predict the test rows, once")
-    tests = _test(setting, models)
-    say("their speed is measured, side by side")
-    speeds = _speeds(setting, {n: some[0] for n, some in models.items()})
+    firsts = {n: some[0] for n, some in models.items()}
+    _train(setting, [*firsts.values()], say)  # whose files are gone
     folder = setting.work / FOLDER
     shutil.rmtree(folder, ignore_errors=True)
     say("each gets its folder and its certificate")
+    certificates = {}
+    for i, n in enumerate(plan.points, 1):
+        certificates[n] = _handed_over(setting, folder / str(i), firsts[n])
+        clock.note()
+    say("their speed is measured, side by side")
+    speeds = _speeds(setting, firsts)
+    clock.note()
+    seeds = _repeated(setting, trials, models, speeds, clock, say)
+    say("all predict the test rows, once")
+    tests = _test(setting, {n: some[:seeds] for n, some in models.items()})
     front = [
-        _handed_over(setting, folder / str(i), models[n][0], tests, speeds)
-        for i, n in enumerate(chosen, 1)
+        _figures(setting, folder / str(i), firsts[n], tests, speeds, certificates[n])
+        for i, n in enumerate(plan.points, 1)
     ]
     _without_others(setting, found["trials"], numbers)
     store.note("front", front)
     store.note("importance", importance(setting, store))
-    store.note("tested", asked)
+    clock.note()
     about = store.about()
-    return {**found, "front": about["front"], "importance": about["importance"]}
+    spent = about[SPENT] - found["spent"]["seconds"]
+    end = {"points": len(plan.points), "seeds": seeds, "seconds": spent}
+    store.note("end", {**end, "front": len(numbers)})
+    store.note("tested", asked)
+    return {
+        **found,
+        "spent": {**found["spent"], "seconds": about[SPENT]},
+        "end": store.about()["end"],
+        "front": about["front"],
+        "importance": about["importance"],
+    }
+
+
+def _said(plan: End, front: int, setting: Setting, clock: Clock) -> str:
+    """In words what is done with the front, and what there is no time for."""
+    search, left = setting.search, clock.left(setting.search.hours)
+    words = (
+        f"{counted(len(plan.points), 'point')} of the front and the unedited model: "
+        f"{counted(plan.seeds, 'seed')} each, certificates, speeds and the test, in about "
+        f"{seconds(plan.seconds)}"
+    )
+    if left is None:
+        return words
+    words += f" of {seconds(max(0.0, left))} that are left"
+    most = min(search.points, front)
+    if len(plan.points) < most or plan.seeds < search.seeds:
+        words += (
+            f"; there is no time for {counted(most, 'point')} with "
+            f"{counted(search.seeds, 'seed')}"
+        )
+    return words
+
+
+def _repeated(
+    setting: Setting,
+    trials: Mapping[int, Mapping[str, Any]],
+    models: Mapping[int, Sequence[Model]],
+    speeds: Mapping[str, Sequence[float]],
+    clock: Clock,
+    say: Callable[[str], None],
+) -> int:
+    """Train all points with one more seed after the other, as long as the hours last; how
+    many seeds all of them have then."""
+    search, took = setting.search, 0.0
+    predictions = [statistics.median(speeds[str(n)]) for n in models]
+    for i in range(1, search.seeds):
+        lacking = [some[i] for some in models.values() if not _done(some[i])]
+        numbers = [m.point.number for m in lacking]
+        need = max(took, budget.repetition(numbers, trials, setting.jobs))
+        left = clock.left(search.hours)
+        need += budget.test(predictions, i + 1)
+        if lacking and left is not None and need > left:
+            say(f"there is no time for a seed number {i + 1}")
+            return i
+        before = clock.spent()
+        _train(setting, lacking, say)
+        took = clock.spent() - before if len(lacking) == len(models) else took
+        clock.note()
+    return search.seeds
 
 
 def _without_others(
@@ -148,7 +224,6 @@ def _models(setting: Setting, point: Point) -> list[Model]:
 
 
 def _train(
-    args: argparse.Namespace,
     setting: Setting,
     models: Sequence[Model],
     say: Callable[[str], None],
@@ -160,11 +235,11 @@ def _train(
         say(f"trial {model.point.number} is trained with the seed {model.seed}")
 
     left = [m for m in models if not _done(m)]
-    threads = str(max(1, cores() // args.jobs))
+    threads = str(max(1, cores() // setting.jobs))
     before = os.environ.get("OMP_NUM_THREADS")
     os.environ["OMP_NUM_THREADS"] = before or threads
     try:
-        with ThreadPoolExecutor(args.jobs) as pool:
+        with ThreadPoolExecutor(setting.jobs) as pool:
             list(pool.map(train, left))
     finally:
         if before is None:
@@ -269,15 +344,10 @@ def _answer(setting: Setting, program: str, asked: Mapping[str, Any]) -> Any:
 # -------------------------------------------------------------------------- handing over
 
 
-def _handed_over(
-    setting: Setting,
-    folder: Path,
-    model: Model,
-    tests: Mapping[str, Any],
-    speeds: Mapping[str, Any],
-) -> dict[str, Any]:
-    """The folder of a point, and its figures."""
-    point, key = model.point, str(model.point.number)
+def _handed_over(setting: Setting, folder: Path, model: Model) -> str:
+    """Make the folder of a point: spec, facts, source, weights and certificate. In a word
+    how that went."""
+    point = model.point
     folder.mkdir(parents=True)
     path = folder / "spec.toml"
     path.write_text(point.text)
@@ -287,7 +357,19 @@ def _handed_over(
     for name in (TRAINED, DEPLOYED, CALIBRATION):
         if model.trained.with_name(name).is_file():
             shutil.copyfile(model.trained.with_name(name), folder / name)
-    certificate = _certificate(job, point, folder)
+    return _certificate(job, point, folder)
+
+
+def _figures(
+    setting: Setting,
+    folder: Path,
+    model: Model,
+    tests: Mapping[str, Any],
+    speeds: Mapping[str, Any],
+    certificate: str,
+) -> dict[str, Any]:
+    """What is known of a point, which its folder has too."""
+    point, key = model.point, str(model.point.number)
     test, valid = tests[key]["metric"], dict(point.trial["values"])
     result = json.loads((model.folder / "work" / "result.json").read_text())
     figures = {

@@ -17,7 +17,7 @@ from generator.runtime import search_plots as plots
 from generator.runtime import tables
 from generator.runtime.report import Fact, Page, Section, write_page
 from generator.runtime.search_figures import Trial, is_number
-from generator.runtime.tables import Table, called, count
+from generator.runtime.tables import Table, called, count, counted
 from generator.search.goals import OBJECTIVES, Objective
 
 Found = Mapping[str, Any]
@@ -128,7 +128,10 @@ def _front(found: Found) -> Section:
             *plots.tested(found),
         ),
         tables=_there(
-            front_by_validation(found), front_tested(found), front_words(found)
+            front_by_validation(found),
+            front_tested(found),
+            front_words(found),
+            memory(found),
         ),
     )
 
@@ -225,6 +228,41 @@ def front_words(found: Found) -> Table:
         words=2,
         marks=tuple(str(p["trial"]) for p in points),
     )
+
+
+MEMORY = ("memory", "memory_measured", "training_memory", "training_memory_measured")
+
+
+def memory(found: Found) -> Table:
+    """What the front and the unedited model take, as predicted and as measured."""
+    best = figures.front(figures.allowed(found), figures.objectives(found))
+    unedited = [t for t in found["trials"] if t.get("baseline") == "unedited"]
+    rows = {t["number"]: t for t in (*best, *unedited)}
+    known = [t for t in rows.values() if is_number(t["facts"].get(MEMORY[-1]))]
+    return Table(
+        "Memory, MB",
+        (
+            "trial",
+            "predicting, predicted",
+            "measured",
+            "training, predicted",
+            "training, measured",
+        ),
+        tuple(
+            (_called(trial), *(_mega(trial["facts"].get(name)) for name in MEMORY))
+            for trial in known
+        ),
+        note=(
+            "What a process takes beside its libraries: predicting one batch, which is "
+            "measured where memory is an objective or has a constraint, and training, "
+            "which holds the rows too. Predicted is the model alone."
+        ),
+        marks=tuple(_mark(trial) for trial in known),
+    )
+
+
+def _mega(value: Any) -> str:
+    return f"{value / 1e6:.1f}" if is_number(value) else ""
 
 
 # --------------------------------------------------------------------------- baselines
@@ -404,7 +442,7 @@ def notes(found: Found) -> Iterator[str]:
     yield (
         "Candidates were trained on training rows and compared on validation rows; the "
         + (
-            f"test rows were used once, at the end, for {_counted(len(tested), 'point')} "
+            f"test rows were used once, at the end, for {counted(len(tested), 'point')} "
             "of the front."
             if tested
             else "test rows have not been used."
@@ -412,9 +450,10 @@ def notes(found: Found) -> Iterator[str]:
     )
     seeds = {len(p["test"]["metric"]["seeds"]) for p in tested}
     if seeds:
-        most = _counted(max(seeds), "seed")
+        most = counted(max(seeds), "seed")
         some = most if len(seeds) == 1 else f"{min(seeds)} to {most}"
         yield f"Each tested point was trained anew with {some}, and its test is their mean."
+    yield from _cut_short(found)
     optimism = [p["optimism"] for p in tested if is_number(p.get("optimism"))]
     if optimism:
         mean = sum(optimism) / len(optimism)
@@ -439,8 +478,21 @@ def notes(found: Found) -> Iterator[str]:
     ]
     if broken:
         yield (
-            f"{_counted(len(broken), 'finished trial')} broke a constraint, and stood "
+            f"{counted(len(broken), 'finished trial')} broke a constraint, and stood "
             "outside of the front."
+        )
+
+
+def _cut_short(found: Found) -> Iterator[str]:
+    """What of the end there was no time for."""
+    asked, end = found.get("asked") or {}, found.get("end") or {}
+    if not found.get("front") or not asked or "front" not in end:
+        return
+    most = min(asked["points"], end["front"])
+    if end["points"] < most or end["seeds"] < asked["seeds"]:
+        yield (
+            f"The hours had time for {counted(end['points'], 'point')} of {most} and "
+            f"{counted(end['seeds'], 'seed')} of {asked['seeds']}."
         )
 
 
@@ -449,10 +501,6 @@ def _states(found: Found) -> str:
     for trial in found["trials"]:
         numbers[trial["state"]] += 1
     return ", ".join(f"{n} {state}" for state, n in numbers.items())
-
-
-def _counted(number: int, thing: str) -> str:
-    return f"{number} {thing}{'s' * (number != 1)}"
 
 
 # ---------------------------------------------------------------------------- trials

@@ -1,4 +1,5 @@
-"""Measures how fast packages predict, one beside the other in the same process.
+"""Measures how fast packages predict, one beside the other in the same process, and what
+one of them takes of memory, alone in it.
 
     python search_speed.py ASKED.json
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import runpy
 import statistics
 import sys
 import time
@@ -47,7 +49,10 @@ def weights_of(contender: Mapping[str, str]) -> Path:
         return trained
     if not deployed.is_file():
         deploy = module(contender, "deploy")
-        save_file(deploy.lowered(deploy.load_trained(trained)), deployed)
+        ranges = []
+        if hasattr(deploy, "find_ranges"):  # of inputs, which change no time
+            ranges = [dict.fromkeys(deploy.LINEARS, (-1.0, 1.0))]
+        save_file(deploy.lowered(deploy.load_trained(trained), *ranges), deployed)
     return deployed
 
 
@@ -155,11 +160,29 @@ def timed(works: Sequence[Work], rounds: int) -> list[list[float]]:
     return [seconds[1:] for seconds in found]
 
 
+def held(asked: Mapping[str, Any], contender: Mapping[str, Any]) -> int:
+    """Bytes that loading the model and predicting with it takes at most, of a process that
+    has its libraries and has used them. The weights must be there."""
+    memory = runpy.run_path(str(Path(__file__).with_name("search_memory.py")))
+    module(contender, "model")
+    some = torch.ones(64, 64)
+    (some @ some).softmax(-1)
+    before = memory["begin"]()
+    work = batch(asked, contender)
+    work()
+    work()
+    return memory["peak"]() - before
+
+
 def main() -> int:
     asked = json.loads(Path(sys.argv[1]).read_text())
     if asked["kind"] == "size":
         sizes = [weights_of(one).stat().st_size for one in asked["contenders"]]
         print(json.dumps({"medians": sizes}))
+        return 0
+    if asked["kind"] == "memory":
+        taken = [held(asked, one) for one in asked["contenders"]]
+        print(json.dumps({"medians": taken}))
         return 0
     kinds = {"batch": batch, "rows": rows, "texts": texts}
     works = [kinds[asked["kind"]](asked, one) for one in asked["contenders"]]

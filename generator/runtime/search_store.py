@@ -49,7 +49,6 @@ STATES = {
     "duplicate": TrialState.PRUNED,
     "refused": TrialState.FAIL,
     "failed": TrialState.FAIL,
-    "surplus": TrialState.FAIL,
 }
 
 

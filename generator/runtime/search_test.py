@@ -20,6 +20,7 @@ from torch import Tensor
 
 # A program has what lies beside it, and nothing of the compiler to import it from.
 module = runpy.run_path(str(Path(__file__).with_name("search_speed.py")))["module"]
+taken_out = runpy.run_path(str(Path(__file__).with_name("guarded.py")))["taken_out"]
 SAMPLES = 1000
 SCORES = ("accuracy", "micro_f1", "pearson", "loss")  # what sums up an evaluation
 Score = Callable[[Tensor, Tensor], float]
@@ -34,7 +35,8 @@ def logits_of(contender: Mapping[str, str], root: Path) -> tuple[Tensor, Tensor]
     else:
         model = module(contender, "predict").load_trained(contender["trained"])
     data = module(contender, "data")
-    test = data.load_splits(root, Path(contender["work"])).test
+    left = taken_out(data, Path(contender["trained"]).parent)
+    test = data.load_splits(root, Path(contender["work"]), **left).test
     logits: list[tuple[Tensor, Tensor, Tensor]] = []
     for batch in data.evaluation_batches(test):
         logits.append((batch.rows, model(*batch.inputs), batch.targets))

@@ -13,6 +13,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import json
+import runpy
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -21,6 +22,9 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
+# A program has what lies beside it, and nothing of the compiler to import it from.
+taken_out = runpy.run_path(str(Path(__file__).with_name("guarded.py")))["taken_out"]
+memory = runpy.run_path(str(Path(__file__).with_name("search_memory.py")))
 FEW = 32  # rows that stand for the test rows
 TRAINED, DEPLOYED = "model.safetensors", "deployed.safetensors"
 
@@ -55,10 +59,18 @@ def deployed(name: str, root: Path, work: Path) -> dict[str, Any] | None:
         importlib.import_module(f"{name}.{part}")
         for part in ("deploy", "data", "train")
     )
-    save_file(deploy.lowered(deploy.load_trained(work / TRAINED)), work / DEPLOYED)
+    splits = data.load_splits(root, work, **taken_out(data, work))
+    model, ranges = deploy.load_trained(work / TRAINED), []
+    if hasattr(deploy, "find_ranges"):  # of what linears are given
+        files = work / TRAINED, work / DEPLOYED
+        ranges = [deploy.find_ranges(model, splits.train, *files)]
+    save_file(deploy.lowered(model, *ranges), work / DEPLOYED)
     model = deploy.load_deployed(work / DEPLOYED)
+    if importlib.util.find_spec(f"{name}.calibrate") is not None:
+        calibrate = importlib.import_module(f"{name}.calibrate")
+        calibrate.calibrate(model, splits.valid, splits.test, work)
     logits, targets = [], []
-    for batch in data.evaluation_batches(data.load_splits(root, work).valid):
+    for batch in data.evaluation_batches(splits.valid):
         logits.append(model(*batch.inputs).float())
         targets.append(batch.targets)
     return train.measure(torch.cat(logits), torch.cat(targets))
@@ -69,12 +81,15 @@ def main() -> int:
     data: Any = importlib.import_module(f"{name}.data")
     train = importlib.import_module(f"{name}.train")
     data.load_rows = hidden(data.load_rows, float(part), data.SEED)
+    before = memory["begin"]()
     code = train.main(rest)
+    taken = memory["peak"]() - before
     root, work = (Path(rest[rest.index(flag) + 1]) for flag in ("--root", "--work"))
     result = work / "result.json"
     if not code:
         found = json.loads(result.read_text())
         del found["test"]
+        found["memory"] = taken
         if (figures := deployed(name, root, work)) is not None:
             found["trained"], found["valid"] = found["valid"], figures
         result.write_text(json.dumps(found, indent=1) + "\n")

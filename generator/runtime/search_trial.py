@@ -18,12 +18,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from generator import pruning
 from generator.compile import Compiled, digest, draft
 from generator.cost import describe
-from generator.errors import GenError
+from generator.errors import GenError, fail
 from generator.facts import Facts
 from generator.ir.plans import TextPlan
 from generator.runtime import build as building
+from generator.runtime.programs import Ended, Programs
 from generator.runtime.ready import TORCH_DTYPES
 from generator.runtime.search_plan import Candidate, Planned, Records
 from generator.runtime.search_programs import Beat, Forked
@@ -40,6 +42,7 @@ ROUNDS = 7  # of a latency; the median counts
 LATENCY_SECONDS = 0.15  # that a round of one contender takes, about
 ROWS = 256  # validation rows by which throughput is measured
 HOPE = 0.9  # of each cheap figure: who has less, and the best score, leaves no hope
+SPEED = Path(__file__).with_name("search_speed.py")
 TRAINED, DEPLOYED = "model.safetensors", "deployed.safetensors"
 
 
@@ -57,6 +60,8 @@ class Job:
         """A candidate's spec, and the facts that it is compiled with. GenError where it is
         none."""
         spec_file = read_spec(text, file)
+        if pruning.stepped(spec_file.spec):
+            raise fail("G292", "a candidate is trained in one go, not pruned in steps")
         teacher = spec_file.spec.train.distill.teacher
         if teacher is None:
             return spec_file, replace(self.facts, teacher=None)
@@ -81,6 +86,8 @@ class Setting:
     others: Mapping[str, Job] = field(
         default_factory=dict
     )  # baselines of other backbones
+    jobs: int = 1  # trials that are worked on at a time
+    tests: bool = True  # whether the front is tested at the end
 
     def wanted(self, name: str) -> bool:
         """Whether an objective or a constraint is about it."""
@@ -198,9 +205,11 @@ def _steps(
     facts |= trial.predicted()
     if setting.wanted("disk"):
         facts["disk"] = trial.disk(facts["disk"])
+    if setting.wanted("memory"):
+        facts["memory_measured"] = trial.memory()
     for name, value in (
         ("parameters", facts["parameters"]),
-        ("memory", facts["memory"] / MB),
+        ("memory", facts.get("memory_measured", 0) / MB),
         ("disk", facts["disk"] / MB),
     ):
         if setting.wanted(name):
@@ -214,6 +223,7 @@ def _steps(
     _hope(planned, values, records, setting)
     for part in _rungs(setting.search):
         found = trial.train(part)
+        facts["training_memory_measured"] = found.pop("memory")
         record["rungs"].append(found)
         values["metric"] = found["metric"]
         if part < 1 and planned.baseline is None:
@@ -338,6 +348,7 @@ class Trial:
             "parameters": cost.parameters,
             "flops": cost.predict(cost.tokens),
             "memory": cost.predict_bytes,
+            "training_memory": cost.train_bytes,
             "disk": cost.file_bytes,
         }
 
@@ -346,10 +357,27 @@ class Trial:
         deployed as another."""
         if not (self.folder / self.name / "deploy.py").is_file():
             return trained
+        return self._size()
+
+    def _size(self) -> int:
+        """Bytes of the file that is predicted from, which is made where it is not there."""
         assert self.compiled is not None
         mine = self._contender(self.planned.number, self.job, self.compiled)
-        asked = {"kind": "size", "contenders": [mine]}
-        return int(self._seconds(asked)[0])
+        return int(self._measured({"kind": "size", "contenders": [mine]})[0])
+
+    def memory(self) -> int:
+        """Bytes that predicting a batch takes at most, in a process of its own: as many
+        rows, as long, as the cost model counts."""
+        assert self.compiled is not None
+        self._size()  # what makes the weights would count too
+        cost = describe(self.compiled.job)
+        mine = self._contender(self.planned.number, self.job, self.compiled)
+        mine["inputs"] = inputs_of(self.compiled, cost.rows, cost.tokens)
+        path = self._asked({"kind": "memory", "contenders": [mine], "times": 1})
+        programs = Programs(self.folder, self.name, quiet=True)
+        self.beat()
+        ended = programs.python(SPEED, path, output="keep")
+        return int(_medians(ended)[0])
 
     def latency(self, records: Records) -> float:
         """Milliseconds of a batch."""
@@ -378,10 +406,10 @@ class Trial:
         }
         if kind == "batch":
             # So many times that a round is long beside what disturbs it.
-            (once,) = self._seconds({**asked, "contenders": [mine], "rounds": 2})
+            (once,) = self._measured({**asked, "contenders": [mine], "rounds": 2})
             asked["times"] = max(1, min(200, round(LATENCY_SECONDS / max(once, 1e-6))))
         with alone(self.setting.work, self.beat):
-            seconds = self._seconds(asked)
+            seconds = self._measured(asked)
         if not self.planned.number:
             return seconds[0] / asked["times"]
         known = records[0]["values"][name]
@@ -389,7 +417,7 @@ class Trial:
         return reference * seconds[1] / seconds[0]
 
     def _contender(self, number: int, job: Job, compiled: Compiled) -> dict[str, Any]:
-        folder = self.setting.folder(number)
+        folder, search = self.setting.folder(number), self.setting.search
         return {
             "name": job.spec_file.spec.name,
             "parent": str(folder.resolve()),
@@ -397,16 +425,16 @@ class Trial:
             "trained": str((folder / UNTRAINED / TRAINED).resolve()),
             "deployed": str((folder / UNTRAINED / DEPLOYED).resolve()),
             "work": str((folder / "speed").resolve()),
-            "inputs": inputs_of(compiled, self.setting.search),
+            "inputs": inputs_of(compiled, search.latency_batch, search.latency_tokens),
         }
 
-    def _seconds(self, asked: Mapping[str, Any]) -> list[float]:
+    def _asked(self, asked: Mapping[str, Any]) -> Path:
         path = self.folder / "asked.json"
         path.write_text(json.dumps(asked))
-        ended = self.programs.python(Path(__file__).with_name("search_speed.py"), path)
-        if ended.code:
-            raise Enough("failed", _last(ended.output, "it cannot be run"))
-        return json.loads(ended.output.splitlines()[-1])["medians"]
+        return path
+
+    def _measured(self, asked: Mapping[str, Any]) -> list[float]:
+        return _medians(self.programs.python(SPEED, self._asked(asked)))
 
     def train(self, part: float) -> dict[str, Any]:
         """Train on a part of the rows: the score on the validation rows, and the time."""
@@ -449,7 +477,15 @@ class Trial:
             "part": part,
             "metric": signed(valid),
             "seconds": time.perf_counter() - start,
+            "memory": result["memory"],
         }
+
+
+def _medians(ended: Ended) -> list[float]:
+    """What search_speed.py printed."""
+    if ended.code:
+        raise Enough("failed", _last(ended.output, "it cannot be run"))
+    return json.loads(ended.output.splitlines()[-1])["medians"]
 
 
 def tidy(work: Path) -> None:
@@ -458,13 +494,14 @@ def tidy(work: Path) -> None:
         shutil.rmtree(work / name, ignore_errors=True)
 
 
-def inputs_of(compiled: Compiled, search: Search) -> list[tuple[str, list[int]]]:
-    """Types and shapes of what the model is given where its latency is measured."""
+def inputs_of(
+    compiled: Compiled, rows: int, tokens: int
+) -> list[tuple[str, list[int]]]:
+    """Types and shapes of what the model is given for a batch of so many rows, as long as
+    that or as rows get."""
     model, plan = compiled.job.model, compiled.job.data.inputs
-    tokens = 1
-    if isinstance(plan, TextPlan):
-        tokens = min(search.latency_tokens, plan.max_tokens)
-    sizes = {**model.sizes, "B": search.latency_batch, "T": tokens}
+    longest = plan.max_tokens if isinstance(plan, TextPlan) else 1
+    sizes = {**model.sizes, "B": rows, "T": min(tokens, longest)}
     return [
         (TORCH_DTYPES[v.type.dtype], [d.value(sizes) for d in v.type.shape])
         for v in model.main.inputs

@@ -126,13 +126,14 @@ def done(found: Found) -> int:
 
 
 def time_left(found: Found) -> float | None:
-    """Seconds until the budget ends, by what a trial took so far; None where nothing
-    says so."""
+    """Seconds until the budget ends, by what a trial took so far and by what the end is
+    thought to take; None where nothing says so."""
     spent, budget = found["spent"], found["budget"]
+    end = (found.get("end") or {}).get("seconds", 0.0)
     guesses = []
     if done(found):
         left = max(0, budget["trials"] - done(found))
-        guesses.append(left * spent["seconds"] / done(found))
+        guesses.append(left * spent["seconds"] / done(found) + end)
     if budget.get("hours"):
         guesses.append(max(0.0, 3600 * budget["hours"] - spent["seconds"]))
     return min(guesses, default=None)

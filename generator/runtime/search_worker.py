@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Mapping
+from dataclasses import asdict, replace
 from typing import Any
 
 from generator.runtime.search import ended, over, planner_of, prepare
+from generator.runtime.search_draw import Drawn, draw
 from generator.runtime.search_plan import Planner
-from generator.runtime.search_programs import Lost, die_with, warm
+from generator.runtime.search_programs import Lost, apart, die_with, warm
 from generator.runtime.search_store import BEAT, Store, Stored
 from generator.runtime.search_trial import Setting, evaluate
 
@@ -22,7 +24,7 @@ def work(args: argparse.Namespace) -> int:
         die_with(args.parent)
     warm()
     setting, store = prepare(args)
-    planner = planner_of(setting)
+    planner = replace(planner_of(setting), draw=_drawn)
     while (trial := next_trial(store, planner, setting)) is not None:
         if isinstance(trial, Stored):
             one(trial, store, planner, setting)
@@ -31,18 +33,22 @@ def work(args: argparse.Namespace) -> int:
     return 0
 
 
+def _drawn(*arguments: Any) -> Drawn:
+    """A draw, by which torch is used, as this process never may."""
+    return Drawn(**apart(lambda: asdict(draw(*arguments))))
+
+
 def next_trial(
     store: Store, planner: Planner, setting: Setting
 ) -> Stored | bool | None:
     """A trial that is this worker's; False where it has to wait, None at the end."""
     trials = store.trials()
     records = ended(trials)
+    if over(planner, records, setting, float(store.about().get("spent", 0.0))):
+        return None
     end = planner.generations(records)[-1][1]
     if found := store.adopt([t for t in trials if t.number < end]):
         return found
-    spent = float(store.about().get("spent", 0.0))
-    if over(planner, records, spent, setting.search.hours):
-        return None
     if len(trials) < end:
         return store.take() or False
     return False
@@ -54,7 +60,7 @@ def one(trial: Stored, store: Store, planner: Planner, setting: Setting) -> None
         records = ended(store.trials())
         if planned := planner.planned(trial.number, records):
             break
-        if over(planner, records, 0.0, None):
+        if planner.done(records):
             return  # one too many: it is no trial of this search
         if not store.beat(trial.number):
             return

@@ -109,6 +109,10 @@ def count(value: float) -> str:
     return f"{value:,.0f}"
 
 
+def counted(number: int, thing: str) -> str:
+    return f"{number} {thing}{'s' * (number != 1)}"
+
+
 def share(value: float) -> str:
     return f"{value:.1%}"
 
@@ -478,26 +482,73 @@ def deployed(figures: Mapping[str, Any]) -> Table | None:
     if found is None:
         return None
     rows = []
+    dynamic = found.get("dynamic")  # beside a model whose inputs have known ranges
+    others = [found, dynamic] if dynamic else [found]
     for split in ("valid", "test"):
-        one = found[split]
-        for name, value in one["trained"].items():
+        own = [other[split] for other in others]
+        for name, value in own[0]["trained"].items():
             if isinstance(value, float):
-                after = one["deployed"][name]
-                title = f"{called(name)}, {split}"
-                rows.append((title, f"{value:.4f}", f"{after:.4f}"))
-        if "answers_changed" in one:
-            count = f"{one['answers_changed']:,} of {one['rows']:,}"
-            rows.append((f"Answers changed, {split}", "", count))
-        off = f"{one['largest_difference']:.3g}"
-        rows.append((f"Largest difference of outputs, {split}", "", off))
+                after = [f"{one['deployed'][name]:.4f}" for one in own]
+                rows.append((f"{called(name)}, {split}", f"{value:.4f}", *after))
+        if "answers_changed" in own[0]:
+            count = [f"{one['answers_changed']:,} of {one['rows']:,}" for one in own]
+            rows.append((f"Answers changed, {split}", "", *count))
+        off = [f"{one['largest_difference']:.3g}" for one in own]
+        rows.append((f"Largest difference of outputs, {split}", "", *off))
     sizes = [f"{found['bytes'][k] / 1e6:,.1f} MB" for k in ("trained", "deployed")]
-    rows.append(("Weights", *sizes))
+    rows.append(("Weights", *sizes, *[""] * (len(others) - 1)))
     note = (
         f"The deployed model is {spread(found['times_as_fast'], '.2f')} times as fast, "
         f"{found['where']}"
     )
+    head = ["", "trained", "deployed"]
+    if dynamic:
+        times = spread(dynamic["times_as_fast"], ".2f")
+        note += f"; {times} times as fast as with a scale for each row of the inputs"
+        head.append("a scale for each row")
     title = f"Deployed model, {found['kind']}"
-    return Table(title, ("", "trained", "deployed"), tuple(rows), note=note)
+    return Table(title, tuple(head), tuple(rows), note=note)
+
+
+def steps(figures: Mapping[str, Any]) -> Table | None:
+    """The steps of pruning ahead of the last, and that; None where there is one alone."""
+    pruned = figures.get("pruned")
+    if pruned is None:
+        return None
+    found = pruned["steps"]
+    rows = [
+        (
+            str(number),
+            ", ".join(step["stays"]),
+            f"{step['parameters']:,}",
+            f"{step['before']:.4f}",
+            f"{step['after']:.4f}",
+            seconds(step["seconds"]),
+        )
+        for number, step in enumerate(found, 1)
+    ]
+    score = found[0]["score"]
+    before, after = pruned["before"], figures["valid"][score]
+    last = (
+        str(len(rows) + 1),
+        ", ".join(pruned["stays"]),
+        f"{figures['predicted']['parameters']:,}",
+        f"{before[score]:.4f}" if before else "",
+        f"{after:.4f}",
+        seconds(figures["training"]["seconds"]),
+    )
+    head = (
+        "step",
+        "stays",
+        "parameters",
+        "as pruned",
+        "once trained",
+        "seconds",
+    )
+    note = (
+        f"{called(score)} of the validation rows; the last step is the job's training"
+    )
+    return Table("Pruned in steps", head, (*rows, last), words=2, note=note)
 
 
 def exports(found: Mapping[str, Mapping[str, Any]]) -> Table:
@@ -505,6 +556,7 @@ def exports(found: Mapping[str, Mapping[str, Any]]) -> Table:
     rows = tuple(
         (
             kind,
+            f.get("model", "trained, fp32"),
             count(f["rows"]),
             count(f["labels_differ"]) if "labels_differ" in f else "",
             small(f["largest_difference"]),
@@ -513,8 +565,14 @@ def exports(found: Mapping[str, Mapping[str, Any]]) -> Table:
         )
         for kind, f in found.items()
     )
-    head = ("to", "rows", "other labels", "logits differ by", "at most", "MiB")
-    return Table("Exports, read back and compared", head, rows)
+    head = ("to", "of", "rows", "other labels", "logits differ by", "at most", "MiB")
+    why = [
+        f"{kind} is of the trained model, since {f['because']}"
+        for kind, f in found.items()
+        if "because" in f
+    ]
+    note = _sentence("; ".join(why)) if why else ""
+    return Table("Exports, read back and compared", head, rows, note=note)
 
 
 def rate(figures: Mapping[str, float]) -> str:

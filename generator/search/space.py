@@ -1,8 +1,8 @@
 """What varies in a search: the spec's own choices, and the ready-made ones.
 
-A choice has a key, which for most is that of the spec. Those of the structure are of edits
-that join the spec's own: `prune-ffn.keep` is the key of a `[[edit]]`, and its largest value,
-at which nothing is pruned, is no edit at all.
+A choice has a key, which for most is that of the spec. `prune-ffn.keep` is the key of the
+`[[edit]]` that does prune-ffn: of the spec's own, or of one that joins them. Where it has a
+value at which nothing is pruned, there is no such edit.
 """
 
 from __future__ import annotations
@@ -12,22 +12,27 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from generator.ir.job import Job
+from generator.ir.dims import dim
+from generator.ir.job import Instance, Job, Model, inside
+from generator.ir.sources import Checkpoint, Tie
 from generator.spec import SpecFile
 from generator.spec.alter import alter, without_search
+from generator.spec.edits import EDITS as KINDS
 from generator.spec.entries import Choice as Choices
 from generator.spec.entries import entries
 from generator.spec.key import LABEL_TASKS, ONE_LABEL_TASKS
 from generator.spec.model import Spec
 from generator.spec.search import Vary
+from generator.spec.searched import OFF
 from generator.spec.words import toml
 
 Kind = Literal["float", "int", "categorical"]
 Params = Mapping[str, Any]
-# Of the structure: the edits in the order in which they are made, and the key that each
-# choice is of.
-EDITS = ("keep-layers", "prune-heads", "prune-ffn")
-SCORED = (*EDITS, "prune-width", "low-rank")  # what may choose by scores
+# Of the structure: the edits in the order in which they are made, ahead of all that build
+# on what they leave.
+EDITS = ("keep-layers", "low-rank", "prune-heads", "prune-ffn", "prune-width")
+APART = {"low-rank", "prune-ffn", "prune-width"}  # which change the same weights
+
 DISTILL = "train.distill.teacher"
 TEACHER = (
     "unedited.toml"  # the spec whose model, as the search trains it, teaches others
@@ -46,6 +51,15 @@ class Choice:
     step: float | None = None
     values: tuple[Any, ...] = ()  # of a categorical one
     when: tuple[tuple[str, tuple[Any, ...]], ...] = ()  # keys, and values that will do
+    # Of an edit: at which values there is none, and the keys that it has beside.
+    nothing: tuple[Any, ...] = ()
+    beside: tuple[tuple[str, Any], ...] = ()
+
+    @property
+    def edit(self) -> str | None:
+        """The edit that it is a key of by its name; None for what is said elsewhere."""
+        do = self.key.split(".")[0]
+        return do if do in KINDS else None
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -60,7 +74,7 @@ class Choice:
 
 
 def label(value: Any) -> str:
-    return value if isinstance(value, str) else "off" if value is None else toml(value)
+    return value if isinstance(value, str) else OFF if value is None else toml(value)
 
 
 def choices(spec_file: SpecFile, job: Job) -> tuple[Choice, ...]:
@@ -69,22 +83,30 @@ def choices(spec_file: SpecFile, job: Job) -> tuple[Choice, ...]:
     spec = spec_file.spec
     own = [_own(spec_file, one) for one in spec.search.vary]
     named = {one.key for one in own}
+    edits = {one.edit for one in own if one.edit is not None}
     ready = [
         one
         for name, make in SPACES.items()
         if spec.search.space in ("all", name)
         for one in make(spec, job)
-        if one.key not in named
+        if one.key not in named and one.edit not in edits
     ]
+    if edits & APART:
+        ready = [one for one in ready if one.edit not in APART]
     if "edit" in named:
-        ready = [one for one in ready if one.key.split(".")[0] not in EDITS]
+        ready = [one for one in ready if one.edit is None]
+    there = {one.key for one in ready}
+    ready = [one for one in ready if all(key in there for key, _ in one.when)]
     return tuple(_ordered([*own, *ready]))
 
 
 def _own(spec_file: SpecFile, one: Vary) -> Choice:
     when = tuple((key, (label_of(key, value, spec_file),)) for key, value in one.when)
+    of_edit = one.key.split(".")[0] in KINDS
+    nothing = ((None, 1, 1.0) if one.key.endswith(".keep") else (None,)) * of_edit
     if one.choices:
-        return Choice(one.key, "categorical", values=one.choices, when=when)
+        values = tuple(None if of_edit and v == OFF else v for v in one.choices)
+        return Choice(one.key, "categorical", values=values, when=when, nothing=nothing)
     assert one.low is not None and one.high is not None
     whole = all(isinstance(x, int) for x in (one.low, one.high, one.step or 1))
     return Choice(
@@ -95,6 +117,7 @@ def _own(spec_file: SpecFile, one: Vary) -> Choice:
         log=one.log,
         step=one.step,
         when=when,
+        nothing=nothing,
     )
 
 
@@ -127,18 +150,83 @@ def _ordered(found: Sequence[Choice]) -> Iterator[Choice]:
 
 
 def structure(spec: Spec, job: Job) -> Iterator[Choice]:
-    """Blocks, heads and units of the feed-forwards that stay; the most is all of them."""
+    """Blocks, heads and units of the feed-forwards that stay; where no units go, the rank
+    of the feed-forwards, and where that stays too, the width. The most is all of them.
+    """
     given = {edit.DO for edit in spec.edit}
-    blocks, sizes = len(job.model.blocks), job.model.sizes
+    model, blocks, sizes = job.model, len(job.model.blocks), job.model.sizes
     if blocks > 1 and "keep-layers" not in given:
-        yield Choice("keep-layers.n", "int", low=1, high=blocks)
+        yield Choice("keep-layers.n", "int", low=1, high=blocks, nothing=(blocks,))
         fewer = (("keep-layers.n", tuple(range(1, blocks))),)
         ways = ("evenly", "first", "taylor")
         yield Choice("keep-layers.choose", "categorical", values=ways, when=fewer)
     if sizes.get("H", 1) >= 4 and "prune-heads" not in given:
-        yield Choice("prune-heads.keep", "float", low=0.5, high=1.0, step=0.25)
-    if sizes.get("F", 0) >= 32 and "prune-ffn" not in given:
-        yield Choice("prune-ffn.keep", "float", low=0.25, high=1.0, step=0.25)
+        yield _kept("prune-heads", 0.5)
+    if sizes.get("F", 0) < 32 or given & APART:
+        return
+    yield _kept("prune-ffn", 0.25)
+    whole: tuple[tuple[str, tuple[Any, ...]], ...] = (("prune-ffn.keep", (1.0,)),)
+    if linears := _wide(model):
+        some, more = sizes["C"] // 4, sizes["C"] // 2
+        yield Choice(
+            "low-rank.rank",
+            "categorical",
+            values=(None, some, more),
+            when=whole,
+            nothing=(None,),
+            beside=(("on", list(linears)),),
+        )
+        whole = (*whole, ("low-rank.rank", (OFF,)))
+    if sizes.get("C", 0) >= 32 and _may_narrow(model):
+        yield _kept("prune-width", 0.5, when=whole)
+
+
+def _kept(
+    do: str, least: float, when: tuple[tuple[str, tuple[Any, ...]], ...] = ()
+) -> Choice:
+    """A part that stays, in quarters."""
+    return Choice(
+        f"{do}.keep",
+        "float",
+        low=least,
+        high=1.0,
+        step=0.25,
+        when=when,
+        nothing=(1.0,),
+    )
+
+
+def _wide(model: Model) -> tuple[str, ...]:
+    """The linears of the feed-forwards that two of half the width's rank are smaller than,
+    by their names in every block."""
+
+    def names(block: Instance) -> Iterator[str]:
+        for path, _, module in inside(model, block):
+            for op in module.ops:
+                if op.kind != "linear":
+                    continue
+                name = f"{op.name}.weight"
+                weight = next(p for p in module.parameters if p.name == name)
+                sizes = weight.type.sizes(model.sizes)
+                smaller = model.sizes["C"] // 2 * sum(sizes) < sizes[0] * sizes[1]
+                wide = dim("F") in weight.type.shape
+                if wide and smaller and isinstance(weight.source, Checkpoint):
+                    yield path + op.name
+
+    first, *rest = ([*names(block)] for block in model.blocks)
+    return tuple(name for name in first if all(name in other for other in rest))
+
+
+def _may_narrow(model: Model) -> bool:
+    """Whether every parameter of the width can do with a part of it."""
+    width = dim("C")
+    return all(
+        d == width and not isinstance(p.source, Tie)
+        for module in model.modules
+        for p in module.parameters
+        for d in p.type.shape
+        if "C" in d.names
+    )
 
 
 def recipe(spec: Spec, job: Job) -> Iterator[Choice]:
@@ -165,7 +253,12 @@ def recipe(spec: Spec, job: Job) -> Iterator[Choice]:
         taught = ((DISTILL, (TEACHER,)),)
         weights = (0.5, 0.9)
         yield Choice("train.distill.weight", "categorical", values=weights, when=taught)
-    yield Choice("target.precision", "categorical", values=_values("target.precision"))
+    values = tuple(
+        v
+        for v in _values("target.precision")
+        if v != "fp16" or spec.target.device == "cuda"
+    )
+    yield Choice("target.precision", "categorical", values=values)
 
 
 def deploy(spec: Spec, job: Job) -> Iterator[Choice]:
@@ -196,33 +289,77 @@ SPACES: Mapping[str, Callable[[Spec, Job], Iterator[Choice]]] = {
 # ----------------------------------------------------------------------------- candidates
 
 
+def as_it_is(spec: Spec, known: Sequence[Choice]) -> dict[str, Any] | None:
+    """The values of the choices that make a spec without edits, as they are stored; None
+    where one of its own is none that the choice has."""
+    params: dict[str, Any] = {}
+    for one in known:
+        if not all(params.get(key) in values for key, values in one.when):
+            continue
+        if one.edit is not None:
+            found = next((v for v in one.nothing if _has(one, v)), NOTHING)
+        else:
+            found = _value_of(spec, one.key)
+        if not _has(one, found):
+            return None
+        params[one.key] = label(found) if one.kind == "categorical" else found
+    return params
+
+
+NOTHING = object()  # what no choice has
+
+
+def _value_of(spec: Spec, path: str) -> Any:
+    """What a spec says, or has where it says nothing, as a choice has it."""
+    value: Any = spec
+    for part in path.split("."):
+        value = getattr(value, part, NOTHING)
+    return [*value] if isinstance(value, tuple) else value
+
+
+def _has(one: Choice, value: Any) -> bool:
+    if one.kind == "categorical":
+        return any(type(v) is type(value) and v == value for v in one.values)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return one.low <= value <= one.high
+
+
 def candidate(text: str, params: Params, known: Sequence[Choice]) -> str:
     """The spec that these values make of the text of another."""
-    by_key = {one.key: one for one in known}
-    values = {key: by_key[key].value(stored) for key, stored in params.items()}
+    varied = [one for one in known if one.key in params]
+    values = {one.key: one.value(params[one.key]) for one in varied}
     text = without_search(text)
     # A whole list comes before the keys of what is in it.
-    paths = {k: v for k, v in values.items() if k.split(".")[0] not in EDITS}
+    paths = [one.key for one in varied if one.edit is None]
     for path in sorted(paths, key=lambda p: ("[" in p, p)):
-        text = alter(text, {path: paths[path]})
-    added = [table for do in EDITS if (table := _edit(do, values, by_key))]
-    if added:
-        there = tomllib.loads(text).get("edit", [])
-        # Blocks and units are removed ahead of whatever builds on them.
-        text = alter(text, {"edit": [*added, *there]})
-    return text
+        text = alter(text, {path: values[path]})
+    there = tomllib.loads(text).get("edit", [])
+    edits = _edited(there, [one for one in varied if one.edit], values)
+    return alter(text, {"edit": edits}) if edits != there else text
 
 
-def _edit(
-    do: str, values: Params, by_key: Mapping[str, Choice]
-) -> dict[str, Any] | None:
-    """The table of an edit that removes something; None where all of it stays."""
-    mine = {k.split(".")[1]: v for k, v in values.items() if k.split(".")[0] == do}
-    for name, value in mine.items():
-        one = by_key[f"{do}.{name}"]
-        if one.kind != "categorical" and value >= one.high:
-            return None
-    return {"do": do, **mine} if mine else None
+def _edited(
+    there: Sequence[Mapping[str, Any]], varied: Sequence[Choice], values: Params
+) -> list[Mapping[str, Any]]:
+    """The edits of a spec where keys of some vary, by the names of these."""
+    edits = [*there]
+    joining: dict[str, Mapping[str, Any]] = {}
+    for do in dict.fromkeys(one.edit for one in varied):
+        assert do is not None
+        mine = [one for one in varied if one.edit == do]
+        table: dict[str, Any] = {}
+        for one in mine:
+            table |= {one.key.partition(".")[2]: values[one.key], **dict(one.beside)}
+        gone = any(values[one.key] in one.nothing for one in mine)
+        at = next((i for i, edit in enumerate(edits) if edit["do"] == do), None)
+        if at is None and not gone:
+            joining[do] = {"do": do, **table}
+        elif at is not None:
+            edits[at : at + 1] = [] if gone else [{**edits[at], **table}]
+    # Blocks and units are removed ahead of whatever builds on them.
+    first = [joining[do] for do in EDITS if do in joining]
+    return [*first, *edits, *(joining[do] for do in joining if do not in EDITS)]
 
 
 def difference(before: str, after: str) -> list[list[Any]]:
@@ -259,18 +396,46 @@ def probe(text: str, blocks: int) -> str:
     return alter(text, {**PROBE, "train.freeze": blocks})
 
 
+# What asks for all the scores by which an edit may choose.
+ASKED: Mapping[str, tuple[Mapping[str, Any], ...]] = {
+    "keep-layers": ({"n": 1, "choose": "taylor"},),
+    "prune-heads": ({"keep": 0.5},),
+    "prune-ffn": ({"keep": 0.5},),
+    "prune-width": ({"keep": 0.5},),
+}
+
+
 def scoring(text: str, known: Sequence[Choice]) -> str | None:
     """A spec whose edits ask for all scores that candidates may need; None for none."""
-    doing = {one.key.split(".")[0] for one in known} & {*EDITS}
-    lists = [values for one in known if one.key == "edit" for values in one.values]
-    listed = [table for values in lists for table in values if table["do"] in SCORED]
-    if not doing and not listed:
-        return None
-    asked = {
-        "keep-layers": {"do": "keep-layers", "n": 1, "choose": "taylor"},
-        "prune-heads": {"do": "prune-heads", "keep": 0.5},
-        "prune-ffn": {"do": "prune-ffn", "keep": 0.5},
-    }
     there = tomllib.loads(text).get("edit", [])
-    added = [*(asked[do] for do in EDITS if do in doing), *listed]
-    return alter(without_search(text), {"edit": [*added, *there]})
+    asked: list[Mapping[str, Any]] = []
+    for do in (do for do in EDITS if do in {one.edit for one in known}):
+        own = [*ASKED.get(do, ()), *_methods(do, known, there)]
+        asked += [
+            {"do": do, **own[i]} for i in range(len(own)) if own[i] not in own[:i]
+        ]
+    lists = [values for one in known if one.key == "edit" for values in one.values]
+    asked += [table for values in lists for table in values if table["do"] in EDITS]
+    if not asked:
+        return None
+    return alter(without_search(text), {"edit": [*asked, *there]})
+
+
+def _methods(
+    do: str, known: Sequence[Choice], there: Sequence[Mapping[str, Any]]
+) -> Iterator[Mapping[str, Any]]:
+    """Tables with what varies of the way in which an edit chooses."""
+    values = {
+        one.key.partition(".")[2]: [v for v in one.values if v is not None]
+        for one in known
+        if one.edit == do
+    }
+    for method in values.get("choose", ()):
+        if method not in ("evenly", "first", "last"):
+            yield {"n": 1, "choose": method}
+    for method in values.get("score", ()):
+        yield {"keep": 0.5, "score": method}
+    if "energy" in values:
+        own = [edit["on"] for edit in there if edit["do"] == do and "on" in edit]
+        for on in values.get("on", own):
+            yield {"on": on, "energy": 0.5}

@@ -13,7 +13,7 @@ from generator.spec.inner import read_inner
 from generator.spec.key import TASKS
 from generator.spec.model import Spec
 from generator.spec.searched import SECTION as SEARCH
-from generator.spec.searched import VARY, read_vary
+from generator.spec.searched import VARY, Lists, read_vary
 from generator.spec.staged import SECTION, STAGE, read_stages
 from generator.spec.state import Problem, State
 from generator.spec.together import check_together
@@ -47,7 +47,11 @@ def check(values: Mapping[str, Any]) -> tuple[Spec | None, list[Problem]]:
     _missing(state, tables)
     edits = read_edits(state, values.get(EDIT, []))
     stages = read_stages(state, tables.get(SECTION, {}).get(STAGE, []))
-    vary = read_vary(state, tables.get(SEARCH, {}).get(VARY, []))
+    lists = Lists(
+        _tables_of(values.get(EDIT)),
+        _tables_of(tables.get(SECTION, {}).get(STAGE)),
+    )
+    vary = read_vary(state, tables.get(SEARCH, {}).get(VARY, []), lists)
     inner: dict[str, dict[str, Any]] = {}
     for path in INNER:
         section, _, name = path.partition(".")
@@ -63,6 +67,15 @@ def check(values: Mapping[str, Any]) -> tuple[Spec | None, list[Problem]]:
         table = replace(getattr(spec, section), **own)
         spec = replace(spec, **{section: table})
     return spec, []
+
+
+def _tables_of(value: Any) -> list[Mapping[str, Any]]:
+    """The tables of a list, as far as it is one."""
+    return (
+        [one for one in value if isinstance(one, dict)]
+        if isinstance(value, list)
+        else []
+    )
 
 
 def given_paths(values: Mapping[str, Any]) -> frozenset[str]:

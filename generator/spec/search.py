@@ -9,7 +9,7 @@ from generator.spec.key import LARGEST, TASKS, TEXT_TASKS, about
 from generator.spec.rules import CONSTRAINT, KEY, OBJECTIVE, SPEC_FILE, STORAGE
 
 Space = Literal["all", "structure", "recipe", "deploy", "none"]
-Sampler = Literal["tpe", "nsga2", "random"]
+Sampler = Literal["gp", "tpe", "nsga2", "random"]
 
 ANY = dict.fromkeys(TASKS, 0)  # the fewest items of a list
 
@@ -21,8 +21,10 @@ class Vary:
 
     key: str = field(
         metadata=about(
-            'The key by its path, as in "train.lr", "edit[0].keep", or "edit" for the '
-            "whole list of edits.",
+            'The key by its path, as in "train.lr". That of an edit is written with what '
+            'the edit does, as in "prune-ffn.keep": of the spec\'s own edit, or of one that '
+            'joins them; or with its place, as in "edit[0].keep". "edit" is the whole list '
+            "of edits.",
             "train.lr",
             rule=KEY,
             required=TASKS,
@@ -70,7 +72,8 @@ class Vary:
     choices: tuple[Any, ...] = field(
         default=(),
         metadata=about(
-            "The values, instead of a range: whatever the key takes.",
+            "The values, instead of a range: whatever the key takes. Of an edit's key "
+            '"off" is that there is no such edit, as is a `keep` of 1.',
             [16, 32, 64],
             few=dict.fromkeys(TASKS, 1),
             also="values options categorical among",
@@ -95,9 +98,10 @@ class Search:
         default=("metric", "latency"),
         metadata=about(
             'What is to be best: "metric" is the score on the validation rows; "latency" '
-            'the milliseconds of a batch, and "throughput" the validation rows predicted a '
-            'second, both measured; "memory" what a prediction takes, as predicted; '
-            '"parameters"; "disk" the size of the weights; "training_time" in seconds.',
+            'the milliseconds of a batch, "throughput" the validation rows predicted a '
+            'second, and "memory" what predicting a batch as long as rows get takes beside '
+            'the libraries, all measured; "parameters"; "disk" the size of the weights; '
+            '"training_time" in seconds.',
             ["metric", "latency"],
             rule=OBJECTIVE,
             few=dict.fromkeys(TASKS, 1),
@@ -143,9 +147,10 @@ class Search:
     space: Space = field(
         default="all",
         metadata=about(
-            'What is varied without being named: "structure" removes blocks, neurons and '
-            'heads; "recipe" is how it is trained; "deploy" how it is stored and computed '
-            'where it predicts; "none" leaves all to [[search.vary]].',
+            'What is varied without being named: "structure" removes blocks, heads and '
+            'neurons, or lowers the rank of the feed-forwards or the width; "recipe" is how '
+            'it is trained; "deploy" how it is stored and computed where it predicts; '
+            '"none" leaves all to [[search.vary]].',
             "structure",
             also="spaces preset search_space",
         ),
@@ -172,8 +177,9 @@ class Search:
     hours: float | None = field(
         default=None,
         metadata=about(
-            "How long candidates are tried, where trials are not enough to end it; the "
-            "test of the front comes after it.",
+            "How long all of it takes, the test of the front too: no trial is begun that "
+            "leaves too little time for that, and of points and seeds there are as many as "
+            "the time is enough for. What runs then ends, and one point is always tested.",
             0.5,
             unit="hours",
             above=0,
@@ -185,7 +191,8 @@ class Search:
         default=(0.25, 1.0),
         metadata=about(
             "Parts of the training rows that a candidate is trained on, one after the "
-            "other: whatever is not among the better half goes no further.",
+            "other: whatever is not among the better half goes no further. In a search of "
+            "a dozen trials nearly all are, and [1.0] is less work.",
             [0.1, 0.3, 1.0],
             above=0,
             at_most=1,
@@ -206,7 +213,8 @@ class Search:
     seeds: int = field(
         default=3,
         metadata=about(
-            "How often each point of the front is trained in all, before it is tested.",
+            "How often each point of the front is trained in all, before it is tested, as "
+            "far as `hours` allow.",
             5,
             at_least=1,
             at_most=1000,

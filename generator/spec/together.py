@@ -21,6 +21,7 @@ def check_together(state: State) -> None:
     _export(state)
     _thresholds(state)
     check_features(state)
+    _image_bytes(state)
     fractions = [
         values.get(f"data.{name}_fraction", 0.1)
         for name in ("valid", "test")
@@ -102,6 +103,7 @@ def _deploy(state: State) -> None:
             help='remove it, or give quantize = "int8"',
             at="key",
         )
+    _apart(state, kind)
     if values.get("deploy.precision") == "bf16" and kind != "none":
         state.add(
             "G010",
@@ -109,6 +111,44 @@ def _deploy(state: State) -> None:
             f'precision "bf16" and quantize "{kind}" are two answers to one question',
             label="what the weights are kept in",
             help="give one of them",
+        )
+
+
+def _apart(state: State, kind: str) -> None:
+    """Keys of [deploy] that are of some ways to quantise, or of training alone."""
+    values, own = state.values, section_entries("deploy")
+    weights, static = ("int8-weights", "int4-weights"), ("int8-static",)
+    for name, kinds, label in (
+        ("group", weights, "products of whole numbers have one scale for a row"),
+        ("range", static, "it is of inputs that have one scale for all rows"),
+        ("calibration_rows", static, "no other way to quantise looks at rows"),
+        ("quantize_aware", (*weights, *static, "int8"), "there is nothing to round"),
+    ):
+        default = own[name].default
+        if values.get(f"deploy.{name}", default) != default and kind not in kinds:
+            state.add(
+                "G010",
+                ("deploy", name),
+                f'{name} has no meaning where quantize is "{kind}"',
+                label=label,
+                help=f'remove it, or give quantize = "{kinds[0]}"',
+                at="key",
+            )
+    if values.get("deploy.group", 0) % 16:
+        state.add(
+            "G010",
+            ("deploy", "group"),
+            f"group {values['deploy.group']} is no multiple of 16",
+            label="groups are of 32, 64 or 128 weights, as a rule",
+        )
+    if values.get("deploy.quantize_after") and not values.get("deploy.quantize_aware"):
+        state.add(
+            "G010",
+            ("deploy", "quantize_after"),
+            "quantize_after has no meaning without quantize_aware",
+            label="training rounds nothing that it could begin with later",
+            help="remove it, or give quantize_aware = true",
+            at="key",
         )
 
 
@@ -158,11 +198,15 @@ def _weights_and_columns(state: State) -> None:
             f"for {count(labels, 'label')}",
             label="one for each label, in their order",
         )
-    if state.task == "regression" and columns and len(columns) != len(labels):
+    flags = state.task == "multi-label" and columns and len(columns) > 1
+    if (state.task == "regression" and columns or flags) and (
+        len(columns) != len(labels)
+    ):
+        what = "label" if flags else "target"
         state.add(
             "G008",
             ("data", "label"),
-            f"label has {count(columns, 'column')} for {count(labels, 'target')}",
+            f"label has {count(columns, 'column')} for {count(labels, what)}",
             label="one for each of labels, in their order",
             help=(
                 ""
@@ -170,6 +214,17 @@ def _weights_and_columns(state: State) -> None:
                 else f"name the targets at the top: labels = {toml(list(columns))}"
             ),
         )
+    if flags and "data.separator" in state.given:
+        state.add(
+            "G010",
+            ("data", "separator"),
+            "separator has no meaning where each label has a column of its own",
+            label="such columns hold 0 and 1",
+            help="remove it",
+            at="key",
+        )
+    if flags:
+        return
     separator = values.get("data.separator", ";")
     for position, label in enumerate(labels if state.task == "multi-label" else ()):
         if "data.separator" in state.given and "data.separator" not in values:
@@ -182,6 +237,24 @@ def _weights_and_columns(state: State) -> None:
                 label="it would be read as more than one label",
                 help="set separator in [data] to something that no label holds",
             )
+
+
+def _image_bytes(state: State) -> None:
+    """Only Parquet holds bytes."""
+    for name in ("train", "valid", "test"):
+        file = state.values.get(f"data.{name}")
+        if not state.values.get("data.image_bytes") or file is None:
+            continue
+        if not file.lower().endswith(".parquet"):
+            state.add(
+                "G010",
+                ("data", "image_bytes"),
+                f"a file of text has no images in its rows, and {name} is {quote(file)}",
+                label="images themselves are in .parquet files",
+                help="remove it where the column has paths",
+                at="key",
+            )
+            return
 
 
 def _columns(state: State) -> None:

@@ -98,4 +98,88 @@ def test_answers_are_calibrated_in_full_precision():
     every = ('quantize = "int8"', "temperature = true", 'export = ["torch"]')
     compiled = made(text_of(*every))
     for name in ("calibrate.py", "export.py"):
-        assert "from .deploy import load_trained" in source(compiled, name)
+        assert "load_deployed(" in source(compiled, name)
+
+
+def test_keys_that_other_ways_to_quantise_have():
+    for lines, words in (
+        (
+            ('quantize = "int8"', "group = 64"),
+            'group has no meaning where quantize is "int8"',
+        ),
+        (('quantize = "int8-weights"', 'range = "percentile"'), "range has no meaning"),
+        (
+            ('quantize = "int8"', "calibration_rows = 9"),
+            "calibration_rows has no meaning",
+        ),
+        (("quantize_aware = true",), 'where quantize is "none"'),
+        (('quantize = "int4-weights"', "group = 40"), "group 40 is no multiple of 16"),
+        (('quantize = "int8"', "quantize_after = 0.5"), "without quantize_aware"),
+    ):
+        said = refused(text_of(*lines))
+        assert said.count("error[") == 1 and "error[G010]" in said and words in said
+    cuda = {"target.device": "cuda"}
+    assert "error[G282]" in refused(text_of('quantize = "int8-static"', **cuda))
+
+
+def test_groups():
+    text = source(made(text_of('quantize = "int8-weights"', "group = 64")), "deploy.py")
+    assert "GROUP = 64" in text and "def grouped" in text
+    text = source(
+        made(text_of('quantize = "int4-weights"', "group = 128")), "deploy.py"
+    )
+    assert "GROUP = 128" in text and "def halved" in text
+    assert "GROUP = 32" in source(
+        made(text_of('quantize = "int4-weights"')), "deploy.py"
+    )
+
+
+def test_the_package_has_the_way_to_choose_ranges_that_is_asked_for():
+    static = 'quantize = "int8-static"'
+    default = source(made(text_of(static)), "deploy.py")
+    assert "least squared error" in default and "CALIBRATED = 512" in default
+    other = text_of(static, 'range = "percentile"', "calibration_rows = 64")
+    text = source(made(other), "deploy.py")
+    assert "KEPT = 0.9999" in text and "CALIBRATED = 64" in text
+    assert "least squared error" not in text
+    text = source(made(text_of(static, 'range = "min-max"')), "deploy.py")
+    assert "BINS" not in text and "narrowed" not in text
+    # Where no linear is rounded there is nothing to choose.
+    text = source(made(text_of(static, 'leave = ["blocks"]')), "deploy.py")
+    assert "ranges" not in text and "Int8Table" in text
+
+
+def test_training_that_rounds():
+    without = made(text_of('quantize = "int4-weights"'))
+    assert "quantize_aware.py" not in [d.path for d in without.drafts]
+    assert "quantize_aware" not in source(without, "train.py")
+    aware = made(text_of('quantize = "int4-weights"', "quantize_aware = true"))
+    assert parse_job(print_job(aware.job)).deploy == aware.job.deploy
+    text = source(aware, "quantize_aware.py")
+    assert "def halved" in text and "LINEARS = (" in text
+    text = source(aware, "deploy.py")
+    assert "from .quantize_aware import" in text
+    assert "def halved" not in text and "LINEARS = (" not in text
+    assert "quantize_aware.prepare(" in source(aware, "train.py")
+    assert "switch" not in source(aware, "train.py")
+    late = ("quantize_aware = true", "quantize_after = 0.5")
+    text = source(made(text_of('quantize = "int4-weights"', *late)), "train.py")
+    assert (
+        "QUANTIZE_AFTER = 0.5" in text
+        and "state.step >= QUANTIZE_AFTER * steps" in text
+    )
+    text = source(made(text_of('quantize = "int8-static"', late[0])), "train.py")
+    assert "switch(model, state.step >= 1)" in text and "quantize_aware.follow(" in text
+
+
+def test_training_that_cannot_round():
+    aware = "quantize_aware = true"
+    lora = '\n[[edit]]\ndo = "lora"\n'
+    said = refused(text_of('quantize = "int8"', aware) + lora)
+    assert "error[G385]" in said and "quantize_aware = true" in said
+    frozen = {"train.freeze": 2}
+    said = refused(text_of('quantize = "int8-static"', aware, **frozen))
+    assert "error[G386]" in said and "leave = [" in said
+    leave = 'leave = ["embedding", "blocks.0", "blocks.1"]'
+    made(text_of('quantize = "int8-static"', aware, leave, **frozen))
+    made(text_of('quantize = "int8"', aware, **frozen))

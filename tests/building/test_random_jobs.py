@@ -139,11 +139,17 @@ def _deploy(r: random.Random, spec: dict[str, Any], columns: bool) -> str:
         "temperature": True,
         "thresholds": r.choice(["f1", "accuracy", "balanced-accuracy"]),
     }
-    quantised = r.choice(["int8", "int8-weights", "int4-weights", ""])
+    quantised = r.choice(["int8", "int8-static", "int8-weights", "int4-weights", ""])
     if spec.get("target.device") == "cuda":  # whose models are not quantised
         quantised = ""
     if quantised:
         values |= {"quantize": quantised, "leave": ["classifier"]}
+        if quantised.endswith("weights"):
+            values["group"] = r.choice([16, 64])
+        if quantised == "int8-static":
+            values["range"] = r.choice(["mse", "percentile", "min-max"])
+        else:
+            values["quantize_aware"] = True
     else:
         values["precision"] = "bf16"
     if columns:
@@ -154,7 +160,8 @@ def _deploy(r: random.Random, spec: dict[str, Any], columns: bool) -> str:
         del values["thresholds"]
     given = {name: v for name, v in values.items() if r.random() < 0.4}
     if "quantize" not in given:
-        given.pop("leave", None)
+        for name in ("leave", "group", "range", "quantize_aware"):
+            given.pop(name, None)
     lines = [f"{name} = {toml(v)}" for name, v in given.items()]
     return "\n".join(["\n[deploy]", *lines, ""]) if lines else ""
 

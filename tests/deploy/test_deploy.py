@@ -18,7 +18,7 @@ from whole_support import Whole, whole
 
 from generator.ir.deploy import LONGEST, weight_bytes
 from generator.ir.job import Job
-from generator.ir.plans import DeployPlan, FeaturePlan
+from generator.ir.plans import DeployPlan, FeaturePlan, GuardPlan
 from generator.passes import EDITS, join_features
 from tests.edits.test_together import ARGUMENTS
 
@@ -26,6 +26,9 @@ KINDS = {
     "int8": DeployPlan("int8"),
     "int8-weights": DeployPlan("int8-weights"),
     "int4-weights": DeployPlan("int4-weights"),
+    "int8-static": DeployPlan("int8-static"),
+    "int8-weights by 16": DeployPlan("int8-weights", group=16),
+    "int4-weights by 64": DeployPlan("int4-weights", group=64),
     "bf16": DeployPlan(precision="bf16"),
 }
 
@@ -43,8 +46,15 @@ def assert_size(made: Whole) -> None:
     """The size that was predicted is that of the tensors."""
     deploy, model = made.module("deploy"), made.module("model")
     trained = getattr(model, "merge", lambda own: own)(model.Model())
-    tensors = deploy.lowered(trained).values()
+    tensors = lowered(deploy, trained).values()
     assert sum(x.nbytes for x in tensors) == weight_bytes(made.job)
+
+
+def lowered(deploy: Any, trained: Any) -> dict[str, torch.Tensor]:
+    """The tensors of the deployed model; ranges of inputs, if any, are wide."""
+    if not hasattr(deploy, "find_ranges"):
+        return deploy.lowered(trained)
+    return deploy.lowered(trained, dict.fromkeys(deploy.LINEARS, (-4.0, 4.0)))
 
 
 def assert_certified(made: Whole) -> dict[str, Any]:
@@ -102,8 +112,10 @@ def plain(kind: str, weight: torch.Tensor) -> torch.Tensor:
     """The weights as they are kept, element by element, by the definition."""
     kept = torch.zeros_like(weight, dtype=torch.float64)
     for row, line in enumerate(weight.double()):
-        size = 32 if kind == "int4-weights" else len(line)
-        most = 7 if kind == "int4-weights" else 127
+        _, by, size = kind.partition(" by ")
+        four = kind.startswith("int4")
+        size = int(size) if by else 32 if four else len(line)
+        most = 7 if four else 127
         for start in range(0, len(line), size):
             group = line[start : start + size]
             step = group.abs().max() / most
@@ -111,22 +123,26 @@ def plain(kind: str, weight: torch.Tensor) -> torch.Tensor:
     return kept
 
 
-@pytest.mark.parametrize("kind", ["int8", "int8-weights", "int4-weights"])
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "bf16"])
 def test_a_linear_is_what_it_is_by_hand(kind: str, tmp_path: Path) -> None:
     made = make("llama", KINDS[kind], tmp_path)
     deploy, model = made.module("deploy"), made.module("model")
     torch.manual_seed(1)
     trained = model.Model().eval()
-    deployed = deploy.assemble(deploy.lowered(trained))
+    deployed = deploy.assemble(lowered(deploy, trained))
     for name in deploy.LINEARS:
         linear, layer = trained.get_submodule(name), deployed.get_submodule(name)
         weight = plain(kind, linear.weight.detach())
-        for shape in ((5,), (2, 3), (1, 1), (7, 0)):
+        for shape in ((5,), (2, 3), (1, 1), (0,)):
             x = torch.randn(*shape, linear.in_features)
             exact = x.double()
             if kind == "int8":
                 step = exact.abs().amax(-1, keepdim=True) / 127 if x.numel() else exact
                 exact = ((exact / step) + 0.5).floor() * step
+            elif kind == "int8-static":
+                exact = (
+                    (exact / (8 / 255) + 128 + 0.5).floor().clamp(0, 255) - 128
+                ) * (8 / 255)
             want = exact @ weight.T
             got = layer(x).detach()
             assert got.shape == want.shape and got.dtype == torch.float32
@@ -210,6 +226,55 @@ def test_the_program(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert not out.exists() and "--anyway" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         deploy.main([*flags, "--out", str(work / "model.safetensors")])
+
+
+def test_what_predicts_is_calibrated_on_the_rows_of_training(tmp_path: Path) -> None:
+    """By its own answers, and without the rows that the guard took out."""
+    config, sizes, options = CASES["bert"]
+    plan = DeployPlan("int8", temperature=True, thresholds="f1")
+
+    def edit(job: Job) -> Job:
+        data = replace(job.data, guard=GuardPlan(formulas="quarantine"))
+        return replace(job, deploy=plan, data=data)
+
+    made = whole(tmp_path, config(**sizes), **options, edit=edit)
+    fill(tmp_path, made, "bert")
+    for name in ("valid", "test"):
+        with open(tmp_path / f"{name}.csv", "a") as file:
+            file.write(f"=1+cmd|' /C {name}'!A0,no\n" * 3)
+    work, deploy = tmp_path / "work", made.module("deploy")
+    work.mkdir()
+    trained = made.module("model").load_pretrained(made.weights)
+    with torch.no_grad():
+        trained.classifier.label.weight.mul_(40)  # sure of itself
+    save_file(trained.state_dict(), work / "model.safetensors")
+    flags = ["--root", str(tmp_path), "--work", str(work)]
+    assert deploy.main([*flags, "--anyway"]) == 0
+    said = json.loads((work / "deployed.json").read_text())
+    assert said["valid"]["rows"] == said["test"]["rows"] == 12
+    assert "calibrate" not in vars(made.module("train"))
+
+    calibrate, data = made.module("calibrate"), made.module("data")
+    splits = data.load_splits(tmp_path, tmp_path / "rows")
+    assert len(splits.valid) == len(splits.test) == 15
+    model = deploy.load_deployed(work / "deployed.safetensors")
+    predictor = made.module("predict").Predictor(work / "deployed.safetensors")
+    kept = json.loads((work / "calibration.json").read_text())
+    assert said["calibration"] == kept
+    guard = made.module("guard")
+    splits = data.load_splits(
+        tmp_path, tmp_path / "rows", lambda rows: guard.inspect(rows, work=work)
+    )
+    found = calibrate.fitted(*calibrate.logits_of(model, splits.valid))
+    assert predictor.calibration == found
+    assert found != calibrate.fitted(*calibrate.logits_of(trained.eval(), splits.valid))
+    # Again by itself, from the deployed weights.
+    (work / "calibration.json").unlink()
+    assert calibrate.main(flags) == 0
+    again = json.loads((work / "calibration.json").read_text())
+    assert again == kept
+    left = (work / "quarantine.jsonl").read_text()
+    assert left.count("formulas") >= 6
 
 
 @pytest.mark.parametrize("bad", ["missing", "trained", "garbage", "another"])

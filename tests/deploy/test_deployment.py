@@ -26,6 +26,17 @@ FIGURES: dict[str, Any] = {
     "bytes": {"trained": 4_000_000, "deployed": 1_000_000},
 }
 FIGURES["test"] = FIGURES["valid"]
+# With ranges that are known beforehand, beside a model without.
+STATIC = FIGURES | {
+    "kind": "int8-static",
+    "times_as_fast": {"low": 1.7, "median": 1.8, "high": 1.9, "rows": 12},
+    "dynamic": {
+        "valid": FIGURES["valid"] | {"deployed": {"accuracy": 0.74}},
+        "test": FIGURES["valid"] | {"deployed": {"accuracy": 0.73}},
+        "times_as_fast": {"low": 0.95, "median": 1.0, "high": 1.1, "rows": 12},
+        "better": True,
+    },
+}
 
 
 class Deploys:
@@ -49,6 +60,16 @@ class Deploys:
     [
         (0, FIGURES, ""),
         (3, FIGURES, "error[G540]: the deployed model (int8) is not faster here: 0.80"),
+        (0, STATIC, ""),
+        (
+            3,
+            STATIC,
+            (
+                "error[G543]: the deployed model (int8-static) does worse here than one with "
+                "a scale for each row of the inputs: 1.00 [0.95, 1.10] times as fast, and on "
+                "validation rows accuracy 0.7000, the other accuracy 0.7400"
+            ),
+        ),
         (2, None, "error[G541]: deploy.py ended with exit code 2"),
     ],
 )
@@ -72,3 +93,8 @@ def test_the_table():
     assert ("Answers changed, valid", "", "2 of 12") in table.rows
     assert ("Weights", "4.0 MB", "1.0 MB") in table.rows
     assert "0.80 [0.70, 0.90] times as fast, 2 threads" in table.note
+    table = tables.deployed({"deployed": STATIC})
+    assert table is not None and table.head[-1] == "a scale for each row"
+    assert ("Accuracy, test", "0.7500", "0.7000", "0.7300") in table.rows
+    assert {len(row) for row in table.rows} == {4}
+    assert "1.00 [0.95, 1.10] times as fast as with a scale" in table.note

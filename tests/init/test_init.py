@@ -192,6 +192,109 @@ def test_lists_of_labels(inside, backbone, file):
     assert spec.data.separator not in "a;b"
 
 
+def flagged(count: int, *more: tuple[str, Any]) -> list[Row]:
+    """Comments with three columns of 0 and 1, the last two of which come together."""
+    return [
+        {
+            "id": f"c{i}",
+            "comment_text": text,
+            "toxic": i % 2,
+            "insult": int(i % 3 == 0),
+            "threat": int(i % 6 == 0),
+            **dict(more),
+        }
+        for i, text in enumerate(texts(count))
+    ]
+
+
+def test_columns_of_0_and_1(inside, backbone):
+    start = started(inside, backbone, flagged(120), "comments.csv")
+    spec = load_spec(start.path).spec
+    labels = ("toxic", "insult", "threat")
+    assert (spec.task, spec.labels, spec.data.label) == ("multi-label", labels, labels)
+    assert spec.data.text == ("comment_text",)
+    why = {c.path: c.why for c in start.proposal.choices}
+    assert "3 columns say 0 or 1" in why["task"]
+    assert "33% of rows have several, 33% none" in why["data.label"]
+    assert start.proposal.warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("rows", "task", "label"),
+    [
+        # A column that is named as the label is it, whatever stands beside it.
+        (flagged(120, ("label", "good")), "text-classification", None),
+        (
+            [{**r, "sentiment": (i * 7) % 5} for i, r in enumerate(flagged(120))],
+            "",
+            "sentiment",
+        ),
+        # One of two that is named so is it alone.
+        (
+            [
+                {k: r[k] for k in ("comment_text", "toxic", "insult")}
+                for r in flagged(120)
+            ],
+            "text-classification",
+            "toxic",
+        ),
+        # With gaps they are no marks.
+        (
+            [
+                {**r, "insult": "" if i < 9 else r["insult"], "threat": 2}
+                for i, r in enumerate(flagged(120))
+            ],
+            "text-classification",
+            "toxic",
+        ),
+    ],
+)
+def test_columns_of_0_and_1_that_are_no_labels(inside, backbone, rows, task, label):
+    if rows[0].get("label"):
+        rows = [{**r, "label": ("good", "bad")[i % 2]} for i, r in enumerate(rows)]
+    start = started(inside, backbone, rows, "comments.csv")
+    spec = load_spec(start.path).spec
+    assert spec.data.label == (label or "label",)
+    assert spec.task == (task or spec.task)
+
+
+def test_labels_of_which_each_row_has_one_are_told(inside, backbone):
+    rows = [
+        {
+            "text": t,
+            **{n: int(i % 3 == j) for j, n in enumerate(("up", "down", "flat"))},
+        }
+        for i, t in enumerate(texts(120))
+    ]
+    start = started(inside, backbone, rows, "moves.csv")
+    why = {c.path: c.why for c in start.proposal.choices}
+    assert load_spec(start.path).spec.task == "multi-label"
+    assert "Exactly one is 1" in why["data.label"]
+
+
+@pytest.mark.parametrize("struct", [True, False])
+def test_images_in_the_rows(inside, struct):
+    """Parquet as Hugging Face's datasets write it, and with bytes alone."""
+    write_photos(inside)
+    for split in ("train", "valid", "test"):
+        rows = [row for _, row in read_rows(Path(f"rows/{split}.csv"))]
+        held = []
+        for row in rows:
+            raw = Path("rows", row["file"]).read_bytes()
+            image = {"bytes": raw, "path": row["file"]} if struct else raw
+            held.append({"image": image, "label": ("bad", "good").index(row["label"])})
+        save(Path(f"photos_{split}.parquet"), held)
+    files = [f"photos_{split}.parquet" for split in ("train", "valid", "test")]
+    args = ("--backbone", "backbone", "--quiet")
+    assert gen("init", *files, *args) == 0
+    text = Path("photos.toml").read_text()
+    spec = load_spec(Path("photos.toml")).spec
+    assert (spec.task, spec.labels) == ("image-classification", ("0", "1"))
+    assert (spec.data.image, spec.data.image_bytes) == ("image", True)
+    assert "images themselves" in text
+    assert gen("build", "photos.toml", "--quiet") == 0
+
+
 def test_images(inside):
     write_photos(inside)
     folder = Path("rows")

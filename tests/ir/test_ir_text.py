@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -21,6 +22,8 @@ from generator.ir.plans import (
     FeaturePlan,
     GuardPlan,
     ImagePlan,
+    Quantized,
+    Range,
     StagePlan,
     TargetPlan,
     TextPlan,
@@ -132,11 +135,16 @@ jobs = st.builds(
     distill=st.builds(DistillPlan, texts, floats, floats, st.integers(0, 10**9)),
     deploy=st.builds(
         DeployPlan,
-        st.sampled_from(["none", "int8", "int8-weights", "int4-weights"]),
+        st.sampled_from(get_args(Quantized)),
         st.lists(texts, max_size=2).map(tuple),
         st.sampled_from(["fp32", "bf16"]),
         st.booleans(),
         st.sampled_from(["none", "f1", "accuracy", "balanced-accuracy"]),
+        st.integers(0, 4096),
+        st.sampled_from(get_args(Range)),
+        st.integers(1, 10**6),
+        st.booleans(),
+        floats,
     ),
     export=st.builds(
         ExportPlan,

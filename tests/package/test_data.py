@@ -531,6 +531,45 @@ def test_several_labels(tmp_path):
     assert bad["reason"] == '"label" is not a list of labels'
 
 
+def test_columns_of_0_and_1(tmp_path):
+    """Several labels as a column each: 1, 1.0 and true are the same, and no others."""
+    columns, labels = ("is_sad", "is long"), ("sad", "long")
+    job = make_job(
+        task="multi-label",
+        labels=labels,
+        label=columns,
+        files=("train.csv", None, None),
+    )
+    module, _ = load_package(tmp_path, job)
+    texts = some_texts(30)
+    cells = itertools.cycle((("1", "0"), (" 1.0", "TRUE"), ("false", "0.0")))
+    rows = [(text, *marks) for text, marks in zip(texts, cells)]
+    bad = [("one a", "", "1"), ("one b", "2", "0"), ("one c", "0", "-1")]
+    write_csv(tmp_path / "train.csv", [("text", *columns), *rows, *bad])
+    splits = module.load_splits(tmp_path, tmp_path / "work")
+    seen = Counter(tuple(row) for split in splits for row in split.targets.tolist())
+    assert seen == {(1, 0): 10, (1, 1): 10, (0, 0): 10}
+    reasons = [row["reason"] for row in quarantined(tmp_path / "work")]
+    assert reasons == [
+        f'"{c}" is neither 0 nor 1' for c in ("is_sad",) * 2 + columns[1:]
+    ]
+
+    job = make_job(
+        task="multi-label",
+        labels=labels,
+        label=columns,
+        files=("train.jsonl", None, None),
+    )
+    module, _ = load_package(tmp_path, job)
+    cells = itertools.cycle(((1, 0), (1.0, True), (False, 0)))
+    rows = [{"text": t, **dict(zip(columns, m))} for t, m in zip(texts, cells)]
+    write_jsonl(tmp_path / "train.jsonl", [*rows, {"text": "a new", "is_sad": 1}])
+    again = module.load_splits(tmp_path, tmp_path / "work")
+    assert torch.equal(again.train.targets, splits.train.targets)
+    (bad_row,) = quarantined(tmp_path / "work")
+    assert bad_row["reason"] == '"is long" is neither 0 nor 1'
+
+
 def test_values(tmp_path):
     job = make_job(task="regression", label=("x", "y"), files=("train.csv", None, None))
     module, _ = load_package(tmp_path, job)

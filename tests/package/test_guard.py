@@ -599,7 +599,7 @@ def test_what_was_found_of_the_same_rows_holds(
             lambda rows: guard.inspect(rows, work=tmp_path, weights=weights),
         )
 
-    with pytest.raises(data.DataError, match="needs --weights"):
+    with pytest.raises(data.DataError, match="guard.* looks at them"):
         load(None)
     first = load(guarded.weights)
     before = read(tmp_path / "quarantine.jsonl")
@@ -609,7 +609,7 @@ def test_what_was_found_of_the_same_rows_holds(
         assert read(tmp_path / "quarantine.jsonl") == before
     with open(tmp_path / "train.csv", "a") as file:
         file.write("one more,no\n")
-    with pytest.raises(data.DataError, match="needs --weights"):
+    with pytest.raises(data.DataError, match="guard.* looks at them"):
         load(None)
 
 

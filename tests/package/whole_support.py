@@ -38,6 +38,7 @@ from generator.render import (
     kept,
     model,
     predict,
+    quantize_aware,
     rows,
     train,
 )
@@ -168,6 +169,8 @@ def write(folder: Path, job: Job, tidy: Sequence[str] = ()) -> Path:
         )
     if deploy.asked(job):
         (package / deploy.FILE).write_text(deploy.render(job))
+    if quantize_aware.asked(job):
+        (package / quantize_aware.FILE).write_text(quantize_aware.render(job))
     if augment.asked(job):
         (package / "augment.py").write_text(augment.render(job))
     if calibrate.asked(job):

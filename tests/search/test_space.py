@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 from runtime_support import tiny_bert, write_job
@@ -10,7 +12,9 @@ from runtime_support import tiny_bert, write_job
 from generator.compile import import_job
 from generator.runtime import build as building
 from generator.runtime.search import _job
+from generator.runtime.search_draw import draw
 from generator.runtime.search_trial import Job, identify
+from generator.search.goals import OBJECTIVES
 from generator.search.space import (
     Choice,
     candidate,
@@ -22,7 +26,12 @@ from generator.search.space import (
 )
 from generator.spec import read_spec
 
-CONFIG = tiny_bert(num_hidden_layers=4, num_attention_heads=4, intermediate_size=64)
+CONFIG = tiny_bert(
+    num_hidden_layers=4,
+    num_attention_heads=4,
+    hidden_size=32,
+    intermediate_size=128,
+)
 EDITS = """
 [search]
 space = "structure"
@@ -58,8 +67,11 @@ def test_the_ready_made_spaces(job: Job) -> None:
         "keep-layers.choose",
         "prune-heads.keep",
         "prune-ffn.keep",
+        "low-rank.rank",
+        "prune-width.keep",
     ]
     assert structure["keep-layers.n"].high == 4
+    assert structure["low-rank.rank"].labels == ("off", "8", "16")
     recipe = varied(job, '\n[search]\nspace = "recipe"\n')
     deploy = varied(job, '\n[search]\nspace = "deploy"\n')
     assert "train.lr" in recipe and "deploy.quantize" in deploy
@@ -93,6 +105,90 @@ def test_a_candidate_is_a_spec(job: Job) -> None:
     assert spec.train.distill.teacher is None and not spec.search.vary
     told = difference(unedited(job.spec_file.text), text)
     assert ["train.lr", 5e-3, 1e-3] in told and ["edit[0].n", None, 2] in told
+
+
+METRIC = [OBJECTIVES["metric"]]
+
+
+def edits(job: Job, text: str, params: dict[str, Any]) -> list[dict[str, Any]]:
+    """Those of a candidate, which the compiler takes."""
+    spec_file = read_spec(text, job.spec_file.file)
+    known = choices(spec_file, import_job(spec_file, job.facts))
+    made = candidate(text, params, known)
+    found, compiled = identify(made, job)
+    assert compiled is not None, found.refused
+    return tomllib.loads(made).get("edit", [])
+
+
+def test_what_cannot_be_pruned_together_varies_apart(job: Job) -> None:
+    known = [*varied(job).values()]
+    seen = set()
+    for number in range(60):
+        params = draw("random", (0, number, 0), number, 40, [], known, METRIC).params
+        asked = {k.split(".")[0] for k in params}
+        if "prune-width" in asked:
+            assert params["low-rank.rank"] == "off" and params["prune-ffn.keep"] == 1
+        if "low-rank" in asked:
+            assert params["prune-ffn.keep"] == 1
+        seen |= asked
+    assert {"low-rank", "prune-width"} <= seen
+    whole = {"keep-layers.n": 4, "prune-heads.keep": 1.0, "prune-ffn.keep": 1.0}
+    text = job.spec_file.text
+    assert edits(job, text, {**whole, "low-rank.rank": "off"}) == []
+    two = {
+        **whole,
+        "low-rank.rank": "8",
+        "keep-layers.n": 2,
+        "keep-layers.choose": "first",
+    }
+    assert edits(job, text, two) == [
+        {"do": "keep-layers", "n": 2, "choose": "first"},
+        {"do": "low-rank", "rank": 8, "on": ["ff.up", "ff.down"]},
+    ]
+
+
+NAMED = """
+[[edit]]
+do = "lora"
+on = ["attention.q"]
+rank = 4
+
+[search]
+space = "none"
+
+[[search.vary]]
+key = "lora.rank"
+choices = ["off", 2, 8]
+
+[[search.vary]]
+key = "low-rank.rank"
+choices = ["off", 8, 16]
+
+[[search.vary]]
+key = "low-rank.on"
+choices = [["ff.up"], ["ff.up", "ff.down"]]
+
+[[search.vary]]
+key = "keep-layers.n"
+low = 2
+high = 3
+"""
+
+
+def test_edits_vary_by_their_names(job: Job) -> None:
+    text = job.spec_file.text + NAMED
+    joined = {"low-rank.rank": "16", "low-rank.on": '["ff.up"]', "keep-layers.n": 2}
+    assert edits(job, text, {**joined, "lora.rank": "8"}) == [
+        {"do": "keep-layers", "n": 2},
+        {"do": "low-rank", "rank": 16, "on": ["ff.up"]},
+        {"do": "lora", "on": ["attention.q"], "rank": 8},
+    ]
+    gone = {"low-rank.rank": "off", "low-rank.on": '["ff.up"]', "lora.rank": "off"}
+    assert edits(job, text, gone) == []
+    known = varied(job, NAMED.replace('"none"', '"structure"'))
+    assert "prune-heads.keep" in known
+    assert not {"prune-ffn.keep", "prune-width.keep", "keep-layers.choose"} & {*known}
+    assert scoring(text, [*known.values()]) is not None
 
 
 def test_specs_that_build_the_same_are_one_candidate(job: Job) -> None:
@@ -134,6 +230,7 @@ def test_scores_are_asked_for_where_candidates_need_them(job: Job) -> None:
         "keep-layers",
         "prune-heads",
         "prune-ffn",
+        "prune-width",
     ]
     listed = scoring(text, list(varied(job, EDITS).values()))
     assert listed is not None and "prune-ffn" in listed

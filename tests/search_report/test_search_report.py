@@ -409,3 +409,20 @@ def test_the_script_sorts_filters_and_lights_up(tmp_path: Path):
     assert said["told"] == f"{len(wanted)} of {len(metrics)} rows"
     assert said["lit"] >= 4 and said["tip"].startswith("trial 0")
     assert "state unedited" in said["tip"]
+
+
+def test_what_there_was_no_time_for_and_what_memory_was() -> None:
+    found = search(8)
+    found["asked"] = {"points": 4, "seeds": 3}
+    found["end"] = {"points": 2, "seeds": 2, "seconds": 60.0, "front": 5}
+    assert "The hours had time for 2 points of 4 and 2 seeds of 3." in [
+        *search_report.notes(found)
+    ]
+    found["end"] = {"points": 4, "seeds": 3, "seconds": 60.0, "front": 5}
+    assert not [n for n in search_report.notes(found) if "The hours" in n]
+    names = dict(zip(search_report.MEMORY, (5e6, 6.5e6, 50e6, 80e6), strict=True))
+    found["trials"][0]["facts"] |= names
+    (row,) = search_report.memory(found).rows
+    assert row[1:] == ("5.0", "6.5", "50.0", "80.0")
+    found["trials"].append({**found["trials"][-1], "number": 99, "state": "unfinished"})
+    assert any("unfinished" in row for row in search_report.left_out(found).rows)

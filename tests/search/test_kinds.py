@@ -1,0 +1,78 @@
+"""Searches of other jobs than texts with one label, to their tested fronts."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+from runtime_support import gen, tiny_bert, write_job, write_photos
+
+SEARCH = """
+[search]
+objectives = ["metric", "memory"]
+constraints = ["memory <= 2 GB"]
+trials = 1
+rungs = [1.0]
+seeds = 1
+points = 1
+"""
+CONFIG = tiny_bert(
+    num_hidden_layers=2, num_attention_heads=4, hidden_size=32, intermediate_size=64
+)
+
+
+def changed(folder: Path, change: Callable[[int, dict[str, str]], Mapping[str, str]]):
+    """The rows of a job with other columns."""
+    for path in (folder / "rows").glob("*.csv"):
+        with open(path, newline="") as file:
+            rows = [change(i, row) for i, row in enumerate(csv.DictReader(file))]
+        with open(path, "w", newline="") as file:
+            writer = csv.DictWriter(file, [*rows[0]])
+            writer.writeheader()
+            writer.writerows(rows)
+
+
+def several(folder: Path) -> Path:
+    """Texts that may have both labels, and of which more is known."""
+    edit = {
+        "text-classification": "multi-label",
+        'label = "label"\n': 'label = "label"\nseparator = ";"\n',
+    }
+    path = write_job(folder, config=CONFIG, rows=32, edit=edit)
+
+    def change(i: int, row: dict[str, str]) -> Mapping[str, str]:
+        both = {"good": "good;bad" if i % 3 == 0 else "good", "bad": "bad"}
+        return {**row, "label": both.get(row["label"], ""), "place": str(i % 7)}
+
+    changed(folder, change)
+    path.write_text(path.read_text() + '\n[features]\nnumeric = ["place"]\n')
+    return path
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("write", [write_photos, several])
+def test_a_search_of_another_job(
+    write: Callable[[Path], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    path = write(tmp_path / "job")
+    path.write_text(path.read_text() + SEARCH)
+    work = tmp_path / "work"
+    assert gen("search", path, "--work", work, "--hours", "0.05", "--quiet") == 0
+    found = json.loads((work / "search.json").read_text())
+    states = [t["state"] for t in found["trials"]]
+    assert states[0] == "complete" and "failed" not in states
+    for trial in found["trials"]:
+        if trial["state"] != "complete":
+            continue
+        facts = trial["facts"]
+        assert trial["values"]["memory"] == facts["memory_measured"] / 1e6 > 0
+        assert facts["training_memory_measured"] > 0
+    (point,) = found["front"]
+    assert point["certificate"] == "holds"
+    assert len(point["test"]["metric"]["seeds"]) == 1
+    assert found["end"]["points"] == 1 and found["spent"]["seconds"] < 180
+    assert "| trial |" in (work / "search.md").read_text()
