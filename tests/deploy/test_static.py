@@ -185,7 +185,7 @@ def test_worse_is_more_than_chance(tmp_path: Path) -> None:
 
 
 def test_a_search_deploys_it(tmp_path: Path) -> None:
-    made, deploy, trained = opened(tmp_path)
+    made, _, trained = opened(tmp_path)
     fill(tmp_path, made, "bert")
     work = tmp_path / "work"
     work.mkdir()
