@@ -358,7 +358,7 @@ FAULTS = (
     # Training that rounds
     Fault("quantize_aware.py.j2", "{{ line }}\n", "{{ line.replace('import torch.nn', '# ') }}\n",
           (*AWARE, "int8-weights")),
-    Fault(P + "quantize_aware_body.j2", "return gradients[0], None", "return 0.9 * gradients[0], None",
+    Fault(P + "quantize_aware_body.j2", "(x - x.detach())", "(x - x.detach()) * 0.9",
           (*AWARE, "gradients")),
     Fault(P + "quantize_aware_product.j2", ".clamp(-zero * step, (255 - zero) * step)", "",
           (*AWARE, "gradients")),

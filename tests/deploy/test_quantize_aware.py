@@ -119,6 +119,19 @@ def test_gradients_pass_through_the_rounding(tmp_path: Path) -> None:
     assert table.weight.grad.equal(counts[:, None].expand(-1, 24))
 
 
+def test_it_compiles(tmp_path: Path) -> None:
+    _, trains, _ = both(make(AWARE["int4-weights"], tmp_path))
+    layer = trains.get_submodule("blocks.0.ff.up")
+    x = torch.randn(5, 24)
+    want = layer(x)
+    want.sum().backward()
+    gradient, layer.weight.grad = layer.weight.grad, None
+    found = torch.compile(layer, backend="aot_eager", fullgraph=True)(x)
+    found.sum().backward()
+    torch.testing.assert_close(found, want)
+    torch.testing.assert_close(layer.weight.grad, gradient)
+
+
 def test_ranges_follow_what_is_seen(tmp_path: Path) -> None:
     made = make(replace(AWARE["int8-static"], quantize_after=0.5), tmp_path)
     aware = made.module("quantize_aware")
@@ -151,7 +164,7 @@ def test_the_certificate(kind: str, tmp_path: Path) -> None:
     made = make(AWARE[kind], tmp_path)
     found = assert_certified(made)
     assert "linears as they train and as they are deployed" in found
-    made.edit("quantize_aware", "Through.apply(self.weight, kept)", "self.weight")
+    made.edit("quantize_aware", "through(self.weight, kept)", "self.weight")
     found = [*made.module("test_model").as_deployed(made.weights)]
     assert [one.name for one in found if not one.holds] == [
         "linears as they train and as they are deployed"
