@@ -358,7 +358,10 @@ def unedited(text: str) -> str:
     return alter(without_search(text), {"edit": None})
 
 
-PROBE = {"train.lr": 1e-3, "train.epochs": 10, "train.stage": None}
+# Of a frozen model nothing can learn what a teacher has inside.
+OUTSIDE = {f"train.distill.{key}": None for key in ("hidden", "attention", "layers")}
+OUTSIDE |= {"train.distill.relation_heads": None}
+PROBE = {"train.lr": 1e-3, "train.epochs": 10, "train.stage": None, **OUTSIDE}
 
 
 def probe(text: str, blocks: int) -> str:

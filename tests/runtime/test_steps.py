@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import shutil
+from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
@@ -35,11 +36,12 @@ do = "prune-heads"
 to = 1
 """
 PRUNE = "\n[train.prune]\nsteps = 3\nrecover = 0.5\n"
+TWO = PRUNE.replace("3", "2")  # which take less time
 OFTEN = {"lr = 5e-3": "lr = 5e-3\nsave_every = 1"}
 
 
-def stepped_job(folder: Path, more: str = PRUNE + EDITS, **other: Any) -> Path:
-    spec = write_job(folder, edit=OFTEN, **other)
+def stepped_job(folder: Path, more: str = TWO + EDITS) -> Path:
+    spec = write_job(folder, edit=OFTEN)
     spec.write_text(spec.read_text() + more)
     return spec
 
@@ -184,27 +186,22 @@ def test_recover_is_of_steps():
 
 def test_the_steps_are_told_of(ran):
     pruned = ran.figures["pruned"]
-    said = [step["stays"] for step in pruned["steps"]]
-    assert said == [
-        ["30 of 37 units", "2 of 3 heads"],
-        ["24 of 37 units", "2 of 3 heads"],
-    ]
+    (step,) = pruned["steps"]
+    assert step["stays"] == ["28 of 37 units", "2 of 3 heads"]
     assert pruned["stays"] == ["18 of 37 units", "1 of 3 heads"]
-    counts = [step["parameters"] for step in pruned["steps"]]
-    counts.append(ran.figures["predicted"]["parameters"])
-    assert counts == sorted(counts, reverse=True) and len(set(counts)) == 3
-    assert all(0 <= step["before"] <= 1 for step in pruned["steps"])
-    report = (ran.work / "report.md").read_text()
-    assert "Pruned in steps" in report and "24 of 37 units" in report
-    assert "Pruned in steps" in (ran.package / "README.md").read_text()
+    assert step["parameters"] > ran.figures["predicted"]["parameters"]
+    for score in (step["before"], step["after"], pruned["before"]["accuracy"]):
+        assert 0 <= score <= 1
+    for page in (ran.work / "report.md", ran.package / "README.md"):
+        assert "Pruned in steps" in page.read_text()
+        assert "28 of 37 units" in page.read_text()
 
 
 def test_each_step_has_a_certificate(ran):
-    for number in (1, 2):
-        found = json.loads((ran.step(number) / "work" / "certificate.json").read_text())
-        assert found and all(check["holds"] for check in found)
-        names = {check["name"] for check in found if check["measured"] is not None}
-        assert {"logits, fp64", "gradients, fp64"} <= names
+    found = json.loads((ran.step(1) / "work" / "certificate.json").read_text())
+    assert found and all(check["holds"] for check in found)
+    names = {check["name"] for check in found if check["measured"] is not None}
+    assert {"logits, fp64", "gradients, fp64"} <= names
     assert all(check["holds"] for check in ran.figures["certificate"])
 
 
@@ -220,31 +217,30 @@ def test_one_step_is_pruning_at_once(ran):
     """What is compiled of it is the same, and so is what is trained."""
     text, name = ran.spec.read_text(), str(ran.spec)
     facts = replace(building.facts_for(building.load_spec(ran.spec)), pruned=None)
-    once = text.replace(PRUNE, "\n[train.prune]\nsteps = 1\n")
+    once = text.replace(TWO, "\n[train.prune]\nsteps = 1\n")
     some, others = (
         draft(read_spec(one, name), facts).drafts
-        for one in (once, text.replace(PRUNE, ""))
+        for one in (once, text.replace(TWO, ""))
     )
     assert len(some) == len(others)
     for one, other in zip(some, others, strict=True):
         assert one == other or one.path == "spec.toml"
 
 
+def units_of(step: Path) -> list[set[int]]:
+    """Of each block the units that a step has left, which are not zero."""
+    state = load_file(step / "model" / "model.safetensors")
+    ups = (f"bert.encoder.layer.{i}.intermediate.dense.weight" for i in range(2))
+    return [{*state[up].abs().sum(1).nonzero()[:, 0].tolist()} for up in ups]
+
+
 def test_nothing_comes_back(ran):
-    """What a step keeps was kept by the step before, and the head goes on."""
-    before: dict[str, set[int]] = {}
-    for number in (1, 2):
-        state = load_file(ran.step(number) / "model" / "model.safetensors")
-        kept = {}
-        for i in range(2):
-            up = state[f"bert.encoder.layer.{i}.intermediate.dense.weight"]
-            kept[f"blocks.{i}.ff.hidden"] = {*up.abs().sum(1).nonzero()[:, 0].tolist()}
-        assert all(index <= before.get(name, index) for name, index in kept.items())
-        before = kept
+    """What the job keeps was kept by the step before, and the head goes on."""
     spec_file = building.load_spec(ran.spec)
     last = draft(spec_file, building.facts_for(spec_file)).edited.model.kept
-    for name, index in before.items():
-        assert {*last[name]} < index and len(last[name]) == 18
+    for i, before in enumerate(units_of(ran.step(1))):
+        assert len(before) == 28
+        assert {*last[f"blocks.{i}.ff.hidden"]} < before
     model = (ran.package / "model.py").read_text()
     assert 'take(f"classifier.{p}")' in model
 
@@ -257,34 +253,32 @@ def test_a_step_leaves_what_it_has_learned(ran):
     from transformers import AutoModelForSequenceClassification
 
     ids = torch.tensor([[2, 5, 6, 7, 3], [2, 9, 4, 8, 3]])
-    for number in (1, 2):
-        folder = ran.step(number)
-        theirs = AutoModelForSequenceClassification.from_pretrained(folder / "model")
-        sys.path.insert(0, str(folder))
-        try:
-            module = importlib.import_module("tiny_job.model")
-        finally:
-            sys.path.remove(str(folder))
-            for name in [n for n in sys.modules if n.split(".")[0] == "tiny_job"]:
-                del sys.modules[name]
-        ours = module.Model()
-        ours.load_state_dict(load_file(folder / "work" / "model.safetensors"))
-        with torch.no_grad():
-            there = theirs.eval()(ids, torch.ones_like(ids)).logits
-            torch.testing.assert_close(ours.eval()(ids), there, rtol=1e-5, atol=1e-6)
+    folder = ran.step(1)
+    theirs = AutoModelForSequenceClassification.from_pretrained(folder / "model")
+    sys.path.insert(0, str(folder))
+    try:
+        module = importlib.import_module("tiny_job.model")
+    finally:
+        sys.path.remove(str(folder))
+        for name in [n for n in sys.modules if n.split(".")[0] == "tiny_job"]:
+            del sys.modules[name]
+    ours = module.Model()
+    ours.load_state_dict(load_file(folder / "work" / "model.safetensors"))
+    with torch.no_grad():
+        there = theirs.eval()(ids, torch.ones_like(ids)).logits
+        torch.testing.assert_close(ours.eval()(ids), there, rtol=1e-5, atol=1e-6)
 
 
 def test_the_course_is_recorded(ran, capsys):
     lock = json.loads((ran.package / "gen.lock").read_text())
-    first, second = lock["pruned"]["steps"]
-    for number, step in ((1, first), (2, second)):
-        data = (ran.step(number) / "model" / "model.safetensors").read_bytes()
-        assert step["weights"] == digest(data)
-    assert lock["backbone"]["files"]["model.safetensors"] == second["weights"]
+    (step,) = lock["pruned"]["steps"]
+    data = (ran.step(1) / "model" / "model.safetensors").read_bytes()
+    assert step["weights"] == digest(data)
+    assert lock["backbone"]["files"]["model.safetensors"] == step["weights"]
     out = ["--out", str(ran.folder / "out")]
     assert gen("check", ran.spec, *out) == 0
     assert gen("build", ran.spec, *out) == 0
-    assert "in 2 steps before" in capsys.readouterr().out
+    assert "in one step before" in capsys.readouterr().out
 
 
 def test_again_nothing_is_done_twice(ran, capsys, monkeypatch):
@@ -313,33 +307,52 @@ runpy.run_path(PROGRAM, run_name="__main__")
 """
 
 
-def begun(ran: Ran, folder: Path) -> None:
+def begun(ran: Ran, folder: Path, more: str = TWO + EDITS) -> Path:
     """The job in another folder, its backbone scored and no step run."""
-    stepped_job(folder)
+    spec = stepped_job(folder, more)
     shutil.copytree(ran.folder / "facts", folder / "facts")
     shutil.rmtree(folder / "facts" / "tiny_job" / "pruned")
+    return spec
+
+
+def taken(spec: Path) -> steps.Reached:
+    """All steps but the last, without that one."""
+    args = Namespace(
+        spec=spec,
+        out=spec.parent / "out",
+        work=spec.parent / "work",
+        root=None,
+        fresh=False,
+        anyway=False,
+        quiet=True,
+        json=False,
+    )
+    course = steps.course(args, building.load_spec(spec))
+    return steps.take(course, None, lambda words: None)
 
 
 @pytest.mark.slow
-def test_a_kill_costs_nothing(ran, tmp_path, capsys, monkeypatch):
-    """In the middle of the second step: the same bytes as of a course without one."""
-    begun(ran, tmp_path)
+def test_a_kill_costs_nothing(ran, tmp_path, monkeypatch):
+    """In the middle of the second of three steps: the same bytes as without one."""
+    spec = begun(ran, tmp_path, PRUNE + EDITS)
     program = tmp_path / "killed.py"
     program.write_text(KILLED.replace("PROGRAM", repr(str(steps.PROGRAM))))
     with monkeypatch.context() as patch:
         patch.setattr(steps, "PROGRAM", program)
-        assert gen(*arguments(tmp_path)) == 137
-    assert "G509" in capsys.readouterr().err
-    assert (tmp_path / "work/steps/1/step.json").is_file()
-    assert not (tmp_path / "work/steps/2/step.json").exists()
-    assert any((tmp_path / "work/steps/2/work/checkpoints").iterdir())
-    assert gen(*arguments(tmp_path)) == 0
-    for path in ("steps/1/model", "steps/2/model", "steps/2/work", "."):
-        one = (tmp_path / "work" / path / "model.safetensors").read_bytes()
-        assert one == (ran.work / path / "model.safetensors").read_bytes(), path
-    for path in ("model.py", "gen.lock"):
-        one = (tmp_path / "out" / "tiny_job" / path).read_bytes()
-        assert one == (ran.package / path).read_bytes(), path
+        with pytest.raises(steps.Stopped) as stopped:
+            taken(spec)
+    assert stopped.value.ended.code == 137
+    first, second = (tmp_path / "work/steps" / number for number in "12")
+    assert (first / "step.json").is_file() and not (second / "step.json").exists()
+    assert any((second / "work/checkpoints").iterdir())
+    killed = taken(spec)
+    for before, after in zip(units_of(first), units_of(second), strict=True):
+        assert after < before and len(after) == 24
+    second.rename(tmp_path / "aside")
+    assert taken(spec).facts == killed.facts
+    for name in ("model/model.safetensors", "work/model.safetensors"):
+        one, other = second / name, tmp_path / "aside" / name
+        assert one.read_bytes() == other.read_bytes(), name
 
 
 def test_without_its_weights_a_package_says_what_makes_them(ran, tmp_path, capsys):
@@ -349,7 +362,7 @@ def test_without_its_weights_a_package_says_what_makes_them(ran, tmp_path, capsy
     where = ["--out", tmp_path / "there/out", "--work", tmp_path / "there/work"]
     assert gen("certify", spec, *where) == 2
     said = capsys.readouterr().err
-    assert "G293" in said and "gen run" in said and "steps = 3" in said
+    assert "G293" in said and "gen run" in said and "steps = 2" in said
 
 
 def test_another_course_is_not_taken_for_this_one(ran, tmp_path, capsys):
@@ -358,7 +371,7 @@ def test_another_course_is_not_taken_for_this_one(ran, tmp_path, capsys):
     spec = tmp_path / "there" / "tiny_job.toml"
     spec.write_text(spec.read_text().replace("recover = 0.5", "recover = 1.0"))
     assert gen("build", spec, "--out", tmp_path / "there/out") == 0
-    assert "`gen run` prunes in 3 steps" in capsys.readouterr().out
+    assert "`gen run` prunes in 2 steps" in capsys.readouterr().out
     model = (tmp_path / "there/out/tiny_job/model.py").read_text()
     assert (
         "torch.randn(Config.labels" in model
@@ -370,7 +383,7 @@ def test_another_course_is_not_taken_for_this_one(ran, tmp_path, capsys):
         .replace("epochs = 2", "epochs = 3")
     )
     assert gen("build", spec, "--out", tmp_path / "there/out") == 0
-    assert "in 2 steps before" in capsys.readouterr().out
+    assert "in one step before" in capsys.readouterr().out
 
 
 def test_a_wrong_certificate_ends_the_course(ran, tmp_path, monkeypatch, capsys):
@@ -392,6 +405,6 @@ def test_what_is_left_out_never_scores_again(ran):
     for block in range(2):
         units = scores.values[f"taylor/ff/{block}"]
         heads = scores.values[f"taylor/heads/{block}"]
-        assert len(units) == 37 and sum(u == calibrate.LEAST for u in units) == 37 - 24
+        assert len(units) == 37 and sum(u == calibrate.LEAST for u in units) == 37 - 28
         assert len(heads) == 3 and sum(h == calibrate.LEAST for h in heads) == 1
     assert facts.card != facts.pruned.card
