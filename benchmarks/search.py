@@ -38,7 +38,7 @@ from generator.search.goals import OBJECTIVES, front, hypervolume
 from generator.search.space import Choice
 
 ROOT = Path(__file__).parents[1]
-SAMPLERS = ("random", "gp", "tpe", "nsga2")
+SAMPLERS = ("random", "tpe", "nsga2")
 GOALS = [OBJECTIVES["metric"], OBJECTIVES["parameters"]]
 CHOICES = [
     Choice("depth", "int", low=0, high=3),
@@ -125,7 +125,6 @@ def searched(
         *(sampler, seed, trials, CHOICES, GOALS, []),
         [("unedited", candidate(first))],
         candidate,
-        first,
     )
     records: dict[int, dict[str, Any]] = {}
     found = []

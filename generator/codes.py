@@ -908,6 +908,26 @@ torch has for a processor. On a GPU, `"int8-weights"` and `"int4-weights"` save 
 `precision = "bf16"` saves time.
 """,
     ),
+    "G283": Code(
+        "Two blocks that cannot be compared",
+        """
+With `hidden` or `attention` in `[train.distill]` blocks of the model learn from blocks of the
+teacher. `layers` pairs them by their numbers, from 0, ascending on both sides. A block that
+learns is not frozen in all of training, together with all that leads to it. Where the head
+reads one position of a row, the last block gives that one alone: the first token can be
+compared with the first of all tokens, the last token only with the last. Images have as
+many patches in both.
+""",
+    ),
+    "G284": Code(
+        "What a model has inside that cannot be heard or compared",
+        """
+Hidden states and attention are read off the model while it runs, by hooks, of which
+`compile` in `[target]` knows nothing. Relations of queries, keys and values cut each of them
+into `relation_heads` equal parts: the number divides the width of all of them, in both
+models. Without it there are as many as all have in common.
+""",
+    ),
     "G285": Code(
         "There is no such teacher",
         """
@@ -1613,11 +1633,13 @@ first where it has not been.
 """,
     ),
     "G551": Code(
-        "A search with a teacher",
+        "A search without its teacher",
         """
-The trials of `gen search` train without a teacher. Search the structure first, without
-`[train.distill]`; the spec of the point that is chosen can then name a teacher, and
-`gen run` trains it so.
+Candidates of `gen search` learn from the teacher that the spec names, from one that is a choice
+of `train.distill.teacher` in `[[search.vary]]`, or from the unedited model (`unedited.toml`).
+Each is trained once on a machine, ahead of the first candidate that learns from it, unless
+`gen run` has left its weights beside the search's work folder. The spec of a choice lies where
+it says, from the folder of the search's own; and a teacher has to come to the end of its training.
 """,
     ),
     "G555": Code(

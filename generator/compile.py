@@ -53,6 +53,7 @@ from generator.ir.stages import always_frozen, by_stage, covers, cuts
 from generator.ir.text import parse_job, print_job
 from generator.ir.verify import verify
 from generator.ir.weightmap import WeightMap
+from generator.lessons import inside
 from generator.passes import (
     EDITS,
     NAMED,
@@ -81,6 +82,7 @@ from generator.spec.select import Select
 from generator.teacher import check_teacher
 
 LOCK = "gen.lock"
+TEACHER_SPEC = "teacher.toml"  # the spec of the job that a package learns from
 LOCK_VERSION = 1
 # The keys of the spec that errors of architectures are about, where not the backbone.
 PLACES = {"G206": "labels", "G209": "backbone.dropout", "G210": "task"}
@@ -185,7 +187,10 @@ def draft(
     printed = print_job(job)
     drafts = render_package(parse_job(printed), facts.measured, stages, _before(facts))
     if teacher is not None:
+        assert spec_file.teacher is not None
+        text = without_search(spec_file.teacher.text)
         drafts += (render_teacher(job.name, parse_job(print_job(teacher))),)
+        drafts += (Draft(TEACHER_SPEC, text.encode(), python=False),)
     text = spec_file.text
     if "search" in text:  # which is no part of the package
         text = without_search(text)
@@ -288,12 +293,19 @@ def _teacher(spec_file: SpecFile, facts: Facts, job: Job) -> Job | None:
 
 
 def _with_teacher(spec_file: SpecFile, job: Job, teacher: Job) -> Job:
-    asked = spec_file.spec.train.distill
+    asked, found = spec_file.spec.train.distill, inside(spec_file, job, teacher)
     plan = DistillPlan(
         teacher=teacher.name,
         weight=float(asked.weight),
         temperature=1.0 if job.task == "regression" else float(asked.temperature),
         parameters=sum(prod(p.shape) for p in parameters(teacher)),
+        hidden=float(asked.hidden),
+        attention=float(asked.attention),
+        pairs=found.pairs,
+        one_position=found.one_position,
+        width=found.width,
+        heads=found.heads,
+        related=found.related,
     )
     return replace(job, distill=plan)
 
@@ -968,6 +980,11 @@ def _notes(job: Job, facts: Facts) -> list[str]:
             f"from what it gave, which takes {' or '.join(each)} in the work "
             'folder; cache = "off" in [train] runs it in every step'
         )
+    if room := _room_of_teacher(job):
+        notes.append(
+            f"what {job.distill.teacher} has inside for a training row is kept in the work "
+            f"folder, which takes {room}"
+        )
     if "attention_dropout" in job.model.constants:
         notes.append(
             "attention_dropout is on: it rules out flash attention, and a step is slower"
@@ -1019,6 +1036,19 @@ def _kept(job: Job, cut: str) -> str:
     count = positions.value(job.model.sizes)
     each = "a row" if count == 1 else f"for each of {count} positions of a row"
     return f"{room:,} bytes {each}"
+
+
+def _room_of_teacher(job: Job) -> str:
+    """How much room what is kept of the teacher's inside takes; "" where it is nothing."""
+    plan = job.distill
+    if not plan.inside:
+        return ""
+    states = 2 * plan.width
+    of_row = states * plan.one_position
+    of_token = states * (len(plan.pairs) - plan.one_position)
+    of_token += 2 * sum(stop - start for _, (_, start, stop) in plan.related)
+    parts = [f"{of_token:,} bytes a token"] * (of_token > 0)
+    return " and ".join(parts + [f"{of_row:,} bytes a row"] * (of_row > 0))
 
 
 def read_lock(data: bytes) -> dict[str, Any] | None:

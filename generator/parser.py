@@ -169,7 +169,7 @@ def parser(functions: Mapping[str, Run]) -> argparse.ArgumentParser:
     search.add_argument("--hours", type=float, help="instead of the spec's")
     search.add_argument(
         "--sampler",
-        choices=("gp", "tpe", "nsga2", "random"),
+        choices=("tpe", "nsga2", "random"),
         help="instead of the spec's",
     )
     search.add_argument("--storage", metavar="URL", help="instead of the spec's")

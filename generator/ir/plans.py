@@ -303,6 +303,21 @@ class DistillPlan:
     weight: float = 0.5  # of its part of the loss
     temperature: float = 2.0  # what logits are divided by before they are compared
     parameters: int = 0  # of the teacher
+    hidden: float = 0.0  # what the distance of hidden states counts
+    attention: float = 0.0  # what the divergence of relations counts
+    # Blocks whose states are compared, by their numbers: one of the job's own, one of the
+    # teacher's. Of the last pair it may be those of one position of a row alone.
+    pairs: tuple[tuple[int, int], ...] = ()
+    one_position: bool = False
+    width: int = 0  # of the teacher's states
+    heads: int = 0  # of relations
+    # What has relations: columns of a linear, from and to; the job's own, the teacher's.
+    related: tuple[tuple[tuple[str, int, int], tuple[str, int, int]], ...] = ()
+
+    @property
+    def inside(self) -> bool:
+        """Whether it learns from what the teacher has inside too."""
+        return self.hidden > 0 or self.attention > 0
 
 
 @dataclass(frozen=True)

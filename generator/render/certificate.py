@@ -27,6 +27,7 @@ from generator.ir.sources import (
 )
 from generator.render import calibrate, data, deploy, kept
 from generator.render.data import INSTALLED, OWN, STDLIB
+from generator.render.inside import InsideView, inside_view
 from generator.render.model import adapted
 from generator.render.text import fill, py
 from generator.render.train import LOSSES, parts
@@ -53,6 +54,9 @@ BESIDE: Mapping[str, tuple[int, str]] = {
     "TEACHER": (OWN, "from .train"),
     "TEMPERATURE": (OWN, "from .train"),
     "distilled": (OWN, "from .train"),
+    "RELATIONS": (OWN, "from .train"),
+    "relations_apart": (OWN, "from .train"),
+    "states_apart": (OWN, "from .train"),
     **{
         name: (OWN, "from .deploy")
         for name in (
@@ -233,6 +237,7 @@ class CertificateView:
     auto: str  # code: transformers' class
     # The loss of a job that learns from a teacher; "" of others.
     distills: Literal["", "cross-entropy", "bce", "mse"]
+    inside: InsideView | None  # of what it learns of the teacher's inside
     outputs: int
     vocab: int
     pixels: tuple[int, ...]
@@ -390,6 +395,7 @@ def certificate_view(job: Job) -> CertificateView:
             else "AutoModelForSequenceClassification"
         ),
         distills=LOSSES[job.task] if job.distill.teacher else "",
+        inside=inside_view(job) if job.distill.inside else None,
         outputs=len(job.labels),
         vocab=_vocabulary(job),
         pixels=(2, *_pixels(job)),

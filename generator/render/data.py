@@ -94,6 +94,7 @@ IMPORTS: Mapping[str, tuple[int, str]] = {
     "SafetensorError": (INSTALLED, "from safetensors"),
     "load_file": (INSTALLED, "from safetensors.torch"),
     "tokenizers": (INSTALLED, "import tokenizers"),
+    "Encoding": (INSTALLED, "from tokenizers"),
     "Tokenizer": (INSTALLED, "from tokenizers"),
     "Tensor": (INSTALLED, "from torch"),
     "SDPBackend": (INSTALLED, "from torch.nn.attention"),

@@ -32,7 +32,7 @@ KINDS: Mapping[str, tuple[str, tuple[str, ...], float]] = {
 PORTABLE = ("int8", "int8-weights", "int4-weights", "bf16")
 # Of products of whole numbers: how near logits have to come, and the part of the rows that
 # may have another label. What lies between two whole numbers goes to either.
-PRODUCTS_BOUND, CHANGED = 0.02, 0.005
+PRODUCTS_BOUND, CHANGED = 0.1, 0.01
 DEPLOY = ("SMALLEST", "assemble", "load_deployed")  # of deploy.py
 # What forward takes, by transformers' names.
 THEIRS = {"ids": "input_ids", "types": "token_type_ids", "mask": "attention_mask"}

@@ -210,6 +210,21 @@ def _teacher(job: Job) -> Iterator[RowView]:
             f"the model of {markdown(plan.teacher)}, of {plan.parameters:,} parameters: "
             f"{plan.weight:g} of the loss{soft}",
         )
+    if plan.hidden:
+        pairs = ", ".join(f"{own} from {other}" for own, other in plan.pairs)
+        yield RowView(
+            "Hidden states",
+            f"of blocks, {pairs} of the teacher's: their squared distance, times "
+            f"{plan.hidden:g}",
+        )
+    if plan.attention:
+        (own, _, _), (other, _, _) = plan.related[0]
+        yield RowView(
+            "Attention",
+            f"{plan.heads} heads of relations, of `{own.rpartition('.')[0]}` from the "
+            f"teacher's `{other.rpartition('.')[0]}`: their divergence, times "
+            f"{plan.attention:g}",
+        )
 
 
 def _unusual(job: Job) -> list[tuple[str, str]]:

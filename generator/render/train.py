@@ -20,6 +20,7 @@ from generator.ir.plans import AugmentPlan, FeaturePlan, ImagePlan, TextPlan
 from generator.ir.stages import by_stage, covers
 from generator.render import calibrate, deploy, guard, quantize_aware
 from generator.render.data import clean_view, columns_at
+from generator.render.inside import InsideView, inside_view
 from generator.render.sizes import Sizes
 from generator.render.text import fill, prose, py
 
@@ -64,6 +65,7 @@ class OnceView:
     # Stages keep different numbers of vectors of a row, so that each says how many.
     varied: bool
     by_token: bool  # each token has a vector; else each row has so many
+    inside: str  # code: what of the teacher is kept beside its answers; "" for nothing
     shape: str  # of what a batch gives
     in_file: str
     mend: str  # what of the spec makes it smaller; "" for nothing
@@ -164,6 +166,14 @@ class TrainView:
     cache: CacheView | None
     beside: str  # code: names of files that lie beside the weights
     teacher: OnceView | None
+    inside: InsideView | None
+    projected: bool  # hidden states are, to the width of the teacher's
+    steps: str  # code: the type of what a step runs
+    taught: str  # code: how a step takes what is learned from the teacher, and a comma
+    lessons: str  # code: that, as it is given
+    optimized: str  # code: all that trains, where it is not told apart
+    config: bool  # Config is read
+    calls: bool  # Callable is
     teacher_name: str
     teacher_weights: str
     answers: str  # code: what the teacher says of a batch
@@ -274,6 +284,10 @@ def train_view(job: Job) -> TrainView:
         fresh = f"{model}.to(DEVICE)" if cuda else model
     else:
         fresh = f"({model}).to(DEVICE)" if cuda else model
+    inside = inside_view(job) if job.distill.inside else None
+    projected = inside is not None and inside.projected
+    steps = "Model" if inside and inside.heard == "model" else "Callable"
+    not_trained = _not_trained(len(frozen) > 0, len(trained) > 0, staged and still)
     where = "batch.targets" + (".to(DEVICE, non_blocking=True)" if cuda else "")
     # Of mixed targets, none of which is one label, the loss is the mean over rows.
     weighted_share = weighted and loss == "cross-entropy" and not mixes
@@ -343,7 +357,7 @@ def train_view(job: Job) -> TrainView:
         embedding_prefixes=blocks[1] if blocks else (),
         deepest=max(p.depth for p in infos),
         stages=_stages(job),
-        not_trained=_not_trained(len(frozen) > 0, len(trained) > 0, staged and still),
+        not_trained=not_trained,
         calibrated=calibrate.asked(job) and not job.deploy.lowered,
         still=still,
         mode=(
@@ -366,10 +380,22 @@ def train_view(job: Job) -> TrainView:
             )
             if there
         ),
-        teacher=_taught(job) if job.distill.teacher else None,
+        teacher=_taught(job, inside) if job.distill.teacher else None,
+        inside=inside,
+        projected=projected,
+        steps=steps,
+        taught=_lessons(job, inside, typed=True),
+        lessons=_lessons(job, inside, typed=False),
+        optimized=_optimized(not_trained != "", projected),
+        config=len(cut) > 0 or inside is not None and inside.config,
+        calls="Callable" in steps or len(cut) > 0 or staged,
         teacher_name=job.distill.teacher,
         teacher_weights=f"runs/{job.distill.teacher}/model.safetensors",
-        answers="taught[batch.rows]" + ".to(DEVICE, non_blocking=True)" * cuda,
+        answers=(
+            "lesson.answers"
+            if inside
+            else "taught[batch.rows]" + ".to(DEVICE, non_blocking=True)" * cuda
+        ),
         once=len(cut) > 0 or job.distill.teacher != "",
         average=plan.ema > 0,
         evaluated="average" if plan.ema else "model",
@@ -565,6 +591,7 @@ def _cache(job: Job, cuts: Sequence[Division]) -> CacheView:
         gives="Kept",
         kind="getattr(torch, CACHE)",
         varied=varied,
+        inside="",
         some=any(not one.model.cut for one in by_stage(job)),
         by_token=by_token,
         shape=" or ".join(dict.fromkeys(shapes)),
@@ -584,10 +611,35 @@ def _cache(job: Job, cuts: Sequence[Division]) -> CacheView:
     )
 
 
-def _taught(job: Job) -> OnceView:
+def _lessons(job: Job, inside: InsideView | None, typed: bool) -> str:
+    """What a step is told of the teacher, as it takes it or as it is given, and a comma."""
+    if not job.distill.teacher:
+        return ""
+    told: dict[str, tuple[str, str]] = {}
+    if inside and inside.heard == "pupil":
+        told["pupil"] = "Model", "model"
+    if inside and inside.projected:
+        told["projections"] = "nn.ModuleList", "projections"
+    told["taught"] = "Taught" if inside else "Tensor", "taught"
+    return "".join(
+        f"{name}: {kind}, " if typed else f"{value}, "
+        for name, (kind, value) in told.items()
+    )
+
+
+def _optimized(told_apart: bool, projected: bool) -> str:
+    if told_apart:
+        return "trained"
+    if projected:
+        return "[*model.parameters(), *projections.parameters()]"
+    return "model.parameters()"
+
+
+def _taught(job: Job, inside: InsideView | None) -> OnceView:
     """How what the teacher says is kept."""
     cuda = job.target.device == "cuda"
     return OnceView(
+        inside=inside.constants if inside else "",
         teacher=True,
         stages=False,
         varied=False,
@@ -599,8 +651,12 @@ def _taught(job: Job) -> OnceView:
         computed=f"{job.target.device} {job.target.precision}",
         who="teacher",
         what="what the teacher says",
-        doc="What the teacher says of the rows of each split (rows, K), from files in "
-        "`folder`.",
+        doc=(
+            "What the teacher says of each split, and has inside, from files in `folder`."
+            if inside
+            else "What the teacher says of the rows of each split (rows, K), from files in "
+            "`folder`."
+        ),
         begins="It is asked",
         key_doc="A hash of the teacher's weights, its source and the rows.",
         source="teacher.py",
@@ -608,7 +664,7 @@ def _taught(job: Job) -> OnceView:
         runs="run_teacher",
         key="answers_key",
         model="teacher.Model",
-        gives="Tensor",
+        gives="Taught" if inside else "Tensor",
         kind="torch.float32",
         run="model",
         prefix="*inputs" if cuda else "*batch.inputs",
@@ -750,6 +806,12 @@ def _constants(
     elif frozen:
         why = "Starts of the names of parameters that are not trained."
         tables.append(("FROZEN", frozen, why))
+    if job.distill.pairs:
+        why = "Blocks that learn from one of the teacher's: own, and the teacher's."
+        tables.append(("PAIRS", job.distill.pairs, why))
+    if job.distill.related:
+        why = "What has relations to learn: columns of a linear, and of the teacher's."
+        tables.append(("RELATED", job.distill.related, why))
     if depths:
         why = "How far parameters are from the input, by the starts of their names."
         tables.append(("DEPTHS", depths, why))
@@ -763,6 +825,11 @@ def _of_teacher(job: Job) -> Iterator[tuple[str, Literals, str]]:
     yield "TEACHER", plan.weight, "the teacher's part of the loss"
     if job.task != "regression":
         yield "TEMPERATURE", plan.temperature, "what logits are divided by for it"
+    if plan.hidden:
+        yield "HIDDEN", plan.hidden, "what the distance of hidden states counts"
+    if plan.attention:
+        yield "ATTENTION", plan.attention, "what the divergence of relations counts"
+        yield "RELATIONS", plan.heads, "the heads of those"
 
 
 def _criterion(loss: str, weighted: bool, smoothing: bool, focal: bool) -> str:

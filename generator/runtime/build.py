@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from generator.compile import (
     LOCK,
+    TEACHER_SPEC,
     Compiled,
     digest,
     draft,
@@ -29,6 +30,7 @@ from generator.runtime.licences import LICENCES, with_licences
 from generator.spec import SpecFile, decode_spec, read_spec
 from generator.spec.reader import LARGEST_SPEC
 
+SPEC = "spec.toml"  # of a package
 State = Literal["current", "missing", "stale", "edited", "orphaned"]
 
 
@@ -64,6 +66,23 @@ class Built:
     removed: tuple[str, ...]
 
 
+def load_packaged(folder: Path, teachers: Path | None = None) -> SpecFile:
+    """The spec in a package, with its teacher's, which lies beside it there. Whom that one
+    learned from is nothing that the package follows from.
+
+    Packages of earlier versions have no teacher's: it is looked for from `teachers`.
+    """
+    spec_file, teacher = _read(folder / SPEC), folder / TEACHER_SPEC
+    if spec_file.spec.train.distill.teacher is None or not teacher.is_file():
+        return load_spec(folder / SPEC, teachers=teachers)
+    return replace(spec_file, teacher=_read(teacher))
+
+
+def _read(path: Path) -> SpecFile:
+    data = read_small(path, str(path), LARGEST_SPEC)
+    return read_spec(decode_spec(data, str(path)), str(path))
+
+
 def load_spec(
     path: Path, pupils: Sequence[Path] = (), teachers: Path | None = None
 ) -> SpecFile:
@@ -72,8 +91,7 @@ def load_spec(
     Its teacher is looked for from its folder, or from `teachers`. GenError where a spec
     cannot be read, or is none.
     """
-    data = read_small(path, str(path), LARGEST_SPEC)
-    spec_file = read_spec(decode_spec(data, str(path)), str(path))
+    spec_file = _read(path)
     named = spec_file.spec.train.distill.teacher
     if named is None:
         return spec_file

@@ -15,13 +15,12 @@ from generator.facts import Facts, dump_card
 from generator.ir.job import Job, Module, parameters
 from generator.ir.text import print_op, print_source
 from generator.runtime import gather, terminal
-from generator.runtime.build import load_spec
+from generator.runtime.build import load_packaged, load_spec
 from generator.runtime.diff_words import words
 from generator.runtime.migrate import Migration, migration
 from generator.runtime.tables import Table, count, mib
 from generator.spec import SpecFile
 
-SPEC = "spec.toml"
 BYTES = ("train_bytes", "predict_bytes", "file_bytes")
 LONGEST = 200  # characters of a value in a table
 
@@ -85,12 +84,11 @@ def sides(a: Path, b: Path) -> tuple[Side, Side]:
     own = [_own_facts(path, file) for path, file in zip((a, b), files, strict=True)]
     found = []
     for i, (path, spec_file) in enumerate(zip((a, b), files, strict=True)):
+        other = b if i == 0 else a
+        root = other.parent if path.is_dir() and other.is_file() else path.parent
         facts = own[i] or _borrowed(own[1 - i], spec_file)
-        if facts is None:
-            other = b if i == 0 else a
-            root = other.parent if path.is_dir() and other.is_file() else path.parent
-            facts = _gathered(spec_file, root)
-        facts = _with_teacher(facts, spec_file)
+        facts = facts or _gathered(spec_file, root)
+        facts = _with_teacher(facts, spec_file, root if path.is_dir() else None)
         compiled = draft(spec_file, facts)
         notes = tuple(_other_facts(path, facts))
         found.append(Side(path, spec_file, facts, compiled, notes))
@@ -98,10 +96,10 @@ def sides(a: Path, b: Path) -> tuple[Side, Side]:
 
 
 def _read(path: Path, other: Path) -> SpecFile:
-    """The spec of a side. A package has no teacher's beside it: the other side may."""
+    """The spec of a side, with its teacher's."""
     if not path.is_dir():
         return load_spec(path)
-    return load_spec(path / SPEC, teachers=other.parent if other.is_file() else None)
+    return load_packaged(path, other.parent if other.is_file() else None)
 
 
 def _gathered(spec_file: SpecFile, root: Path) -> Facts:
@@ -113,15 +111,16 @@ def _gathered(spec_file: SpecFile, root: Path) -> Facts:
     )
 
 
-def _with_teacher(facts: Facts, spec_file: SpecFile) -> Facts:
-    """The facts with those of the job that this one learns from."""
+def _with_teacher(facts: Facts, spec_file: SpecFile, root: Path | None) -> Facts:
+    """The facts with those of the job that this one learns from, whose paths start at
+    `root` where they do not at the folder of its spec."""
     teacher = spec_file.teacher
     if teacher is None:
         return replace(facts, teacher=None)
     path = Path(teacher.file)
     own = _own_facts(path, teacher) or _borrowed(facts, teacher)
-    own = own or _gathered(teacher, path.parent)
-    return replace(facts, teacher=_with_teacher(own, teacher))
+    own = own or _gathered(teacher, root or path.parent)
+    return replace(facts, teacher=_with_teacher(own, teacher, root))
 
 
 def _own_facts(path: Path, spec_file: SpecFile) -> Facts | None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from generator import pruning
-from generator.compile import digest
+from generator.compile import TEACHER_SPEC, digest
 from generator.cost import costliest
 from generator.errors import Diagnostic, GenError, fail, render_diagnostics
 from generator.facts import Facts
@@ -85,7 +85,7 @@ class Ready(Package):
         parts = {
             one.path: digest((self.plan.folder / one.path).read_bytes())
             for one in self.plan.compiled.drafts
-            if one.path not in ("README.md", "spec.toml")
+            if one.path not in ("README.md", "spec.toml", TEACHER_SPEC)
         }
         weights = {f.name: f.sha256 for f in self.facts.card.files}
         about: list[Any] = [parts, weights]

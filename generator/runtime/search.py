@@ -27,16 +27,18 @@ from generator.runtime import calibrate, search_report, search_view, terminal
 from generator.runtime.figures import cores
 from generator.runtime.files import write_if_changed
 from generator.runtime.ready import find, need
+from generator.runtime.search_job import Job
 from generator.runtime.search_plan import Candidate, Planner, Records
 from generator.runtime.search_store import Store, Stored, open_store
-from generator.runtime.search_trial import Job, Setting, identify, of_params
+from generator.runtime.search_trial import Setting, identify, of_params
 from generator.runtime.search_view import View
 from generator.search import budget
 from generator.search.budget import End
 from generator.search.goals import OBJECTIVES, Constraint, constraint, front
 from generator.search.space import (
+    DISTILL,
+    TEACHER,
     Choice,
-    as_it_is,
     choices,
     probe,
     scoring,
@@ -75,7 +77,7 @@ def search(args: argparse.Namespace) -> int:
     """The command. 0, or 1 where every candidate failed."""
     start = time.monotonic()
     need("torch", "safetensors", "tqdm", "matplotlib", "rich")
-    need("optuna", "scipy", "sqlalchemy", extra="search")
+    need("optuna", "sqlalchemy", extra="search")
     if args.join:
         from generator.runtime.search_worker import work
 
@@ -108,14 +110,6 @@ def prepare(args: argparse.Namespace) -> tuple[Setting, Store]:
     """Everything that the trials have in common, and where they are kept."""
     spec_file = building.load_spec(args.spec)
     spec = spec_file.spec
-    if spec_file.teacher is not None:
-        raise fail(
-            "G551",
-            "gen search does not train with a teacher yet",
-            place=spec_file.place("train.distill.teacher"),
-            label="trials train without one",
-            help="search without [train.distill], and add it to the point that is chosen",
-        )
     if pruning.stepped(spec):
         raise fail(
             "G292",
@@ -185,7 +179,30 @@ def _job(spec_file: SpecFile, root: Path | None) -> Job:
     _, weights = find(spec_file, facts)
     # What was measured of the spec as it is would be said of every candidate.
     facts = replace(facts, measured=None, reference=None)
-    return Job(spec_file, facts, weights, root or Path(spec_file.file).parent)
+    teachers = {name: _job(one, root) for name, one in _teachers(spec_file).items()}
+    return Job(spec_file, facts, weights, root or Path(spec_file.file).parent, teachers)
+
+
+def _teachers(spec_file: SpecFile) -> dict[str, SpecFile]:
+    """The specs of other jobs that candidates may learn from, by what a spec calls them."""
+    folder, found = Path(spec_file.file).parent, {}
+    own = spec_file.spec.train.distill.teacher
+    if own is not None and spec_file.teacher is not None:
+        found[own] = spec_file.teacher
+    for number, one in enumerate(spec_file.spec.search.vary):
+        for named in one.choices if one.key == DISTILL else ():
+            if not isinstance(named, str) or named in (own, TEACHER):
+                continue
+            if not (folder / named).is_file():
+                raise fail(
+                    "G551",
+                    f"there is no spec {folder / named} of a teacher",
+                    place=spec_file.place(f"search.vary[{number}].choices"),
+                    label="looked for from the folder of this spec",
+                )
+            path = Path(spec_file.file).resolve()
+            found[named] = building.load_spec(folder / named, (path,))
+    return found
 
 
 def _scores(spec_file: SpecFile, job: Job, varied: Sequence[Choice]) -> str:
@@ -193,10 +210,10 @@ def _scores(spec_file: SpecFile, job: Job, varied: Sequence[Choice]) -> str:
     text = scoring(spec_file.text, varied)
     if text is None:
         return b64encode(job.facts.scores or b"").decode()
-    asked = read_spec(text, spec_file.file)
+    asked, facts = job.read(text, spec_file.file)
     root = job.root.resolve()
     scored, _, _ = calibrate.score(
-        asked, job.facts, job.weights, root, SCORED_ROWS, quiet=True
+        asked, facts, job.weights, root, SCORED_ROWS, quiet=True
     )
     return b64encode(scored.scores or b"").decode()
 
@@ -223,7 +240,6 @@ def planner_of(setting: Setting) -> Planner:
         setting.constraints,
         baselines,
         lambda params: of_params(params, setting),
-        as_it_is(read_spec(text, job.spec_file.file).spec, setting.choices),
     )
 
 

@@ -24,15 +24,17 @@ from generator.runtime import build as building
 from generator.runtime import certify, gather
 from generator.runtime.figures import cores
 from generator.runtime.files import write_if_changed
-from generator.runtime.programs import Programs, installed
+from generator.runtime.programs import Ended, Programs, installed
 from generator.runtime.ready import Ready, find
 from generator.runtime.search import SPENT, Clock, ending, front_of
+from generator.runtime.search_job import DEPLOYED, TRAINED, Job, tidy
 from generator.runtime.search_store import Store
-from generator.runtime.search_trial import DEPLOYED, TRAINED, Job, Setting, signed, tidy
+from generator.runtime.search_teach import Untaught
+from generator.runtime.search_trial import Setting, signed
 from generator.runtime.tables import counted, seconds
 from generator.search import budget
 from generator.search.budget import End
-from generator.spec import read_spec
+from generator.spec import SpecFile, read_spec
 from generator.spec.alter import alter
 
 FOLDER = "front"
@@ -260,12 +262,20 @@ def _train_one(setting: Setting, model: Model) -> None:
     building.build(building.plan(spec_file, facts, model.folder), force=True)
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir()
+    try:
+        above = setting.taught(point.job, text, _program, lambda: True)
+    except Untaught as error:
+        raise fail(
+            "G551",
+            f"trial {point.number} cannot be trained with the seed {model.seed}: {error}",
+            help="mend what it says of itself, and run this again",
+        ) from error
     programs = Programs(model.folder, point.name, quiet=True)
     ended = programs.python(
         Path(__file__).with_name("search_train.py"),
         *(point.name, "1", "--root", point.job.root.resolve()),
         *("--work", work.resolve(), "--weights", point.job.weights.resolve()),
-        *("--quiet", *setting.teacher(text)),
+        *("--quiet", *above),
         output="drop",
     )
     if ended.code:
@@ -276,6 +286,10 @@ def _train_one(setting: Setting, model: Model) -> None:
             help="what it said stands above; mend that, and run this again",
         )
     tidy(work)
+
+
+def _program(folder: Path, name: str, arguments: list[str | Path]) -> Ended:
+    return Programs(folder, name, quiet=True).python(*arguments, output="keep")
 
 
 def _test(setting: Setting, models: Mapping[int, Sequence[Model]]) -> dict[str, Any]:
@@ -354,6 +368,7 @@ def _handed_over(setting: Setting, folder: Path, model: Model) -> str:
     spec_file, facts = point.job.read(point.text, str(path))
     job = replace(point.job, spec_file=spec_file, facts=facts)
     gather.save_facts(job.facts, gather.facts_folder(folder, point.name))
+    _with_teachers(folder, point.job, spec_file)
     for name in (TRAINED, DEPLOYED, CALIBRATION):
         if model.trained.with_name(name).is_file():
             shutil.copyfile(model.trained.with_name(name), folder / name)
@@ -387,6 +402,19 @@ def _figures(
     data = json.dumps(figures, indent=1).encode() + b"\n"
     write_if_changed(folder / "figures.json", data)
     return figures
+
+
+def _with_teachers(folder: Path, job: Job, spec_file: SpecFile) -> None:
+    """Have the specs lie beside a point's that it learned from, with their facts, so that
+    it builds as any other; one that is called by a path stays where it is."""
+    named = spec_file.spec.train.distill.teacher
+    if named is None or Path(named).name != named:
+        return
+    teacher = job.teacher(named)
+    (folder / named).write_text(teacher.spec_file.text)
+    facts = gather.facts_folder(folder, teacher.spec_file.spec.name)
+    gather.save_facts(teacher.facts, facts)
+    _with_teachers(folder, teacher, teacher.spec_file)
 
 
 def _certificate(job: Job, point: Point, folder: Path) -> str:

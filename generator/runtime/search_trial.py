@@ -10,29 +10,27 @@ import fcntl
 import json
 import shutil
 import time
-import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from generator import pruning
 from generator.compile import Compiled, digest, draft
 from generator.cost import describe
-from generator.errors import GenError, fail
-from generator.facts import Facts
+from generator.errors import GenError
 from generator.ir.plans import TextPlan
 from generator.runtime import build as building
 from generator.runtime.programs import Ended, Programs
 from generator.runtime.ready import TORCH_DTYPES
+from generator.runtime.search_job import DEPLOYED, TRAINED, Job, tidy
 from generator.runtime.search_plan import Candidate, Planned, Records
 from generator.runtime.search_programs import Beat, Forked
+from generator.runtime.search_teach import Run, Untaught, keep, lend, taught
 from generator.runtime.tables import score_name
 from generator.search.goals import Constraint, Objective, promoted
-from generator.search.space import TEACHER, Choice, candidate, difference, unedited
-from generator.spec import SpecFile, read_spec
+from generator.search.space import Choice, candidate, difference
 from generator.spec.alter import without_search
 from generator.spec.search import Search
 
@@ -43,33 +41,6 @@ LATENCY_SECONDS = 0.15  # that a round of one contender takes, about
 ROWS = 256  # validation rows by which throughput is measured
 HOPE = 0.9  # of each cheap figure: who has less, and the best score, leaves no hope
 SPEED = Path(__file__).with_name("search_speed.py")
-TRAINED, DEPLOYED = "model.safetensors", "deployed.safetensors"
-
-
-@dataclass(frozen=True)
-class Job:
-    """A spec that is searched, or stands beside the search, with what it is compiled and
-    trained with."""
-
-    spec_file: SpecFile
-    facts: Facts
-    weights: Path
-    root: Path
-
-    def read(self, text: str, file: str) -> tuple[SpecFile, Facts]:
-        """A candidate's spec, and the facts that it is compiled with. GenError where it is
-        none."""
-        spec_file = read_spec(text, file)
-        if pruning.stepped(spec_file.spec):
-            raise fail("G292", "a candidate is trained in one go, not pruned in steps")
-        teacher = spec_file.spec.train.distill.teacher
-        if teacher is None:
-            return spec_file, replace(self.facts, teacher=None)
-        if teacher != TEACHER:
-            return replace(spec_file, teacher=self.spec_file.teacher), self.facts
-        own = read_spec(unedited(self.spec_file.text), TEACHER)
-        facts = replace(self.facts, teacher=None)
-        return replace(spec_file, teacher=own), replace(facts, teacher=facts)
 
 
 @dataclass(frozen=True)
@@ -100,12 +71,9 @@ class Setting:
     def folder(self, number: int) -> Path:
         return self.work / "trials" / str(number)
 
-    def teacher(self, text: str) -> list[str | Path]:
-        """What train.py is told of a candidate's teacher, where that is the unedited model."""
-        named = tomllib.loads(text).get("train", {}).get("distill", {}).get("teacher")
-        if named != TEACHER:
-            return []
-        return ["--teacher", (self.folder(0) / "work" / TRAINED).resolve()]
+    def taught(self, job: Job, text: str, run: Run, beat: Beat) -> list[str | Path]:
+        """What train.py is told of a candidate's teacher, whose weights are there then."""
+        return taught(self.work, self.folder(0) / "work", job, text, run, beat)
 
 
 # -------------------------------------------------------------------------- its identity
@@ -330,6 +298,9 @@ class Trial:
     def programs(self) -> Forked:
         return Forked(self.folder, self.name, self.beat, self.every)
 
+    def _program(self, folder: Path, name: str, arguments: list[str | Path]) -> Ended:
+        return Forked(folder, name, self.beat, self.every).python(*arguments)
+
     def build(self) -> None:
         """Write the spec and its package."""
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -445,11 +416,13 @@ class Trial:
         rows = self.setting.work / "rows"
         if rows.is_dir():
             shutil.copytree(rows, work / "rows")
-        said = (
-            self.setting.work / f"teacher-{part:g}"
-        )  # what the teacher says of the rows
-        if said.is_dir():
-            shutil.copytree(said, work / "teacher")
+        said = self.setting.work / f"teacher-{part:g}"  # what teachers say of the rows
+        lend(said, work / "teacher")
+        text = self.planned.candidate.text
+        try:
+            above = self.setting.taught(self.job, text, self._program, self.beat)
+        except Untaught as error:
+            raise Enough("failed", str(error)) from error
         start = time.perf_counter()
         ended = self.programs.python(
             Path(__file__).with_name("search_train.py"),
@@ -457,7 +430,7 @@ class Trial:
             str(part),
             *("--root", self.job.root.resolve(), "--work", work.resolve()),
             *("--weights", self.job.weights.resolve(), "--quiet"),
-            *self.setting.teacher(self.planned.candidate.text),
+            *above,
         )
         if ended.code:
             raise Enough(
@@ -466,8 +439,7 @@ class Trial:
         result = json.loads((work / "result.json").read_text())
         if not self.planned.number and (work / "rows").is_dir() and not rows.exists():
             shutil.copytree(work / "rows", rows)  # which the others start from
-        if (work / "teacher").is_dir() and not said.exists():
-            shutil.copytree(work / "teacher", said, dirs_exist_ok=True)
+        keep(work / "teacher", said)
         tidy(work)
         if not whole:
             for name in (TRAINED, DEPLOYED):
@@ -486,12 +458,6 @@ def _medians(ended: Ended) -> list[float]:
     if ended.code:
         raise Enough("failed", _last(ended.output, "it cannot be run"))
     return json.loads(ended.output.splitlines()[-1])["medians"]
-
-
-def tidy(work: Path) -> None:
-    """Without what only a training that goes on would need."""
-    for name in ("checkpoints", "rows", "cache", "teacher"):
-        shutil.rmtree(work / name, ignore_errors=True)
 
 
 def inputs_of(

@@ -28,6 +28,18 @@ def check_distill(state: State) -> None:
                 at="key",
             )
         return
+    inside = {"hidden", "attention"} & {*changed}
+    for name, of in (("layers", inside), ("relation_heads", inside - {"hidden"})):
+        if f"{TABLE}.{name}" in state.given and not of:
+            needs = "hidden and attention" if name == "layers" else "attention"
+            state.add(
+                "G010",
+                (TABLE, name),
+                f"{name} has no meaning without {needs.replace(' and ', ' or ')}",
+                label=f"what it is about is compared by {needs} alone",
+                help=f"add {needs.partition(' and ')[0]} = 1.0, or remove it",
+                at="key",
+            )
     if state.task == "regression" and "temperature" in changed:
         state.add(
             "G010",

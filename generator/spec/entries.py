@@ -67,6 +67,11 @@ class Items:
 
 
 @dataclass(frozen=True)
+class Pairs:
+    """A list of pairs of integers."""
+
+
+@dataclass(frozen=True)
 class Lists:
     """A table of lists of strings."""
 
@@ -76,7 +81,9 @@ class Named:
     """A table of any values."""
 
 
-Shape = Whole | Number | Flag | String | Choice | Items | Lists | Anything | Named
+Shape = (
+    Whole | Number | Flag | String | Choice | Items | Pairs | Lists | Anything | Named
+)
 
 
 @dataclass(frozen=True)
@@ -229,6 +236,8 @@ def _shapes(hint: Any) -> list[Shape]:
     if typing.get_origin(hint) is tuple:
         inner = typing.get_args(hint)[0]
         if typing.get_origin(inner) is tuple:
+            if typing.get_args(inner) == (int, int):
+                return [Pairs()]
             return [Named() if Any in typing.get_args(inner) else Lists()]
         (item,) = _shapes(inner)
         assert isinstance(item, Whole | Number | String | Anything)

@@ -620,7 +620,9 @@ class Target:
     )
     compile: bool = field(
         default=False,
-        metadata=about("Whether torch.compile is used.", True, also="torch_compile"),
+        metadata=about(
+            "Whether training uses torch.compile.", True, also="torch_compile"
+        ),
     )
 
 

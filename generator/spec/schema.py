@@ -22,6 +22,7 @@ from generator.spec.entries import (
     Lists,
     Named,
     Number,
+    Pairs,
     Shape,
     String,
     Whole,
@@ -213,6 +214,10 @@ def _shape(entry: Entry, shape: Shape) -> dict[str, Any]:
             if isinstance(item, String):
                 schema["uniqueItems"] = True
             return schema
+        case Pairs():
+            whole = _shape(entry, Whole())
+            pair = {"type": "array", "items": whole, "minItems": 2, "maxItems": 2}
+            return {"type": "array", "items": pair, "minItems": 1}
         case Anything():
             return {}
         case Named():

@@ -15,6 +15,7 @@ from generator.spec.entries import (
     Lists,
     Named,
     Number,
+    Pairs,
     Shape,
     String,
     Whole,
@@ -59,6 +60,8 @@ def _value(state: State, entry: Entry, value: Any, path: Path) -> Any:
         match shape, value:
             case Items(item), list():
                 return _list(state, entry, item, value, path)
+            case Pairs(), list():
+                return _pairs(state, entry, value, path)
             case Named(), dict():
                 return tuple(value.items())
             case Lists(), dict():
@@ -129,6 +132,27 @@ def _list(
     if isinstance(item, String):
         _distinct(state, entry, value, path)
     return tuple(read)
+
+
+def _pairs(
+    state: State, entry: Entry, value: list[Any], path: Path
+) -> tuple[tuple[int, ...], ...]:
+    """Pairs of integers within the bounds of the key; there is at least one."""
+    if not value:
+        state.add(
+            "G008", path, f"{entry.name} has 0 items", label="it needs at least 1"
+        )
+    for position, part in enumerate(value):
+        here = (*path, position)
+        whole = isinstance(part, list) and all(type(number) is int for number in part)
+        if not whole or len(part) != 2:
+            got = f"a list of {len(part)}" if whole else kind(part)
+            message = f"{entry.name}[{position}] must be a pair of integers, not {got}"
+            state.add("G006", here, message)
+            continue
+        for number in part:
+            _scalar(state, entry, number, here)
+    return tuple(tuple(part) for part in value if isinstance(part, list))
 
 
 def _lists(

@@ -16,6 +16,7 @@ from generator.spec.entries import (
     Lists,
     Named,
     Number,
+    Pairs,
     Shape,
     String,
     Whole,
@@ -133,6 +134,8 @@ def wanted(shape: Shape) -> list[str]:
                 Anything(): "values",
             }
             return [f"a list of {many[item]}"]
+        case Pairs():
+            return ["a list of pairs of integers"]
         case Lists():
             return ["a table of lists of strings"]
         case Named():

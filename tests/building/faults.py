@@ -314,6 +314,8 @@ FAULTS = (
           ("tests/package/test_distill.py", "-k", "what_the_teacher_says")),
     Fault(P + "train_distill.j2", "TEACHER * TEMPERATURE**2 * apart", "TEACHER * apart",
           ("tests/package/test_distill.py", "-k", "loss_of")),
+    Fault(P + "train_inside.j2", "(log_p.exp() * (log_p - log_q))", "(log_q.exp() * (log_q - log_p))",
+          ("tests/package/test_inside.py", "-k", "definition")),
     Fault("teacher.py.j2", "model.load_state_dict(load_file(path))", "load_file(path)",
           ("tests/package/test_distill.py", "-k", "what_the_teacher_says")),
     Fault(P + "train_checkpoint.j2", "reverse=True", "reverse=False",
@@ -354,7 +356,7 @@ FAULTS = (
           (*DEPLOY, "by_hand")),
     Fault(P + "deploy_grouped.j2", "/ 127", "/ 120", (*DEPLOY, "by_hand")),
     # Training that rounds
-    Fault("quantize_aware.py.j2", "{{ line }}\n", "{{ line.replace('from typing', '# ') }}\n",
+    Fault("quantize_aware.py.j2", "{{ line }}\n", "{{ line.replace('import torch.nn', '# ') }}\n",
           (*AWARE, "int8-weights")),
     Fault(P + "quantize_aware_body.j2", "return gradients[0], None", "return 0.9 * gradients[0], None",
           (*AWARE, "gradients")),

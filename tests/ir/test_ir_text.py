@@ -37,6 +37,7 @@ from tests.ir.strategies import floats, models, texts
 CASES = sorted(Path(__file__).parent.glob("cases/*.gir"))
 strings = st.lists(texts, max_size=3).map(tuple)
 text_plans = st.builds(TextPlan, strings, st.integers(), st.integers(), st.booleans())
+columns = st.tuples(texts, st.integers(0, 9), st.integers(0, 9))
 pair = st.none() | st.tuples(st.integers(), st.integers())
 image_plans = st.builds(
     ImagePlan,
@@ -132,7 +133,22 @@ jobs = st.builds(
         ),
         max_size=3,
     ).map(tuple),
-    distill=st.builds(DistillPlan, texts, floats, floats, st.integers(0, 10**9)),
+    distill=st.builds(
+        DistillPlan,
+        texts,
+        floats,
+        floats,
+        st.integers(0, 10**9),
+        floats,
+        floats,
+        st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), max_size=2).map(
+            tuple
+        ),
+        st.booleans(),
+        st.integers(0, 9),
+        st.integers(0, 9),
+        st.lists(st.tuples(columns, columns), max_size=2).map(tuple),
+    ),
     deploy=st.builds(
         DeployPlan,
         st.sampled_from(get_args(Quantized)),

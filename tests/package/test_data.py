@@ -18,6 +18,7 @@ from data_support import (
     PAIR,
     SINGLE,
     TYPED,
+    WORDS,
     formatted,
     load_package,
     make_job,
@@ -703,6 +704,30 @@ def test_a_split_beside_a_given_file(tmp_path):
     found = quarantined(tmp_path / "work")
     assert sorted(row["line"] for row in found) == [2, 3, 4, 5, 6]
     assert {row["file"] for row in found} == {"train.csv"}
+
+
+@pytest.mark.parametrize("most", [3, 4, 7, 12])
+def test_pairs_are_cut_as_the_library_cuts_them(tmp_path, most):
+    module, _ = load_package(tmp_path, make_job(replace(TYPED, max_tokens=most)))
+    sizes = [0, 1, 2, 3, 4, 5, 6, 8, 9, 10, 11, 30]
+    pairs = [
+        (" ".join(WORDS * 3)[: 5 * a], " ".join(["the"] * b))
+        for a, b in itertools.product(sizes, sizes)
+    ]
+    tokens, library = module.encode(pairs), module.tokenizer().encode_batch(pairs)
+    assert tokens.lengths.tolist() == [len(row.ids) for row in library]
+    assert tokens.ids.tolist() == [i for row in library for i in row.ids]
+    assert tokens.types.tolist() == [i for row in library for i in row.type_ids]
+    found = module.encodings(pairs)
+    cut = [bool(row.overflowing) for row in found]
+    assert cut == [bool(row.overflowing) for row in library]
+
+
+def test_what_is_cut_off_two_long_texts_takes_no_room(tmp_path):
+    """The library keeps each piece of the one beside each of the other: 110,000 rows."""
+    module, _ = load_package(tmp_path, make_job(PAIR))
+    (row,) = module.encodings([("film " * 3000, "plot " * 3000)])
+    assert len(row.ids) == 12 and len(row.overflowing) < 10
 
 
 # Batches
