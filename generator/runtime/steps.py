@@ -135,6 +135,9 @@ def course(args: argparse.Namespace, spec_file: SpecFile) -> Course:
     reads(plan)
     building.refuse_edits([plan])
     building.writable(work, "--work")
+    sizes = import_job(spec_file, facts).model.sizes
+    for number, step in enumerate(pruning.step_specs(spec_file, sizes), 1):
+        draft(replace(step, file=f"step {number} of {spec_file.file}"), facts)
     return Course(
         spec_file, facts, checkpoint, root, work, args.fresh, args.anyway, quiet
     )
