@@ -197,9 +197,8 @@ def _count(
     code: str,
 ) -> int:
     """How many of `total` stay: as many as the edit asks for, a multiple of `step`."""
-    wanted = total * edit.keep if edit.keep is not None else edit.to
-    assert wanted is not None  # the spec has one of the two
-    count = max(step, round(wanted / step) * step)
+    wanted = wanted_of(edit, total)
+    count = nearest(wanted, step)
     if (edit.to is not None and count != edit.to) or count >= total:
         near = min(count, (total - 1) // step * step)
         raise fail(
@@ -208,6 +207,18 @@ def _count(
             help=f"to = {near}" if near else f"there are only {total}: leave it out",
         )
     return count
+
+
+def wanted_of(edit: PruneFfn | PruneHeads | PruneWidth, total: int) -> float:
+    """What the spec asks for of `total`, which is not yet a multiple of anything."""
+    wanted = total * edit.keep if edit.keep is not None else edit.to
+    assert wanted is not None  # the spec has one of the two
+    return wanted
+
+
+def nearest(wanted: float, step: int) -> int:
+    """The multiple of `step` that is nearest, and at least one."""
+    return max(step, round(wanted / step) * step)
 
 
 def _highest(values: Sequence[float], count: int) -> tuple[int, ...]:

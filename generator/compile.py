@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, replace
 from math import prod
 from typing import Any, get_args
 
-from generator import archs, saved, vocab
+from generator import archs, pruning, saved, vocab
 from generator.archs.build import Imported, Request, Saved
 from generator.arguments import arguments, features_to_keep
 from generator.cost import Cost, Stage, describe
@@ -76,6 +76,7 @@ from generator.spec.clean import Clean
 from generator.spec.edits import ExtendPositions, ResizeImage
 from generator.spec.features import Features
 from generator.spec.model import Spec
+from generator.spec.prune import Prune
 from generator.spec.select import Select
 from generator.teacher import check_teacher
 
@@ -147,17 +148,29 @@ class Compiled:
 
 def compile(spec_file: SpecFile, facts: Facts) -> dict[str, bytes]:
     """Every file of the package, by its name in it. GenError where one cannot be made."""
+    facts = started(spec_file, facts)
     compiled = draft(spec_file, facts)
     files = {d.path: finished(d) for d in compiled.drafts}
     files[LOCK] = lock(compiled, facts, files)
     return files
 
 
+def started(spec_file: SpecFile, facts: Facts) -> Facts:
+    """The facts as a job is compiled with them: one that is pruned in steps starts from
+    what these have left, once they were run."""
+    if facts.pruned is None:
+        return facts
+    sizes = import_job(spec_file, facts).model.sizes
+    return pruning.started(spec_file, facts, sizes)
+
+
 def draft(
     spec_file: SpecFile, facts: Facts, left_out: Collection[str] = ()
 ) -> Compiled:
     """All of `compile` but for the formatting and the lock, without the passes `left_out`."""
+    facts = started(spec_file, facts)
     imported = import_job(spec_file, facts)
+    to_come = _to_come(spec_file, facts, imported)
     edits, named = _named(spec_file, facts, imported, left_out)
     ready = _with_frozen(spec_file, named[-1].job)
     teacher = _teacher(spec_file, facts, ready)
@@ -169,7 +182,8 @@ def draft(
     _check_deploy(spec_file, job)
     stages = tuple(_stages(imported, edits, ready))
     # What renders a job reads its text and nothing else.
-    drafts = render_package(parse_job(print_job(job)), facts.measured, stages)
+    printed = print_job(job)
+    drafts = render_package(parse_job(printed), facts.measured, stages, _before(facts))
     if teacher is not None:
         drafts += (render_teacher(job.name, parse_job(print_job(teacher))),)
     text = spec_file.text
@@ -187,11 +201,54 @@ def draft(
     if facts.reference is not None:
         drafts += (Draft("reference.safetensors", facts.reference, python=False),)
     notes = _notes(job, facts)
-    if left := _request(spec_file, facts).head_left(imported.model):
+    if left := request(spec_file, facts).head_left(imported.model):
         notes.append(left)
     if unread := _unread(imported, job):
         notes.append(unread)
+    if to_come:
+        notes.append(to_come)
     return Compiled(job, imported, done, stages, drafts, tuple(notes))
+
+
+def _to_come(spec_file: SpecFile, facts: Facts, imported: Job) -> str:
+    """What to tell of steps that were run, or will be; "" of a job that has none. GenError
+    where they cannot be."""
+    if not pruning.stepped(spec_file.spec):
+        return ""
+    sizes = imported.model.sizes
+    steps = pruning.step_specs(spec_file, sizes)
+    if facts.pruned is not None:
+        done = ", ".join(f"{s.score} {s.after:.4f}" for s in facts.pruned.steps)
+        return (
+            f"starts from weights that were pruned and trained in {len(steps)} steps before "
+            f"this one (on the validation rows, {done}): they lie in the work folder of "
+            "gen run"
+        )
+    each = [
+        " and ".join(pruning.stays(one, sizes))
+        for one in (*(step.spec for step in steps), spec_file.spec)
+    ]
+    recover = spec_file.spec.train.prune.recover
+    return (
+        f"`gen run` prunes in {len(each)} steps, to {'; to '.join(each)}, with "
+        f"{recover:g} epoch{'s' * (recover != 1)} of training after each but the last, and "
+        "builds this package anew from there. Until then it prunes at once"
+    )
+
+
+def _before(facts: Facts) -> list[tuple[str, ...]]:
+    """A row of the model card for each step of pruning that came before the last."""
+    steps = facts.pruned.steps if facts.pruned is not None else ()
+    return [
+        (
+            str(number),
+            ", ".join(step.stays),
+            f"{step.parameters:,}",
+            f"{step.score} {step.before:.4f}",
+            f"{step.after:.4f}",
+        )
+        for number, step in enumerate(steps, 1)
+    ]
 
 
 def _named(
@@ -220,8 +277,9 @@ def _teacher(spec_file: SpecFile, facts: Facts, job: Job) -> Job | None:
             label="a teacher is that of a job in a file of its own",
             help="gen build and gen run read both; gen search does not yet",
         )
-    imported = import_job(spec_file.teacher, facts.teacher)
-    _, named = _named(spec_file.teacher, facts.teacher, imported, ())
+    own = started(spec_file.teacher, facts.teacher)
+    imported = import_job(spec_file.teacher, own)
+    _, named = _named(spec_file.teacher, own, imported, ())
     *_, done = steps(named[-1].job, NAMED)
     tokenizers = facts.tokenizer, facts.teacher.tokenizer
     check_teacher(spec_file, job, done.job, tokenizers)
@@ -242,7 +300,7 @@ def _with_teacher(spec_file: SpecFile, job: Job, teacher: Job) -> Job:
 def _saved(spec_file: SpecFile, facts: Facts, job: Job, edited: Job) -> Iterator[Draft]:
     """The files of a folder for transformers, but for the weights."""
     try:
-        found = saved.files(job, edited, facts.card, _request(spec_file, facts))
+        found = saved.files(job, edited, facts.card, request(spec_file, facts))
     except Unsaveable as error:
         raise fail(
             "G290",
@@ -343,7 +401,8 @@ def as_read(spec_file: SpecFile) -> SpecFile:
         for edit in spec_file.spec.edit
         if isinstance(edit, (ExtendPositions, ResizeImage))
     )
-    return replace(spec_file, spec=replace(spec_file.spec, edit=reading))
+    train = replace(spec_file.spec.train, prune=Prune())  # which leaves nothing out
+    return replace(spec_file, spec=replace(spec_file.spec, edit=reading, train=train))
 
 
 def _key(spec_file: SpecFile, at: str, found: Diagnostic) -> str:
@@ -403,6 +462,12 @@ def lock(compiled: Compiled, facts: Facts, files: Mapping[str, bytes]) -> bytes:
             "source": teacher.card.source,
             "card": digest(dump_card(teacher.card).encode()),
         }
+    if facts.pruned is not None:
+        content["pruned"] = {
+            "key": facts.pruned.key,
+            "scores": digest(facts.pruned.scores),
+            "steps": [asdict(step) for step in facts.pruned.steps],
+        }
     if compiled.stages:
         content["edits"] = [stage.figures for stage in compiled.stages]
     return (json.dumps(content, indent=1, ensure_ascii=True) + "\n").encode()
@@ -434,7 +499,7 @@ def import_job(spec_file: SpecFile, facts: Facts) -> Job:
         )
     try:
         architecture = archs.find(card.config.get("model_type"))
-        imported: Imported = architecture.build(_request(spec_file, facts))
+        imported: Imported = architecture.build(request(spec_file, facts))
     except GenError as error:  # architectures know of no file: say which spec it is
         raise GenError(
             [
@@ -480,15 +545,18 @@ def _export(spec: Spec, names: Saved) -> ExportPlan:
     return ExportPlan(to, names.base, tuple(names.heads.items()))
 
 
-def _request(spec_file: SpecFile, facts: Facts) -> Request:
+def request(spec_file: SpecFile, facts: Facts) -> Request:
     spec, card = spec_file.spec, facts.card
+    head = spec.backbone.head
+    if head == "new" and facts.pruned is not None:  # the steps before have begun it
+        head = "auto"
     return Request(
         config=card.config,
         tensors=tuple(Tensor(t.key, t.dtype, t.shape) for t in card.tensors),
         task=spec.task,
         labels=spec.labels,
         # With features the last layer reads another vector than the checkpoint's did.
-        head="new" if _features(spec.features) != FeaturePlan() else spec.backbone.head,
+        head="new" if _features(spec.features) != FeaturePlan() else head,
         dropout=spec.backbone.dropout,
         attention_dropout=spec.train.attention_dropout,
         pair=len(spec.data.text) == 2,
@@ -873,6 +941,13 @@ def _notes(job: Job, facts: Facts) -> list[str]:
         notes.append(
             f"deployed as {kind}: weights of {weight_bytes(job) / 1e6:,.1f} MB, and not "
             f"the {whole / 1e6:,.1f} MB of the trained model"
+        )
+    if job.deploy.quantize_aware:
+        after = 100 * job.deploy.quantize_after
+        notes.append(
+            "training rounds what predicts is rounded"
+            + (f", behind the first {after:g}% of its steps" if after else "")
+            + ": a step takes longer, and what is evaluated is the rounded model"
         )
     for number, stage in enumerate(job.stages, 1):
         notes.append(

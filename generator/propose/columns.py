@@ -81,6 +81,11 @@ PAIRS = (
     ("headline", "body"),
 )
 SEPARATORS = (";", "|", ",")
+_DATE = re.compile(  # with a time or without
+    r"(\d{4}([-/.])\d\d?\2\d\d?|\d\d?([-/.])\d\d?\3\d{4})([T ]\d\d?:\d\d.*)?",
+    re.ASCII,
+)
+_COMMA = re.compile(r"[+-]?\d+(\.\d{3})*,\d+", re.ASCII)  # for a point
 
 FEW_NUMBERS = 20  # whole numbers of at most so many values are labels
 MOSTLY = 0.95  # of the cells are numbers: then the others are gaps, such as "n/a"
@@ -232,6 +237,19 @@ def _preference(target: Target, order: Sequence[str]) -> tuple[int, int, int]:
 
 def _target(column: ColumnFacts, table: TableFacts) -> Target | str:
     """What the column would be as a label, or why it cannot be one."""
+    found = _as_target(column, table)
+    if isinstance(found, str) and (number := _with_comma(table.cells(column.name))):
+        return f"{found}; numbers have a point in them, not a comma as {quote(number)}"
+    return found
+
+
+def _with_comma(cells: Sequence[Any]) -> str | None:
+    """One of the numbers, where cells are numbers with commas."""
+    found = [c for c in cells if isinstance(c, str) and _COMMA.fullmatch(c.strip())]
+    return found[0] if found and len(found) >= MOSTLY * len(cells) else None
+
+
+def _as_target(column: ColumnFacts, table: TableFacts) -> Target | str:
     name = column.name
     if check_string(COLUMN, name):
         return "its name cannot stand in a spec"
@@ -239,6 +257,8 @@ def _target(column: ColumnFacts, table: TableFacts) -> Target | str:
         return "it is empty"
     if set(words_of(name)) & NEVER_LABELS and _named(name, LABELS) == len(LABELS):
         return "its name is not that of a label"
+    if column.values and all(_DATE.fullmatch(v.strip()) for v in column.values):
+        return "it holds dates"
     if column.kinds.get("other") or column.kinds.get("image"):
         return "it holds neither text nor numbers nor lists"
     if column.kinds.get("list"):
@@ -469,17 +489,7 @@ def _texts(
         ]
         rest = [c for c in rest if not check_string(COLUMN, c.name)]
         if not rest:
-            raise GenError(
-                [
-                    Diagnostic(
-                        "G526",
-                        f"no column of {file} holds texts, or names image files that "
-                        "are there",
-                        help="add a column of texts, or one of paths that start from "
-                        "the folder of the file",
-                    )
-                ]
-            )
+            raise _no_input(table, file)
         most = max(rest, key=lambda c: len({*map(label_name, table.cells(c.name))}))
         return (most.name,), "it has the most values of those that hold text"
     if pair := _pair(found):
@@ -492,6 +502,20 @@ def _texts(
             f". Text too: {', '.join(map(quote, others[:8]))}; a pair is a list of two"
         )
     return (best,), why
+
+
+def _no_input(table: TableFacts, file: str) -> GenError:
+    help = (
+        "add a column of texts, or one of paths that start from the folder of the file"
+    )
+    others = [quote(c.name) for c in table.columns if c.kinds.get("other")]
+    if others:
+        help += (
+            f". In {', '.join(others[:8])} are objects or bytes: give texts in them a "
+            "column of their own, and write images to files"
+        )
+    message = f"no column of {file} holds texts, or names image files that are there"
+    return GenError([Diagnostic("G526", message, help=help)])
 
 
 def _pair(texts: Sequence[str]) -> tuple[str, str] | None:

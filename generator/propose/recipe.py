@@ -349,6 +349,11 @@ def _warnings(
         "tells": "tells the label alone in",
         "orders": "is a number by which the rows stand label by label, in",
     }
+    if quoted := _quoted(table, chosen, rows.train.file):
+        yield (
+            f"of {len(table.sample):,} training rows {quoted:,} have a text in quotes, "
+            "which in .tsv are part of it: if they are not, save the file as .csv"
+        )
     there = table.images.get(chosen.image or "", 1.0)
     if there < 1:
         yield f"{1 - there:.0%} of the image files that were tried are not there"
@@ -367,6 +372,16 @@ def _warnings(
             )
         return
     yield from _label_warnings(rows, labels)
+
+
+def _quoted(table: TableFacts, chosen: Chosen, file: str) -> int:
+    """Rows of the sample that may have been written as CSV has them."""
+    if not file.endswith(".tsv"):
+        return 0
+    return sum(
+        any(len(t) > 1 and t[0] == t[-1] == '"' for t in texts)
+        for texts in row_texts(table, chosen)
+    )
 
 
 def _overlaps(rows: RowFacts, thing: str) -> Iterator[str]:
@@ -396,7 +411,10 @@ def _label_warnings(rows: RowFacts, labels: Sequence[str]) -> Iterator[str]:
         alike.setdefault("".join(label.split()).casefold(), []).append(label)
     for names in alike.values():
         if len(names) > 1:
-            yield f"labels that may be one: {listed([*map(quote, names)], 'and')}"
+            yield (
+                f"labels that may be one: {listed([*map(quote, names)], 'and')}; "
+                "labels of [data.clean] makes them so"
+            )
     rare = [n for n in labels if rows.left[n] < RARE]
     if rare:
         shown = ", ".join(map(quote, rare[:8])) + (", ..." if len(rare) > 8 else "")

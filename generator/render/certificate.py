@@ -250,9 +250,10 @@ class CertificateView:
     serving_partial: str
     usable: str  # code
     cleaned: str  # code: a `text` as training has it
+    encoded: str  # code: `texts` so
     compared: str  # code: the texts that both tokenizers are given
     compared_list: str  # code: the same as a list
-    any_target: str  # code
+    any_target: str  # code: the size of one, or its type
     activation: str  # code
     answer: str  # code
     on_cpu: str  # code
@@ -417,13 +418,14 @@ def certificate_view(job: Job) -> CertificateView:
         ),
         serving_partial=f"partials/certificate_serving_{'image' if images else 'text'}.j2",
         cleaned=cleaned,
+        encoded="texts" if cleaned == "text" else f"[{cleaned} for text in texts]",
         compared="SAMPLES" if cleaned == "text" else "texts",
         compared_list="list(SAMPLES)" if cleaned == "text" else "texts",
         usable="all(map(str.strip, text))" if pair else "text.strip()",
         any_target=(
-            f"[0.0] * {len(job.labels)}"
+            f", {len(job.labels)}"
             if job.task in ("multi-label", "regression")
-            else "0"
+            else ", dtype=torch.int64"
         ),
         activation=ACTIVATIONS[job.task],
         answer="values" if job.task == "regression" else "probabilities",

@@ -42,13 +42,17 @@ METRICS = {
     "bce": "partials/train_metrics_multilabel.j2",
     "mse": "partials/train_metrics_regression.j2",
 }
+# From so many labels on there is no matrix of all pairs, which would be millions of
+# numbers in each evaluation, but the pairs that are most often confused.
+MANY_LABELS = 50
+MANY = "partials/train_metrics_many_labels.j2"
 SCORES = {
     "cross-entropy": 'e["accuracy"]',
     "bce": 'e["micro_f1"]',
     "mse": '-e["mse"]',
 }
 # What may change between a run and its resumption; the other constants may not.
-FREE = {"SAVE_EVERY", "MAX_BAD_STEPS", "KEEP", "LOG_EVERY"}
+FREE = {"SAVE_EVERY", "MAX_BAD_STEPS", "KEEP", "LOG_EVERY", "CONFUSED"}
 
 
 @dataclass(frozen=True)
@@ -302,7 +306,7 @@ def train_view(job: Job) -> TrainView:
             ]
         ),
         loss=loss,
-        metrics_partial=METRICS[loss],
+        metrics_partial=MANY if _many_labels(job) else METRICS[loss],
         score=SCORES[loss],
         criterion=_criterion(loss, weighted, plan.label_smoothing > 0, focal),
         standard=_criterion(loss, False, plan.label_smoothing > 0, False),
@@ -641,6 +645,11 @@ def _every(steps: int, constant: str) -> str:
     return f"state.step % {constant} == 0" if steps else "state.batch == 0"
 
 
+def _many_labels(job: Job) -> bool:
+    one = LOSSES[job.task] == "cross-entropy"
+    return one and len(job.labels) >= MANY_LABELS
+
+
 def _constants(
     job: Job,
     no_decay: tuple[str, ...],
@@ -714,6 +723,11 @@ def _constants(
             else None
         ),
         ("KEEP", 2, "checkpoints"),
+        (
+            ("CONFUSED", 20, "pairs of labels that are shown")
+            if _many_labels(job)
+            else None
+        ),
         ("MAX_BAD_STEPS", plan.max_bad_steps, "not finite, and so skipped"),
         (
             ("LOG_EVERY", 10, "steps; reading the loss waits for the device")

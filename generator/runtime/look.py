@@ -80,7 +80,11 @@ def find_files(paths: Sequence[Path]) -> dict[str, Path]:
         if split is None and not any(p.is_dir() for p in paths):
             raise _unclear(f"{path} could be train, valid or test")
         if split in splits:
-            raise _unclear(f"{splits[split]} and {path} are both named {split}")
+            raise fail(
+                "G521",
+                f"{splits[split]} and {path} are both named {split}",
+                help="each split is one file: join them, or name those to look at",
+            )
         if split is not None:
             splits[split] = path
     if "train" not in splits:
@@ -255,6 +259,9 @@ def _bad_csv(path: Path, line: int, error: str) -> GenError:
     if "field larger" in error:
         error = f"a field has more than {LONGEST_FIELD:,} characters"
         help = "a quote that is not closed takes in all that follows: close it"
+    elif "unexpected end" in error:
+        error = "a quote is not closed"
+        help = "it takes in all that follows: close it, or write it twice inside quotes"
     return fail(
         "G522",
         f"{path} is not valid CSV: {error}",

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from generator import pruning
 from generator.compile import import_job
 from generator.errors import fail
 from generator.runtime import build as building
@@ -114,6 +115,14 @@ def prepare(args: argparse.Namespace) -> tuple[Setting, Store]:
             place=spec_file.place("train.distill.teacher"),
             label="trials train without one",
             help="search without [train.distill], and add it to the point that is chosen",
+        )
+    if pruning.stepped(spec):
+        raise fail(
+            "G292",
+            "gen search cannot go together with pruning in steps",
+            place=spec_file.place(pruning.KEY),
+            label="it trains each candidate in one go",
+            help="search without [train.prune], and add it to the point that is chosen",
         )
     given = {n: getattr(args, n) for n in ("trials", "hours", "sampler", "storage")}
     asked = replace(spec.search, **{n: v for n, v in given.items() if v is not None})

@@ -18,9 +18,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from generator import pruning
 from generator.compile import Compiled, digest, draft
 from generator.cost import describe
-from generator.errors import GenError
+from generator.errors import GenError, fail
 from generator.facts import Facts
 from generator.ir.plans import TextPlan
 from generator.runtime import build as building
@@ -59,6 +60,8 @@ class Job:
         """A candidate's spec, and the facts that it is compiled with. GenError where it is
         none."""
         spec_file = read_spec(text, file)
+        if pruning.stepped(spec_file.spec):
+            raise fail("G292", "a candidate is trained in one go, not pruned in steps")
         teacher = spec_file.spec.train.distill.teacher
         if teacher is None:
             return spec_file, replace(self.facts, teacher=None)

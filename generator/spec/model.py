@@ -27,6 +27,7 @@ from generator.spec.key import (
     about,
     section,
 )
+from generator.spec.prune import Prune
 from generator.spec.rules import (
     COLUMN,
     DATA_FILE,
@@ -582,6 +583,7 @@ class Train:
     # Each under a header of its own, [[train.stage]]; none is training in one go.
     stage: tuple[Stage, ...] = ()
     distill: Distill = field(default_factory=Distill)  # the same, [train.distill]
+    prune: Prune = field(default_factory=Prune)  # and [train.prune]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -320,6 +320,8 @@ FAULTS = (
           _train("damaged_checkpoint")),
     Fault(P + "train_metrics_labels.j2", "targets * K + logits",
           "targets + K * logits", _train("figures_of_labels")),
+    Fault(P + "train_metrics_many_labels.j2", "descending=True", "descending=False",
+          _train("figures_of_many_labels")),
     Fault(P + "train_metrics_multilabel.j2", "targets > 0.5", "targets > -0.5",
           _train("figures_of_several")),
     Fault(P + "train_metrics_regression.j2", ".abs().mean()", ".mean()",

@@ -582,6 +582,16 @@ def test_what_is_proposed_runs(inside, backbone, capfd):
     assert "test accuracy" in cells(report)
 
 
+def test_quotes_in_tabs_are_told(inside, backbone):
+    rows = [[f'"{row["text"]}, ""indeed"""', row["label"]] for row in reviews(40)]
+    lines = ["\t".join(row) for row in (["text", "label"], *rows)]
+    Path("a.tsv").write_text("\n".join(lines) + "\n")
+    start = make([Path("a.tsv")], str(backbone), None)
+    assert warned(start, "40 have a text in quotes")
+    Path("a.tsv").write_text("\n".join(lines).replace('"', "") + "\n")
+    assert not warned(make([Path("a.tsv")], str(backbone), None), "in quotes")
+
+
 # Bad input ---------------------------------------------------------------------------
 
 
@@ -612,7 +622,10 @@ BROKEN = [
     ("a.csv", GOOD + b"a\0b,x\n", "G522", "a.csv:42:2"),
     ("a.csv", GOOD.decode().encode("utf-16"), "G522", "a.csv:1:1"),
     ("a.csv", GOOD + b'"open,x\n' + b"y" * (1 << 21), "G522", "a.csv:42:1"),
+    ("a.csv", GOOD + b'"open,x\nand all,y\n', "G522", "a quote is not closed"),
     ("a.csv", GOOD + b"z" * (1 << 25), "G522", "16 MiB"),
+    ("a.csv", b"text,n\n" + b"".join(b'a film of %d,"1.0%d,5"\n' % (i, i) for i in range(10, 50)), "G524", 'not a comma as "1.010,5"'),
+    ("a.csv", b"text,seen\n" + b"".join(b"a film of %d,2024-01-0%d\n" % (i, 1 + i % 3) for i in range(40)), "G524", '"seen": it holds dates'),
     ("a.csv", GOOD + b"one\n", "G522", "1 fields where the header has 2"),
     ("a.csv", GOOD.replace(b",", b";"), "G522", "save it with commas"),
     ("a.csv", b"text,text,label\na,b,c\n", "G522", "more than one column"),
@@ -624,6 +637,7 @@ BROKEN = [
     ("a.jsonl", b'{"text": "\\u0000"}\n', "G522", "u0000"),
     ("a.jsonl", b'{"n": ' + b"9" * 5000 + b"}\n", "G522", "not a row of JSON"),
     ("a.jsonl", b"[" * 100_000 + b"\n", "G522", "nested"),
+    ("a.jsonl", b"".join(b'{"data": {"text": "a film"}, "label": %d}\n' % (i % 2) for i in range(40)), "G526", 'In "data" are objects or bytes'),
     ("a.jsonl", b"x" * ((1 << 24) + 9), "G522", "16 MiB"),
     ("a.parquet", b"PAR1 nonsense PAR1", "G522", "cannot be read as Parquet"),
     ("a.parquet", b"", "G522", "cannot be read as Parquet"),
@@ -659,7 +673,7 @@ def test_a_parquet_file_that_is_cut(inside, capsys):
     [
         ((), "G520", "no file"),
         (("x.csv", "y.csv"), "G521", "could be train"),
-        (("train.csv", "training.csv"), "G521", "both named train"),
+        (("train.csv", "training.csv"), "G521", "join them"),
         (("valid.csv", "test.csv"), "G521", "none of the files"),
     ],
 )

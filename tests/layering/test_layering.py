@@ -22,7 +22,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 PACKAGE = REPOSITORY / "generator"
 ANYTHING = {
     "archs", "arguments", "cli", "codes", "compile", "cost", "errors", "facts", "ir", "listing",
-    "parser", "passes", "propose", "render", "runtime", "saved", "search", "spec", "teacher",
+    "parser", "passes", "propose", "pruning", "render", "runtime", "saved", "search", "spec", "teacher",
     "vocab",
 }  # fmt: skip
 # By layer, the other parts of the compiler that it may import.
@@ -38,6 +38,7 @@ MAY: dict[str, set[str]] = {
     "passes": {"ir", "errors"},
     "render": {"ir", "errors", "cost"},
     "teacher": {"spec", "passes", "ir", "errors"},
+    "pruning": {"arguments", "spec", "facts", "errors"},
     "arguments": {"spec", "passes", "facts", "vocab", "ir", "errors"},
     "saved": {"archs", "passes", "facts", "ir", "errors"},
     "compile": {
@@ -50,6 +51,7 @@ MAY: dict[str, set[str]] = {
         "ir",
         "facts",
         "cost",
+        "pruning",
         "teacher",
         "vocab",
         "errors",

@@ -656,9 +656,32 @@ def test_rare_labels_are_split_too_and_always_learned(tmp_path, monkeypatch):
     write_csv(tmp_path / "train.csv", [("text", "label"), *rows])
     for seed in range(20):
         monkeypatch.setattr(module, "SEED", seed)
-        splits = module.load_splits(tmp_path, tmp_path / "work")
+        splits = module.load_splits(tmp_path, tmp_path / str(seed))
         assert splits.train.targets[:, 1].sum() == 1
     assert [len(split) for split in splits] == [29, 8, 4]
+
+
+@pytest.mark.parametrize("task", ["text-classification", "multi-label"])
+def test_a_label_whose_texts_have_others_too_stays_in_training(
+    tmp_path, monkeypatch, task
+):
+    """A text goes by one of its labels, of which it need not be the row that stays; and a
+    label that no training row has is an error."""
+    labels = ("a", "first", "b", "second", "shared", "other")
+    module, _ = load_package(tmp_path, split_job(labels=labels, task=task))
+    names = [*"aabb", "first", "second", *["other"] * 12]
+    rows = list(zip(some_texts(len(names)), names))
+    if task == "multi-label":
+        rows += [("a film", "first;shared"), ("a plot", "second;shared")]
+    else:
+        rows += [("a film", "first"), ("a  film", "shared")]
+    write_csv(tmp_path / "train.csv", [("text", "label"), *rows])
+    for seed in range(20):
+        monkeypatch.setattr(module, "SEED", seed)
+        splits = module.load_splits(tmp_path, tmp_path / str(seed))
+        assert sum(map(len, splits)) == len(rows)
+        train, valid, test = (set(rows_of(split)) for split in splits)
+        assert valid and test and not (train & valid or train & test or valid & test)
 
 
 def test_too_few_rows_to_split(tmp_path):
