@@ -49,6 +49,7 @@ from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 from tqdm import tqdm
 
+from . import teacher
 from .data import (
     MAX_TOKENS,
     PAD,
@@ -64,7 +65,7 @@ from .data import (
 from .model import load_pretrained
 from .predict import Predictor
 from .rows import Row
-from .train import LR, keep_memory, make_optimizer, step
+from .train import LR, ask, keep_memory, make_optimizer, step
 
 FORWARD = (3245568, 7669248, 3072)  # FLOPs of a row: 1, T, T**2
 BACKWARD = (6491136, 15338496, 6144)
@@ -103,10 +104,14 @@ def package(kind: str, args: Namespace, rows: Sequence[Row], split: Split) -> Wo
 
     model = load_pretrained(args.weights).train()
     optimizer, criterion = make_optimizer(model), nn.CrossEntropyLoss()
+    # What a teacher says has been kept by then. A step takes as long whatever that is, so
+    # that one with new weights is asked.
+    guide = teacher.Model().eval().requires_grad_(False)
+    (taught,) = ask(guide, {"train": split}, args.folder / "teacher", quiet=True)
 
     def train(batches: list[Tensor]) -> None:
         for some in batches:
-            step(model, criterion, optimizer, batch_of(split, some))
+            step(model, criterion, optimizer, taught, batch_of(split, some))
 
     return train
 

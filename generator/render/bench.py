@@ -80,6 +80,12 @@ BESIDE: Mapping[str, tuple[int, str]] = {
 }
 
 
+# The same where training learns from a teacher.
+TAUGHT: Mapping[str, tuple[int, str]] = {
+    "teacher": (OWN, "from ."),
+    "ask": (OWN, "from .train"),
+    "make_projections": (OWN, "from .train"),
+}
 # The same where the head reads what features.py makes.
 FEATURES: Mapping[str, tuple[int, str]] = {
     **{
@@ -125,6 +131,8 @@ class BenchView:
     criterion: str  # code
     their_criterion: str  # code: transformers', which know no focal loss
     step_argument: str  # code
+    lessons: str  # code: what a step is told of a teacher, and a comma
+    projected: bool  # hidden states are, to the width of the teacher's
     model: str  # code: what a step is given
     whole: str  # code: the same before it is compiled
     kept: bool  # what is frozen has run before
@@ -251,6 +259,8 @@ def bench_view(job: Job) -> BenchView:
         weights_else="" if recipe.weights_required else recipe.weights,
         criterion=criterion,
         their_criterion=recipe.standard if recipe.focal else criterion,
+        lessons=recipe.lessons,
+        projected=recipe.projected,
         step_argument=(f"[{batch}]" if recipe.accumulate > 1 else batch),
         model="forward" if recipe.compile else whole,
         whole=whole,
@@ -320,6 +330,7 @@ def bench_view(job: Job) -> BenchView:
                 **BESIDE,
                 **(FEATURES if beside else {}),
                 **(calibrate.IMPORT if view.calibrated else {}),
+                **(TAUGHT if view.lessons else {}),
             },
         ),
     )

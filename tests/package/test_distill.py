@@ -12,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from argparse import Namespace
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -228,6 +229,14 @@ def test_the_certificate_has_the_loss(pair: Path) -> None:
     found = {c.name: c for c in module(pair, "test_model").by_itself(None)}
     one = found["the loss of distillation"]
     assert one.holds and one.measured is not None and one.measured < 1e-12
+
+
+def test_the_bench_takes_the_steps_of_training(pair: Path, tmp_path: Path) -> None:
+    bench, data = module(pair, "bench"), module(pair, "data")
+    rows = data.load_splits(pair / "specs", tmp_path).train
+    args = Namespace(weights=pair / "specs/backbone", folder=tmp_path)
+    bench.package("train", args, [], rows)([torch.arange(8), torch.arange(8, 12)])
+    assert len(list((tmp_path / "teacher").iterdir())) == 1
 
 
 def test_it_resumes_as_it_was(pair: Path) -> None:

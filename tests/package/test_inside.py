@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import signal
+from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -292,6 +293,18 @@ def test_a_signal_keeps_what_the_teacher_had_inside(pair: Path) -> None:
     assert part.suffix == ".3"
     assert run(pair, "early", "--resume") == 0, (pair / "log").read_text()
     check_equals_whole(pair, "early")
+
+
+@pytest.mark.parametrize("name", ["kept", "pair"])
+def test_the_bench_takes_the_steps_of_training(
+    name: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    folder = request.getfixturevalue(name)
+    bench, data = module(folder, "bench"), module(folder, "data")
+    rows = data.load_splits(folder / "specs", folder / "work").train
+    args = Namespace(weights=folder / "specs/backbone", folder=tmp_path)
+    bench.package("train", args, [], rows)([torch.arange(8), torch.arange(8, 12)])
+    assert len(list((tmp_path / "teacher").iterdir())) == 1
 
 
 TOGETHER = {

@@ -267,3 +267,23 @@ def test_a_teacher_is_read_with_its_pupil(folder, tmp_path, capsys):
     assert gen("build", b, "--out", out, "--quiet") == 0
     assert compared(b, out / "two", capsys)[0] == 0
     assert compared(out / "two", b, capsys)[0] == 0
+
+
+def test_two_packages_have_their_teachers_with_them(folder, capsys):
+    """Their specs name one that lies where these were, and not beside the packages."""
+    last = "lr = 5e-3"
+    job(folder, "one")
+    distill = f'{last}\n\n[train.distill]\nteacher = "one.toml"\nweight = '
+    for name, weight in (("two", "0.5"), ("three", "0.7")):
+        path = job(folder, name, {last: distill + weight})
+        assert gen("build", path, "--out", folder, "--quiet") == 0
+    assert not (folder / "two/one.toml").exists()
+    code, found = compared(folder / "two", folder / "three", capsys)
+    assert code == 1 and found["load"] == "strict" and not found["classes"]
+    assert found["settings"]["distill.weight"] == [0.5, 0.7]
+    assert compared(folder / "two", folder / "two", capsys)[0] == 0
+    # Of an earlier version, there is none.
+    (folder / "two/teacher.toml").unlink()
+    assert gen("diff", folder / "two", folder / "three") == 2
+    assert "G285" in capsys.readouterr().err
+    assert compared(folder / "two", folder / "two.toml", capsys)[0] == 0

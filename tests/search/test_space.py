@@ -13,7 +13,8 @@ from generator.compile import import_job
 from generator.runtime import build as building
 from generator.runtime.search import _job
 from generator.runtime.search_draw import draw
-from generator.runtime.search_trial import Job, identify
+from generator.runtime.search_job import Job
+from generator.runtime.search_trial import identify
 from generator.search.goals import OBJECTIVES
 from generator.search.space import (
     Choice,

@@ -28,7 +28,7 @@ SEARCH = """
 objectives = ["metric", "parameters"]
 space = "none"
 trials = 1
-rungs = [0.5, 1.0]
+rungs = [1.0]
 seeds = 1
 points = 1
 
@@ -210,11 +210,14 @@ def test_a_search_with_a_teacher_of_its_own(tmp_path: Path) -> None:
 def test_a_machine_that_joins_trains_the_unedited_model(tmp_path: Path) -> None:
     """Its work folder has nothing of trial 0, which another one did."""
     path = write(tmp_path, "train.distill.teacher", f'["{TEACHER}"]', distill="")
+    more = '\n[[search.vary]]\nkey = "train.lr"\nlow = 1e-3\nhigh = 1e-2\n'
+    path.write_text(path.read_text() + more)
     storage = f"sqlite:///{tmp_path}/search.db"
     given = ("--storage", storage, "--no-test")
-    run(path, "--work", tmp_path / "one", "--trials", "0", *given)
-    found = run(path, "--work", tmp_path / "two", "--trials", "1", *given)
-    (trial,) = (t for t in found["trials"] if t["params"])
-    assert trial["state"] == "complete", trial["why"]
+    run(path, "--work", tmp_path / "one", "--trials", "1", *given)
+    assert not (tmp_path / "one/teachers").exists()  # trial 0 is there
+    found = run(path, "--work", tmp_path / "two", "--trials", "2", *given)
+    trials = [t for t in found["trials"] if t["params"]]
+    assert [t["state"] for t in trials] == ["complete"] * 2, trials
     folder = tmp_path / "two/teachers/tiny_job_unedited/work"
     assert (folder / TRAINED).is_file() and not (tmp_path / "two/trials/0").exists()
