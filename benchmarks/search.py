@@ -23,7 +23,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ from generator.search.goals import OBJECTIVES, front, hypervolume
 from generator.search.space import Choice
 
 ROOT = Path(__file__).parents[1]
-SAMPLERS = ("random", "gp", "tpe", "nsga2")
+SAMPLERS = ("random", "tpe", "nsga2")
 GOALS = [OBJECTIVES["metric"], OBJECTIVES["parameters"]]
 CHOICES = [
     Choice("depth", "int", low=0, high=3),
@@ -125,7 +125,6 @@ def searched(
         *(sampler, seed, trials, CHOICES, GOALS, []),
         [("unedited", candidate(first))],
         candidate,
-        first,
     )
     records: dict[int, dict[str, Any]] = {}
     found = []
@@ -141,18 +140,20 @@ def searched(
     return found
 
 
-def compared(seeds: int, trials: int, name_of_rows: str) -> dict[str, Any]:
+def compared(
+    seeds: int, trials: int, name_of_rows: str, samplers: Sequence[str]
+) -> dict[str, Any]:
     """The hypervolumes, and how much more than random search's they are, seed by seed."""
     torch.set_num_threads(1)
     rows = table(name_of_rows)
-    curves: dict[str, list[list[float]]] = {name: [] for name in SAMPLERS}
+    curves: dict[str, list[list[float]]] = {name: [] for name in samplers}
     for seed in range(seeds):
-        for name in SAMPLERS:
+        for name in samplers:
             curves[name].append(searched(name, seed, trials, rows))
             print(f"seed {seed}, {name}: {curves[name][-1][-1]:.4f}", file=sys.stderr)
     result: dict[str, Any] = {"trials": trials, "seeds": seeds, "hypervolume": {}}
     chance = np.array([c[-1] for c in curves["random"]])
-    for name in SAMPLERS:
+    for name in samplers:
         own = np.array([c[-1] for c in curves[name]])
         result["hypervolume"][name] = {"mean": own.mean(), "seeds": own.tolist()}
         if name != "random":
@@ -231,6 +232,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--trials", type=int, nargs="+", default=[40])
+    parser.add_argument("--samplers", nargs="+", choices=SAMPLERS, default=SAMPLERS)
     parser.add_argument("--rows", nargs="+", choices=[*LOADERS], default=["digits"])
     parser.add_argument("--kills", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=2)
@@ -243,7 +245,10 @@ def main() -> None:
         result = killed(args.work, args.kills, args.trials[0], args.jobs)
     else:
         result = {
-            rows: {str(n): compared(args.seeds, n, rows) for n in args.trials}
+            rows: {
+                str(n): compared(args.seeds, n, rows, args.samplers)
+                for n in args.trials
+            }
             for rows in args.rows
         }
         for rows, by_trials in result.items():

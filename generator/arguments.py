@@ -110,7 +110,9 @@ def features_to_keep(spec_file: SpecFile, facts: Facts, job: Job) -> tuple[int, 
 def features_list(by: str, job: Job) -> str:
     """The name of the scores of the vectors of a job. It has a hash of all that they follow
     from beside the weights and the files: the model, and how rows are read."""
-    parts = print_job(replace(job, name="job")).split("\n\n")
+    text = print_job(replace(job, name="job"))
+    text = text.replace(f'  rows = "{job.data.rows}"\n', "")  # where they are kept
+    parts = text.split("\n\n")
     about = [p for p in parts if not p.startswith(("plan train", "plan target"))]
     return f"{by}/features/{sha256(chr(10).join(about).encode()).hexdigest()[:16]}"
 
@@ -195,9 +197,8 @@ def _count(
     code: str,
 ) -> int:
     """How many of `total` stay: as many as the edit asks for, a multiple of `step`."""
-    wanted = total * edit.keep if edit.keep is not None else edit.to
-    assert wanted is not None  # the spec has one of the two
-    count = max(step, round(wanted / step) * step)
+    wanted = wanted_of(edit, total)
+    count = nearest(wanted, step)
     if (edit.to is not None and count != edit.to) or count >= total:
         near = min(count, (total - 1) // step * step)
         raise fail(
@@ -206,6 +207,18 @@ def _count(
             help=f"to = {near}" if near else f"there are only {total}: leave it out",
         )
     return count
+
+
+def wanted_of(edit: PruneFfn | PruneHeads | PruneWidth, total: int) -> float:
+    """What the spec asks for of `total`, which is not yet a multiple of anything."""
+    wanted = total * edit.keep if edit.keep is not None else edit.to
+    assert wanted is not None  # the spec has one of the two
+    return wanted
+
+
+def nearest(wanted: float, step: int) -> int:
+    """The multiple of `step` that is nearest, and at least one."""
+    return max(step, round(wanted / step) * step)
 
 
 def _highest(values: Sequence[float], count: int) -> tuple[int, ...]:

@@ -796,7 +796,9 @@ not done: written above it, it changes the layer, and the adapter is made for wh
         """
 Where attention is causal, a token has seen those before it alone, so that the first one
 knows nothing of the row; an image has no last token; and `dense` keeps a layer that the
-classifier has to have.
+classifier has to have. Of several `layers` each is a block that there is, and the last one is
+among them, since nothing would read it otherwise; several vectors have no learned weights and
+no dense layer of the checkpoint's, which reads one.
 """,
     ),
     "G261": Code(
@@ -847,6 +849,14 @@ result is held to, interpolates.
 `extend-positions` is for jobs that read text, `resize-image` for those that read images.
 """,
     ),
+    "G267": Code(
+        "An edit that would change what pool has joined",
+        """
+A pooling of several layers counts the blocks that there are where it stands, and its head is as
+wide as what they give. Blocks that are left out or added later would move what was counted, and
+another width would leave the head reading channels that are gone: such an edit stands above it.
+""",
+    ),
     "G270": Code(
         "The tokenizer cannot serve the augmentation",
         """
@@ -877,7 +887,7 @@ every step; without the keys of `[data.augment]` that change rows the cache stay
         "Nothing is there to be left alone",
         """
 `leave` in `[deploy]` names modules of the generated model, as in
-`["blocks.0.feed_forward", "classifier"]`, whose linears are not quantised. This one has no
+`["blocks.0.ff", "classifier"]`, whose linears are not quantised. This one has no
 linear in it, or is not there: the names are those in `model.py`.
 `python -m <package>.deploy --sensitivity` says which linears matter most, and prints a list
 to paste.
@@ -969,6 +979,45 @@ that are modules of their own. Fewer blocks, heads and units that are fewer in e
 trimmed vocabulary, more positions and merged adapters are no hindrance.
 
 Remove "transformers" from `export`, or that edit. "onnx" and "torch" take every model.
+""",
+    ),
+    "G291": Code(
+        "Pruning in steps has too little to leave out",
+        """
+`steps` of `[train.prune]` divides what edits leave out by scores: `prune-ffn`, `prune-heads`,
+`prune-width`, and `keep-layers` with `choose = "taylor"` or `"influence"`. The spec has none of
+these; or so few heads, units or blocks go, in multiples of `multiple`, that some step would leave
+out nothing. The message says how many steps there can be.
+""",
+    ),
+    "G292": Code(
+        "What the spec asks for cannot go together with pruning in steps",
+        """
+After each step but the last of `[train.prune]` all weights train for a while, and are then put back
+into the backbone's shape, from which the next step leaves out more. So adapters, whose backbone
+stays as it is, cannot be there; nor edits that widen, add blocks or make positions anew, of which
+there is nothing to put back; nor `[[train.stage]]`, since there is one recipe to recover by; nor
+chosen features, which are of one model's vectors. Where `keep-layers` goes in steps, blocks have
+other numbers in each, and `blocks` of other edits would mean others. `gen search` trains each
+candidate in one go: prune the point that is chosen in steps.
+""",
+    ),
+    "G293": Code(
+        "The weights that the last step of pruning starts from are not there",
+        """
+A job that is pruned in steps starts from what its earlier steps have left: pruned, trained and put
+back into the backbone's shape. `gen run` makes these weights and keeps them in its work folder, in
+`steps/`; the facts beside the spec say only which they are. Run it once, or say by `--work` where
+it was run.
+""",
+    ),
+    "G294": Code(
+        "A step of pruning went wrong",
+        """
+Each step's package is certified against what the step before has left, with the units masked that
+it leaves out; and its trained weights are put back into the backbone's shape, from which the same
+model has to come again. One of the two does not hold, or the model cannot be run over the rows.
+Nothing of the step is used. The message says which it was and what to do.
 """,
     ),
 }

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, replace
 from math import prod
 from typing import Any, get_args
 
-from generator import archs, saved, vocab
+from generator import archs, pruning, saved, vocab
 from generator.archs.build import Imported, Request, Saved
 from generator.arguments import arguments, features_to_keep
 from generator.cost import Cost, Stage, describe
@@ -25,7 +25,7 @@ from generator.errors import Diagnostic, GenError, fail
 from generator.facts import Facts, dump_card
 from generator.ir.deploy import linears, matrices, tables, weight_bytes
 from generator.ir.dims import dim
-from generator.ir.head import selection
+from generator.ir.head import classifier, selection
 from generator.ir.job import Backbone, Job, Tensor, added, parameters
 from generator.ir.ops import merges
 from generator.ir.plans import (
@@ -77,6 +77,7 @@ from generator.spec.clean import Clean
 from generator.spec.edits import ExtendPositions, ResizeImage
 from generator.spec.features import Features
 from generator.spec.model import Spec
+from generator.spec.prune import Prune
 from generator.spec.select import Select
 from generator.teacher import check_teacher
 
@@ -101,7 +102,7 @@ EDIT_PLACES = {
     "G252": ("rank",),
     "G253": ("on",),
     "G254": ("on",),
-    "G260": ("kind",),
+    "G260": ("layers", "kinds", "kind"),
     "G261": ("samples", "hidden", "activation"),
     "G262": ("after",),
     "G263": ("to",),
@@ -110,6 +111,8 @@ EDIT_PLACES = {
     "G266": ("do",),
 }
 SELECT = "select-features"  # the step behind the edits
+# Edits that change the blocks or channels that a pooling of several layers reads.
+COUNTED = ("keep-layers", "add-layers", "prune-width")
 ADAPTING = ("lora", "dora", "ia3", "adapter")
 FORMATS: dict[str, Format] = {
     ".csv": "csv",
@@ -147,17 +150,29 @@ class Compiled:
 
 def compile(spec_file: SpecFile, facts: Facts) -> dict[str, bytes]:
     """Every file of the package, by its name in it. GenError where one cannot be made."""
+    facts = started(spec_file, facts)
     compiled = draft(spec_file, facts)
     files = {d.path: finished(d) for d in compiled.drafts}
     files[LOCK] = lock(compiled, facts, files)
     return files
 
 
+def started(spec_file: SpecFile, facts: Facts) -> Facts:
+    """The facts as a job is compiled with them: one that is pruned in steps starts from
+    what these have left, once they were run."""
+    if facts.pruned is None:
+        return facts
+    sizes = import_job(spec_file, facts).model.sizes
+    return pruning.started(spec_file, facts, sizes)
+
+
 def draft(
     spec_file: SpecFile, facts: Facts, left_out: Collection[str] = ()
 ) -> Compiled:
     """All of `compile` but for the formatting and the lock, without the passes `left_out`."""
+    facts = started(spec_file, facts)
     imported = import_job(spec_file, facts)
+    to_come = _to_come(spec_file, facts, imported)
     edits, named = _named(spec_file, facts, imported, left_out)
     ready = _with_frozen(spec_file, named[-1].job)
     teacher = _teacher(spec_file, facts, ready)
@@ -169,7 +184,8 @@ def draft(
     _check_deploy(spec_file, job)
     stages = tuple(_stages(imported, edits, ready))
     # What renders a job reads its text and nothing else.
-    drafts = render_package(parse_job(print_job(job)), facts.measured, stages)
+    printed = print_job(job)
+    drafts = render_package(parse_job(printed), facts.measured, stages, _before(facts))
     if teacher is not None:
         assert spec_file.teacher is not None
         text = without_search(spec_file.teacher.text)
@@ -190,11 +206,55 @@ def draft(
     if facts.reference is not None:
         drafts += (Draft("reference.safetensors", facts.reference, python=False),)
     notes = _notes(job, facts)
-    if left := _request(spec_file, facts).head_left(imported.model):
+    if left := request(spec_file, facts).head_left(imported.model):
         notes.append(left)
     if unread := _unread(imported, job):
         notes.append(unread)
+    if to_come:
+        notes.append(to_come)
     return Compiled(job, imported, done, stages, drafts, tuple(notes))
+
+
+def _to_come(spec_file: SpecFile, facts: Facts, imported: Job) -> str:
+    """What to tell of steps that were run, or will be; "" of a job that has none. GenError
+    where they cannot be."""
+    if not pruning.stepped(spec_file.spec):
+        return ""
+    sizes = imported.model.sizes
+    steps = pruning.step_specs(spec_file, sizes)
+    if facts.pruned is not None:
+        led = "one step" if len(steps) == 1 else f"{len(steps)} steps"
+        done = ", ".join(f"{s.score} {s.after:.4f}" for s in facts.pruned.steps)
+        return (
+            f"starts from weights that were pruned and trained in {led} before this one (on "
+            f"the validation rows, {done}): they lie in the work folder of "
+            "gen run"
+        )
+    each = [
+        " and ".join(pruning.stays(one, sizes))
+        for one in (*(step.spec for step in steps), spec_file.spec)
+    ]
+    recover = spec_file.spec.train.prune.recover
+    return (
+        f"`gen run` prunes in {len(each)} steps, to {'; to '.join(each)}, with "
+        f"{recover:g} epoch{'s' * (recover != 1)} of training after each but the last, and "
+        "builds this package anew from there. Until then it prunes at once"
+    )
+
+
+def _before(facts: Facts) -> list[tuple[str, ...]]:
+    """A row of the model card for each step of pruning that came before the last."""
+    steps = facts.pruned.steps if facts.pruned is not None else ()
+    return [
+        (
+            str(number),
+            ", ".join(step.stays),
+            f"{step.parameters:,}",
+            f"{step.score} {step.before:.4f}",
+            f"{step.after:.4f}",
+        )
+        for number, step in enumerate(steps, 1)
+    ]
 
 
 def _named(
@@ -223,8 +283,9 @@ def _teacher(spec_file: SpecFile, facts: Facts, job: Job) -> Job | None:
             label="a teacher is that of a job in a file of its own",
             help="gen build and gen run read both; gen search does not yet",
         )
-    imported = import_job(spec_file.teacher, facts.teacher)
-    _, named = _named(spec_file.teacher, facts.teacher, imported, ())
+    own = started(spec_file.teacher, facts.teacher)
+    imported = import_job(spec_file.teacher, own)
+    _, named = _named(spec_file.teacher, own, imported, ())
     *_, done = steps(named[-1].job, NAMED)
     tokenizers = facts.tokenizer, facts.teacher.tokenizer
     check_teacher(spec_file, job, done.job, tokenizers)
@@ -252,7 +313,7 @@ def _with_teacher(spec_file: SpecFile, job: Job, teacher: Job) -> Job:
 def _saved(spec_file: SpecFile, facts: Facts, job: Job, edited: Job) -> Iterator[Draft]:
     """The files of a folder for transformers, but for the weights."""
     try:
-        found = saved.files(job, edited, facts.card, _request(spec_file, facts))
+        found = saved.files(job, edited, facts.card, request(spec_file, facts))
     except Unsaveable as error:
         raise fail(
             "G290",
@@ -271,6 +332,13 @@ def _edits(spec_file: SpecFile, facts: Facts, job: Job) -> Iterator[Step]:
     """The job after each edit of the spec in turn, verified."""
     for number, edit in enumerate(spec_file.spec.edit):
         at = f"edit[{number}]"
+        if edit.DO in COUNTED and classifier(job.model).joined:
+            raise fail(
+                "G267",
+                f"{edit.DO} would change which blocks, or what of them, pool has joined",
+                place=spec_file.place(f"{at}.do"),
+                help=f"write {edit.DO} above pool",
+            )
         try:
             given = arguments(edit, spec_file, facts, job)
             job, weights = EDITS[edit.DO].run(job, **given)
@@ -346,7 +414,8 @@ def as_read(spec_file: SpecFile) -> SpecFile:
         for edit in spec_file.spec.edit
         if isinstance(edit, (ExtendPositions, ResizeImage))
     )
-    return replace(spec_file, spec=replace(spec_file.spec, edit=reading))
+    train = replace(spec_file.spec.train, prune=Prune())  # which leaves nothing out
+    return replace(spec_file, spec=replace(spec_file.spec, edit=reading, train=train))
 
 
 def _key(spec_file: SpecFile, at: str, found: Diagnostic) -> str:
@@ -406,6 +475,12 @@ def lock(compiled: Compiled, facts: Facts, files: Mapping[str, bytes]) -> bytes:
             "source": teacher.card.source,
             "card": digest(dump_card(teacher.card).encode()),
         }
+    if facts.pruned is not None:
+        content["pruned"] = {
+            "key": facts.pruned.key,
+            "scores": digest(facts.pruned.scores),
+            "steps": [asdict(step) for step in facts.pruned.steps],
+        }
     if compiled.stages:
         content["edits"] = [stage.figures for stage in compiled.stages]
     return (json.dumps(content, indent=1, ensure_ascii=True) + "\n").encode()
@@ -437,7 +512,7 @@ def import_job(spec_file: SpecFile, facts: Facts) -> Job:
         )
     try:
         architecture = archs.find(card.config.get("model_type"))
-        imported: Imported = architecture.build(_request(spec_file, facts))
+        imported: Imported = architecture.build(request(spec_file, facts))
     except GenError as error:  # architectures know of no file: say which spec it is
         raise GenError(
             [
@@ -483,15 +558,18 @@ def _export(spec: Spec, names: Saved) -> ExportPlan:
     return ExportPlan(to, names.base, tuple(names.heads.items()))
 
 
-def _request(spec_file: SpecFile, facts: Facts) -> Request:
+def request(spec_file: SpecFile, facts: Facts) -> Request:
     spec, card = spec_file.spec, facts.card
+    head = spec.backbone.head
+    if head == "new" and facts.pruned is not None:  # the steps before have begun it
+        head = "auto"
     return Request(
         config=card.config,
         tensors=tuple(Tensor(t.key, t.dtype, t.shape) for t in card.tensors),
         task=spec.task,
         labels=spec.labels,
         # With features the last layer reads another vector than the checkpoint's did.
-        head="new" if _features(spec.features) != FeaturePlan() else spec.backbone.head,
+        head="new" if _features(spec.features) != FeaturePlan() else head,
         dropout=spec.backbone.dropout,
         attention_dropout=spec.train.attention_dropout,
         pair=len(spec.data.text) == 2,
@@ -505,7 +583,9 @@ def _data(spec_file: SpecFile, imported: Imported, facts: Facts) -> DataPlan:
     spec = spec_file.spec
     data = spec.data
     inputs = imported.image
-    if inputs is None:
+    if inputs is not None:
+        inputs = replace(inputs, held=data.image_bytes)
+    else:
         bound = next(d.bound for d in imported.model.dims if d.symbol == "T")
         longest = data.max_tokens
         if bound is not None and longest > bound:
@@ -544,6 +624,7 @@ def _data(spec_file: SpecFile, imported: Imported, facts: Facts) -> DataPlan:
         clean=_clean(data.clean),
         augment=_augment(spec_file, facts),
         guard=GuardPlan(**asdict(data.guard)),
+        rows=data.rows,
     )
 
 
@@ -874,6 +955,13 @@ def _notes(job: Job, facts: Facts) -> list[str]:
             f"deployed as {kind}: weights of {weight_bytes(job) / 1e6:,.1f} MB, and not "
             f"the {whole / 1e6:,.1f} MB of the trained model"
         )
+    if job.deploy.quantize_aware:
+        after = 100 * job.deploy.quantize_after
+        notes.append(
+            "training rounds what predicts is rounded"
+            + (f", behind the first {after:g}% of its steps" if after else "")
+            + ": a step takes longer, and what is evaluated is the rounded model"
+        )
     for number, stage in enumerate(job.stages, 1):
         notes.append(
             f"stage {number} of {len(job.stages)} trains "
@@ -938,8 +1026,11 @@ def _unread(imported: Job, job: Job) -> str:
 
 def _kept(job: Job, cut: str) -> str:
     """How much room what a prefix gives takes, and for what."""
-    _, positions, width = job.model.main.types[cut].shape
+    _, *places, width = job.model.main.types[cut].shape
     room = width.value(job.model.sizes) * (4 if job.train.cache == "fp32" else 2)
+    if not places:
+        return f"{room:,} bytes a row"
+    (positions,) = places
     if positions == dim("T"):
         return f"{room:,} bytes a token"
     count = positions.value(job.model.sizes)

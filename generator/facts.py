@@ -3,7 +3,8 @@
 Everything here is pure: `generator.runtime` gathers facts, reads and writes their files,
 and compares them with the weights; compiling only takes them as values. They lie beside
 the spec, in `facts/<job name>/`, as `card.json`, `tokenizer.json`, `measured.json`,
-`reference.safetensors` and `vocabulary.safetensors`.
+`reference.safetensors` and `vocabulary.safetensors`; `pruned/` has what the last step of a
+job starts from that is pruned in several.
 
 What could not be seen is `None`, and the card says `verified: false`; nothing is guessed
 in its place.
@@ -17,7 +18,7 @@ import json
 import math
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from typing import Any, NoReturn
 
 from generator.errors import Place, fail
@@ -125,6 +126,32 @@ class Scores:
 
 
 @dataclass(frozen=True)
+class PrunedStep:
+    """A step of a job that is pruned in steps, as `gen run` found it."""
+
+    stays: tuple[str, ...]  # in words: "10 of 12 heads"
+    parameters: int
+    score: str  # the figure that sums up an evaluation: "accuracy"
+    before: float  # that of the validation rows, as pruned
+    after: float  # and once trained
+    weights: str  # SHA-256 of what the next step starts from
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """What the last step of a job that is pruned in steps starts from.
+
+    Its weights are those that the steps before have left, as a checkpoint like the
+    backbone: of the same sizes, with zeros for what is left out.
+    """
+
+    key: str  # of the steps that led to it; see generator/pruning.py
+    card: Card
+    scores: bytes  # what `dump_scores` wrote, of these weights
+    steps: tuple[PrunedStep, ...]
+
+
+@dataclass(frozen=True)
 class Facts:
     """All that compiling a job may know beside its spec."""
 
@@ -135,6 +162,7 @@ class Facts:
     vocabulary: bytes | None = None  # what `dump_used` wrote, where that was asked for
     scores: bytes | None = None  # what `dump_scores` wrote, likewise
     teacher: Facts | None = None  # those of the job that this one learns from
+    pruned: Pruned | None = None  # what its last step starts from, where it has several
 
 
 def dump_card(card: Card) -> str:
@@ -318,8 +346,46 @@ def facts_hash(facts: Facts) -> str:
         "reference": _digest(facts.reference),
         "vocabulary": _digest(facts.vocabulary),
         "scores": _digest(facts.scores),
+        "pruned": None if facts.pruned is None else pruned_hash(facts.pruned),
     }
     return _hash(parts)
+
+
+def pruned_hash(pruned: Pruned) -> str:
+    """SHA-256 of what the last step starts from, and of how that was made."""
+    steps = _digest(dump_steps(pruned).encode())
+    return _hash([_hash(_card_body(pruned.card)), _digest(pruned.scores), steps])
+
+
+def dump_steps(pruned: Pruned) -> str:
+    """The text of steps.json: what led to the weights of the last step."""
+    body = {
+        "format": FORMAT,
+        "key": pruned.key,
+        "steps": [asdict(step) for step in pruned.steps],
+    }
+    return json.dumps(body, indent=1, allow_nan=False) + "\n"
+
+
+def load_steps(text: str, card: Card, scores: bytes, file: str) -> Pruned:
+    """What `dump_steps` wrote, with the card and the scores beside it; a GenError where it
+    is damaged or was edited."""
+    try:
+        body = parse_json(text, file)
+        steps = tuple(
+            PrunedStep(**{**step, "stays": tuple(step["stays"])})
+            for step in body["steps"]
+        )
+        found = Pruned(body["key"], card, scores, steps)
+    except (LookupError, TypeError):
+        found = None
+    if found is None or dump_steps(found) != text:
+        raise fail(
+            "G150",
+            f"{file} is damaged, or was changed after it was gathered",
+            help="prune anew: gen run SPEC",
+        )
+    return found
 
 
 def parse_json(data: str | bytes, file: str, help: str = "") -> Any:

@@ -5,10 +5,25 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 WHAT = ("archs", "edits", "passes", "tasks", "codes", "ops")  # of `gen list`
 EXPORTS = ("onnx", "torch", "transformers")
 Run = Callable[[argparse.Namespace], int]
+
+
+class _Version(argparse.Action):
+    """Looks the version up only where it is asked for."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        from importlib import metadata
+
+        try:
+            version = metadata.version("gen-compiler")
+        except metadata.PackageNotFoundError:  # run from a checkout
+            version = "of a checkout that is not installed"
+        print(f"gen {version}")
+        parser.exit()
 
 
 def parser(functions: Mapping[str, Run]) -> argparse.ArgumentParser:
@@ -16,6 +31,7 @@ def parser(functions: Mapping[str, Run]) -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog="gen", description="Compiles a fine-tuning job to plain PyTorch source."
     )
+    top.add_argument("--version", nargs=0, action=_Version, help="print it and exit")
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
     def command(name: str, help: str) -> argparse.ArgumentParser:
@@ -153,7 +169,7 @@ def parser(functions: Mapping[str, Run]) -> argparse.ArgumentParser:
     search.add_argument("--hours", type=float, help="instead of the spec's")
     search.add_argument(
         "--sampler",
-        choices=("gp", "tpe", "nsga2", "random"),
+        choices=("tpe", "nsga2", "random"),
         help="instead of the spec's",
     )
     search.add_argument("--storage", metavar="URL", help="instead of the spec's")

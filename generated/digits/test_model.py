@@ -253,7 +253,7 @@ def images(folder: str) -> list[Path]:
 def served(model: Model, file: str) -> float:
     """How far a prediction is from the model on what training makes of the same image."""
     files = images(str(Path(file).parent))
-    targets = torch.tensor([0 for _ in files])
+    targets = torch.zeros(len(files), dtype=torch.int64)
     split = Split(files, targets)
     batches = list(evaluation_batches(split))
     expected = torch.cat([model(*batch.inputs).softmax(1) for batch in batches])

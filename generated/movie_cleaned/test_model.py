@@ -271,7 +271,7 @@ def as_transformers(weights: Path) -> Iterator[Check]:
 def served(model: Model, file: str) -> float:
     """How far a prediction is from the model on what training makes of the same text."""
     texts = [text for text in SAMPLES if text.strip()]
-    targets = torch.tensor([0 for _ in texts])
+    targets = torch.zeros(len(texts), dtype=torch.int64)
     split = Split(encode([clean(text) for text in texts]), targets)
     expected = torch.empty(len(texts), 2)
     for batch in evaluation_batches(split):

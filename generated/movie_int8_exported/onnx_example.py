@@ -5,7 +5,7 @@
     pip install numpy onnxruntime tokenizers
     python example.py 'a text' 'and one more'
 
-model.onnx and preprocess.json and tokenizer.json lie beside this file.
+model.onnx, preprocess.json and tokenizer.json lie beside this file.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def inputs_of(texts: Sequence[str]) -> dict[str, np.ndarray]:
     tokenizer = Tokenizer.from_file(str(HERE / "tokenizer.json"))
     tokenizer.enable_truncation(ABOUT["max_tokens"])
     tokenizer.enable_padding(pad_id=ABOUT["pad"])
-    rows = tokenizer.encode_batch([text for text in texts])
+    rows = tokenizer.encode_batch(list(texts))
     return {
         "ids": np.array([row.ids for row in rows], dtype=np.int64),
         "mask": np.array([row.attention_mask for row in rows], dtype=bool),

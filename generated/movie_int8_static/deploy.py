@@ -130,7 +130,7 @@ def steps_of(low: float, high: float) -> tuple[float, int]:
 
 def in_steps(x: Tensor, step: float, zero: int) -> Tensor:
     """From 0 to 255, in steps, with a fraction to be cut off; what is beyond is the end."""
-    return (x * (1 / step)).add_(zero + 0.5).clamp_(0, 255)
+    return torch.add(torch.tensor(zero + 0.5), x, alpha=1 / step).clamp_(0, 255)
 
 
 class Int8Table(nn.Module):

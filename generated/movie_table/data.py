@@ -38,6 +38,7 @@ from .rows import (
     Row,
     Rows,
     by_key,
+    columns_on_disk,
     hashes,
     in_order,
     on_disk,
@@ -517,12 +518,15 @@ def load_rows(root: Path, work: Path) -> dict[str, Rows]:
 def load_splits(root: Path, work: Path) -> Splits:
     """Everything that training reads, by `load_rows`."""
     rows = load_rows(root, work)
-    fitted = features.fit([row.raw for row in rows["train"]])
+    train = rows["train"]
+    fitted = features.fit((row.raw for row in train), train.folder)
     return Splits(*(split_of(rows[name], fitted) for name in Splits._fields))
 
 
 def split_of(rows: Rows, fitted: features.Fitted) -> Split:
-    columns = features.columns_of([row.raw for row in rows], fitted)
+    some = (rows[i : i + 4096] for i in range(0, len(rows), 4096))
+    made = (features.columns_of([row.raw for row in part], fitted) for part in some)
+    columns = columns_on_disk(made, rows.folder)
     lengths = rows.column("lengths")
     starts = on_disk(starts_of(lengths), rows.folder)
     tokens = Tokens(rows.tokens("ids"), starts, lengths)

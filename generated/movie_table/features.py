@@ -11,11 +11,14 @@ from __future__ import annotations
 import json
 import math
 import unicodedata
+from array import array
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from tempfile import TemporaryFile
+from typing import Any, BinaryIO, NamedTuple
 
 import re2
 import torch
@@ -138,21 +141,38 @@ def read(fields: Mapping[str, Any], *texts: str) -> Raw:
     return Raw(tuple(numbers), categories)
 
 
-def fit(rows: Sequence[Raw]) -> Fitted:
-    """Means, deviations and categories of training rows, whatever their order."""
-    means, deviations = [], []
-    for i in range(len(SCALED)):
-        there = [row.numbers[i] for row in rows if not math.isnan(row.numbers[i])]
-        number = max(1, len(there))
-        mean = math.fsum(there) / number
-        deviation = math.sqrt(math.fsum((x - mean) ** 2 for x in there) / number)
-        means.append(mean)
-        # All are the same, but for rounding: then they stay near 0 whatever comes.
-        deviations.append(deviation if deviation > 1e-12 * abs(mean) else 1.0)
+def known(file: BinaryIO) -> Iterator[float]:
+    """The numbers in a file but for nan, some of them in memory."""
+    file.seek(0)
+    while some := file.read(1 << 16):
+        yield from (x for x in array("d", some) if not math.isnan(x))
+
+
+def fit(rows: Iterable[Raw], folder: Path | None = None) -> Fitted:
+    """Means, deviations and categories of training rows, whatever their order.
+
+    Rows are read one after the other; meanwhile their numbers lie in files of `folder`.
+    """
+    left, means, deviations = iter(rows), [], []
+    tallies = [Counter[str]() for _ in CATEGORICAL]
+    with ExitStack() as stack:
+        files = [stack.enter_context(TemporaryFile(dir=folder)) for _ in SCALED]
+        while some := list(islice(left, 4096)):
+            for file, numbers in zip(files, zip(*(row.numbers for row in some))):
+                file.write(array("d", numbers))
+            for tally, names in zip(tallies, zip(*(row.categories for row in some))):
+                tally.update(filter(None, names))
+        for file in files:
+            number = max(1, sum(1 for _ in known(file)))
+            mean = math.fsum(known(file)) / number
+            squares = math.fsum((x - mean) ** 2 for x in known(file))
+            deviation = math.sqrt(squares / number)
+            means.append(mean)
+            # All are the same, but for rounding: they stay near 0 whatever comes.
+            deviations.append(deviation if deviation > 1e-12 * abs(mean) else 1.0)
     categories = []
-    for values in zip(*(row.categories for row in rows), strict=True):
-        counts = Counter(filter(None, values))
-        order = sorted(counts, key=lambda name: (-counts[name], name))
+    for tally in tallies:
+        order = sorted(tally, key=lambda name: (-tally[name], name))
         categories.append(tuple(order[:MOST]))
     return Fitted(tuple(means), tuple(deviations), tuple(categories))
 

@@ -15,6 +15,7 @@ import struct
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any, NamedTuple
@@ -61,6 +62,26 @@ def on_disk(pieces: Iterable[Tensor], folder: Path) -> Tensor:
         size = file.tell() // piece.element_size()
         found = torch.from_file(file.name, size=size, dtype=piece.dtype)
     return found.view(-1, *piece.shape[1:])
+
+
+def columns_on_disk(
+    pieces: Iterable[features.Columns], folder: Path
+) -> features.Columns:
+    """The same of all that features.py makes of rows."""
+    with ExitStack() as stack:
+        files, found = [], []
+        for piece in pieces:
+            files = files or [
+                stack.enter_context(NamedTemporaryFile(dir=folder)) for _ in piece
+            ]
+            for file, x in zip(files, piece):
+                file.write(x.numpy().data)
+        for file, x in zip(files, piece):
+            file.flush()
+            size = file.tell() // x.element_size()
+            whole = torch.from_file(file.name, size=size, dtype=x.dtype)
+            found.append(whole.view(-1, *x.shape[1:]))
+    return features.Columns(*found)
 
 
 def starts_of(lengths: Tensor) -> Iterator[Tensor]:

@@ -340,7 +340,7 @@ def rows_of(texts: Sequence) -> list[dict[str, Any]]:
 def served(model: Model, file: str) -> float:
     """How far a prediction is from the model on what training makes of the same text."""
     texts = [text for text in SAMPLES if text.strip()]
-    targets = torch.tensor([0 for _ in texts])
+    targets = torch.zeros(len(texts), dtype=torch.int64)
     fields = rows_of(texts)
     records = [Record(line, row) for line, row in enumerate(fields, 1)]
     used = [text_of(record) for record in records]

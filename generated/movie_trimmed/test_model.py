@@ -273,8 +273,8 @@ def as_transformers(weights: Path) -> Iterator[Check]:
 def served(model: Model, file: str) -> float:
     """How far a prediction is from the model on what training makes of the same text."""
     texts = [text for text in SAMPLES if text.strip()]
-    targets = torch.tensor([0 for _ in texts])
-    split = Split(encode([text for text in texts]), targets)
+    targets = torch.zeros(len(texts), dtype=torch.int64)
+    split = Split(encode(texts), targets)
     expected = torch.empty(len(texts), 2)
     for batch in evaluation_batches(split):
         expected[batch.rows] = model(*batch.inputs).softmax(1)

@@ -412,6 +412,13 @@ def strata_of(rows: Rows) -> Tensor:
     return rows.column("targets")
 
 
+def lost(rows: Rows, kept: Tensor) -> Tensor:
+    """bool (rows), those with a label that no row has of those that are kept."""
+    targets = rows.column("targets")
+    left = targets[kept].bincount(minlength=len(LABELS))
+    return (left == 0)[targets]
+
+
 def split_up(rows: Rows) -> dict[str, Rows]:
     """Takes the FRACTIONS out of the training rows, of each label alike.
 
@@ -453,6 +460,13 @@ def split_up(rows: Rows) -> dict[str, Rows]:
         seen += count
         split = (place[:, None] >= torch.tensor(ends)[found]).sum(1)
         home[numbers] = split[index].to(torch.int8)
+    # Where its texts have other labels too, a label may have lost all of them.
+    gone = lost(rows, home == len(FRACTIONS))
+    if gone.any():
+        for numbers, index, found in by_text():
+            back = torch.zeros(len(found), dtype=torch.bool)
+            back[index[gone[numbers]]] = True
+            home[numbers[back[index]]] = len(FRACTIONS)
     parts = [rows.where(home == i) for i in range(len(FRACTIONS) + 1)]
     return {"train": parts[-1], **dict(zip(FRACTIONS, parts))}
 

@@ -52,11 +52,14 @@ def divisions(job: Job) -> tuple[Division, ...]:
 
 def blocks_before(model: Model) -> int:
     """How many blocks lead to the cut of a model; 0 where it has none."""
-    for op in model.main.ops:
-        if op.kind in CALLS and any(r.name == model.cut for r in op.results):
-            last = model.main.instance(op.name)
-            return last.depth + last.count - 1
-    return 0
+    return blocks_to(model.main, model.cut)
+
+
+def blocks_to(main: Module, value: str) -> int:
+    """How many blocks lead to a value of the main module."""
+    calls = [op for op in reaching(main, (value,)) if op.kind in CALLS]
+    parts = [main.instance(op.name) for op in calls]
+    return max((one.depth + one.count - 1 for one in parts), default=0)
 
 
 def halves(model: Model) -> tuple[Module, Module]:

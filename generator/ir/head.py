@@ -1,7 +1,8 @@
 """The classifier of a model: what reads a vector from a row's positions, and the head.
 
 Its first operations belong to the backbone (a last norm, say), one makes a vector of all
-positions, and those behind it are the head.
+positions, and those behind it are the head. Where vectors of several blocks are joined,
+the main module makes and joins them, and the classifier is the head alone.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from generator.errors import fail
-from generator.ir.cut import reaching
+from generator.ir.cut import blocks_to, reaching
 from generator.ir.dims import Dim, Type, dim, parse_type
 from generator.ir.emit import Emitter
 from generator.ir.job import (
@@ -38,10 +39,22 @@ class Classifier:
     module: Module
     pool: Op  # what makes a vector of the positions
     label: Op  # the last linear layer
+    # The pooling joins vectors, in the main module; the classifier takes what it gives.
+    joined: bool = False
+
+    @property
+    def vector(self) -> str:
+        """The value that holds the vector."""
+        result = self.pool.results[0].name
+        if not self.joined:
+            return result
+        return self.module.inputs[self.call.args.index(result)].name
 
     @property
     def states(self) -> str:
-        """The value that holds the backbone's last positions."""
+        """The value that holds the backbone's last positions; "" where vectors come."""
+        if self.joined:
+            return ""
         made = {r.name: op for op in self.module.ops for r in op.results}
         name = self.pool.args[0]
         op = made.get(name)
@@ -55,6 +68,8 @@ class Classifier:
     @property
     def head(self) -> tuple[Op, ...]:
         """The operations behind the vector."""
+        if self.joined:
+            return self.module.ops
         return self.module.ops[self.module.ops.index(self.pool) + 1 :]
 
     @property
@@ -81,9 +96,33 @@ def classifier(model: Model) -> Classifier:
     main = model.main
     (call,) = (op for op in main.ops if op.results[0].name == main.outputs[0])
     module = model.by_name[main.instance(call.name).module]
-    (pool,) = (op for op in module.ops if op.kind in POOLS)
     (label,) = (op for op in module.ops if op.results[0].name == module.outputs[0])
+    pools = [op for op in module.ops if op.kind in POOLS]
+    if not pools:
+        (pool,) = (
+            op
+            for op in main.ops
+            if op.kind == "join" and op.results[0].name in call.args
+        )
+        return Classifier(call, module, pool, label, joined=True)
+    (pool,) = pools
     return Classifier(call, module, pool, label)
+
+
+@dataclass(frozen=True)
+class Read:
+    """One of the vectors that are joined."""
+
+    pool: Op  # in the main module
+    layer: int  # how many blocks lead to it
+
+
+def reads(model: Model) -> tuple[Read, ...]:
+    """The vectors of positions that a model joins, in their order."""
+    main = model.main
+    made = {r.name: op for op in main.ops for r in op.results}
+    pools = [made[arg] for arg in classifier(model).pool.args]
+    return tuple(Read(pool, blocks_to(main, pool.args[0])) for pool in pools)
 
 
 def reader(found: Classifier) -> Op:
@@ -97,7 +136,7 @@ def reader(found: Classifier) -> Op:
         for p in found.module.parameters
         if isinstance(p.source, Init)
     }
-    behind = {r.name for r in found.pool.results}
+    behind = {found.vector}
     for op in found.head:
         if behind.isdisjoint(op.args):
             continue
@@ -111,7 +150,7 @@ def vector(found: Classifier) -> str:
     """The value that feeds the head: what `reader` reads, ahead of a dropout."""
     made = {r.name: op for op in found.module.ops for r in op.results}
     value = reader(found).args[0]
-    while made[value].kind == "dropout":
+    while value in made and made[value].kind == "dropout":
         value = made[value].args[0]
     return value
 
@@ -147,8 +186,11 @@ def selection(model: Model) -> Selection | None:
 
 def states_paths(model: Model) -> tuple[str, ...]:
     """The path of the module that gives positions (B, T, C), and those of what makes the
-    backbone's last states of them, one after the other; none where one has no name."""
+    backbone's last states of them, one after the other; none where one has no name, or
+    where those of several blocks are read."""
     found, main = classifier(model), model.main
+    if found.joined:
+        return ()
     value = found.backbone[0].args[0] if found.backbone else found.states
     at = [v.name for v in found.module.inputs].index(value)
     value = found.call.args[at]

@@ -45,7 +45,7 @@ class ImagePlan:
     The steps are in order: convert to RGB, resize, crop, rescale, normalise.
     """
 
-    column: str  # paths, relative to the folder of the data file
+    column: str  # paths, relative to the folder of the data file, or images themselves
     resize: tuple[int, int] | None  # height, width of the resize; None leaves it out
     # "exact" stretches to `resize`; "shortest" keeps the ratio, resize[0] the short side
     resize_mode: Literal["exact", "shortest"]
@@ -54,6 +54,7 @@ class ImagePlan:
     rescale: float  # multiplies the 0..255 values; 1.0 leaves it out
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    held: bool = False  # the column has the bytes of an image, and no path
 
 
 @dataclass(frozen=True)
@@ -199,6 +200,8 @@ class DataPlan:
     augment: AugmentPlan = AugmentPlan()
     guard: GuardPlan = GuardPlan()
     features: FeaturePlan = FeaturePlan()
+    # Where texts are kept that can be used; images have files of their own.
+    rows: Literal["files", "memory"] = "files"
 
     @property
     def texts(self) -> tuple[str, ...]:

@@ -107,7 +107,8 @@ def _cleaning(job: Job) -> Iterator[Diagnostic]:
     """Aliases lead to one label each, and only texts are rewritten or measured."""
     clean = job.data.clean
     for label, _ in clean.labels:
-        if label not in job.labels or job.task == "regression":
+        flags = job.task == "multi-label" and len(job.data.label) > 1
+        if label not in job.labels or job.task == "regression" or flags:
             yield Diagnostic("G342", f"aliases are of {label!r}, which is no label")
     uses = Counter(alias for _, some in clean.labels for alias in some)
     for alias, count in uses.items():
@@ -116,6 +117,8 @@ def _cleaning(job: Job) -> Iterator[Diagnostic]:
                 "G342", f"the alias {alias!r} is a label itself, or stands twice"
             )
     images = isinstance(job.data.inputs, ImagePlan)
+    if clean.duplicates == "near" and job.data.rows == "memory":
+        yield Diagnostic("G342", "near duplicates are looked for in files alone")
     near = clean.duplicates == "near"  # which is about texts
     of_any = replace(clean, labels=(), duplicates="near" if near else "off")
     pixels = replace(of_any, levels=False, alpha="off", min_pixels=0, max_pixels=0)
@@ -634,10 +637,11 @@ def _cut(job: Job) -> Iterator[Diagnostic]:
         return
     made = {r.name: r.type for op in main.ops for r in op.results}
     kind = None if cut.startswith("_") else made.get(cut)
-    if kind is None or kind.dtype != "f32" or len(kind.shape) != 3:
+    if kind is None or kind.dtype != "f32" or len(kind.shape) not in (2, 3):
         yield Diagnostic(
             "G364",
-            f"%{cut} is no f32 of three dimensions that {main.name} works out and names",
+            f"%{cut} is no f32 of two or three dimensions that {main.name} works out and "
+            "names",
         )
         return
     before, after = reaching(main, (cut,)), reaching(main, main.outputs, cut)

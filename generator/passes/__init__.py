@@ -28,7 +28,7 @@ from generator.passes import (
     low_rank,
     new_head,
     only_needed_positions,
-    pool,
+    pool_layers,
     prune_ffn,
     prune_heads,
     prune_width,
@@ -204,9 +204,10 @@ EDITS = {
         ),
         Edit(
             "pool",
-            pool.run,
+            pool_layers.run,
             "the reference's last states, pooled by hand",
-            "one vector of a row: its first or last token, a mean, the largest values",
+            "one vector of a row: its first or last token, a mean, the largest values; of one "
+            "block or of several, side by side",
         ),
         Edit(
             "extend-positions",

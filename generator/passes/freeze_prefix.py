@@ -11,7 +11,8 @@ sub blocks.4 = Block keys "encoder.layer.{i}." count 2
 %x.3 = repeat blocks.0(%x)
 %x.2 = repeat blocks.4(%x.3)
 
-Nothing up to the cut has a gradient or draws dropout, so that it gives the same for a row
+Where vectors of several blocks are joined, and all that leads to them is frozen, the cut is
+what joins them. Nothing up to the cut has a gradient or draws dropout, so that it gives the same for a row
 in every epoch: train.py runs it once, and keeps what it gives. The stages of a training
 freeze different parts: each has a cut of its own, all in the one model.
 """
@@ -21,6 +22,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from generator.ir.cut import CALLS, owned, reaching, trained
+from generator.ir.head import classifier
 from generator.ir.job import Instance, Job, Model, Module, Op, Value, next_free
 from generator.ir.stages import by_stage
 from generator.ir.weightmap import WeightMap
@@ -31,31 +33,51 @@ def run(job: Job) -> tuple[Job, WeightMap]:
     if job.train.cache == "off":
         return job, WeightMap()
     if not job.stages:
-        model, cut = _cut(job)
+        model, cut = _cut(job, vectors=True)
         return replace(job, model=replace(model, cut=cut)), WeightMap()
-    model, stages = job.model, []
-    for plan, one in zip(job.stages, by_stage(job), strict=True):
-        model, cut = _cut(replace(one, model=model))
-        stages.append(replace(plan, cut=cut))
-    return replace(job, model=model, stages=tuple(stages)), WeightMap()
+    cuts = _of_stages(job, vectors=True)
+    if len({len(model.main.types[cut].shape) for model, cut in cuts if cut}) > 1:
+        cuts = _of_stages(job, vectors=False)  # what is kept is all of one shape
+    stages = tuple(
+        replace(plan, cut=cut) for plan, (_, cut) in zip(job.stages, cuts, strict=True)
+    )
+    return replace(job, model=cuts[-1][0], stages=stages), WeightMap()
 
 
-def _cut(job: Job) -> tuple[Model, str]:
-    """The model, perhaps with a repeat as two, and the value to cut it at; "" is none."""
+def _of_stages(job: Job, vectors: bool) -> list[tuple[Model, str]]:
+    """For each stage the model, divided for all up to it, and the value to cut it at."""
+    found: list[tuple[Model, str]] = []
+    model = job.model
+    for one in by_stage(job):
+        model, cut = _cut(replace(one, model=model), vectors)
+        found.append((model, cut))
+    return found
+
+
+def _cut(job: Job, vectors: bool) -> tuple[Model, str]:
+    """The model, perhaps with a repeat as two, and the value to cut it at; "" is none.
+
+    With `vectors` that may be the vectors of several blocks, joined.
+    """
     if not job.frozen:
         return job.model, ""
-    main, cut = _divided(job)
-    if not _is_alone(main, cut):
-        return job.model, ""
-    return job.model.with_modules({main.name: main}), cut
+    main, cuts = _divided(job, vectors)
+    for cut in reversed(cuts):
+        if _is_alone(main, cut):
+            return job.model.with_modules({main.name: main}), cut
+    return job.model, ""
 
 
-def _divided(job: Job) -> tuple[Module, str]:
-    """The main module, no call of it frozen in part, and the value to cut it at.
+def _divided(job: Job, vectors: bool) -> tuple[Module, list[str]]:
+    """The main module, no call of it frozen in part, and the values to cut it at, the
+    last of which has most ahead of it.
 
-    "" is no value: the first blocks are not frozen, or what is before them is not.
+    None where the first blocks are not frozen, or what is before them is not.
     """
-    main, cut = job.model.main, ""
+    main = job.model.main
+    cuts: list[str] = []
+    found = classifier(job.model)
+    joins = found.pool if vectors and found.joined else None
     for op in main.ops:
         paths = owned(main, op)
         frozen = 0
@@ -63,12 +85,13 @@ def _divided(job: Job) -> tuple[Module, str]:
             frozen += 1
         if op.kind == "repeat" and 0 < frozen < len(paths):
             main, op = _split(main, op, frozen)
-            return main, op.results[0].name
+            return main, [*cuts, op.results[0].name]
         if frozen < len(paths):
             break
-        if op.kind in CALLS and main.instance(op.name).depth > 0:
-            cut = op.results[0].name
-    return main, cut
+        gives = op.kind in CALLS and main.instance(op.name).depth > 0
+        if op == joins or gives and len(op.results[0].type.shape) == 3:
+            cuts.append(op.results[0].name)
+    return main, cuts
 
 
 def _split(main: Module, op: Op, count: int) -> tuple[Module, Op]:
@@ -100,7 +123,5 @@ def _kind(instance: Instance) -> str:
 
 def _is_alone(main: Module, cut: str) -> bool:
     """Whether nothing with parameters is on both sides of the cut."""
-    if not cut or len(main.types[cut].shape) != 3:
-        return False
     before, after = reaching(main, (cut,)), reaching(main, main.outputs, cut)
     return not any(op in before and owned(main, op) for op in after)

@@ -105,13 +105,13 @@ class _Writer:
     ) -> Module:
         """`activation` is that of a hidden layer, "" where there is none."""
         e = self.emitter
-        before = old.module.ops[: old.module.ops.index(old.pool) + 1]
+        before = old.module.ops[: len(old.module.ops) - len(old.head)]
         e.module = replace(
             old.module, parameters=held(old.module, before, old.module.parameters)
         )
         for op in before:
             e.put(op, op.args)
-        x = old.pool.results[0].name
+        x = old.vector
         if activation:
             x = new_linear(e, HIDDEN, x, dim(WIDTH), self.start, PLACE)
             x = e.new("activation", [x], "x", PLACE, kind=activation)

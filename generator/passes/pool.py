@@ -49,7 +49,7 @@ SCORE, KEYS = "score", "keys"
 def run(job: Job, *, kind: Kind, dense: bool = False) -> tuple[Job, WeightMap]:
     """The job with its rows read by `kind`, and with the old dense layer or without."""
     old = classifier(job.model)
-    _check(job, old, kind, dense)
+    check(job, old, kind, dense)
     keeps = dense or job.reference.head or not old.dense
     if keeps and kind == _kind(job.model, old):
         return job, WeightMap()
@@ -64,7 +64,8 @@ def run(job: Job, *, kind: Kind, dense: bool = False) -> tuple[Job, WeightMap]:
     )
 
 
-def _check(job: Job, old: Classifier, kind: Kind, dense: bool) -> None:
+def check(job: Job, old: Classifier, kind: Kind, dense: bool) -> None:
+    """GenError where the model has no such vector."""
     ops = [op for module in job.model.modules for op in module.ops]
     if kind == "first" and any(op.attrs_dict.get("causal") for op in ops):
         raise fail(
@@ -108,12 +109,12 @@ class _Pooling:
     def classifier(self, keeps: bool) -> Module:
         """The module with its vector made anew; `keeps` its head as it is."""
         old, module = self.old, self.old.module
-        ops = old.head if keeps else _short(old)
+        ops = old.head if keeps else short(old)
         states = self.old.states
         parameters = held(module, (*old.backbone, *ops), module.parameters)
         x, *_ = module.inputs
-        if self.kind in ("mean", "max", "attention") and self._class_token:
-            x = replace(x, type=self.model.main.types[self._positions])
+        if self.kind in ("mean", "max", "attention") and has_class_token(self.model):
+            x = replace(x, type=self.model.main.types[positions(self.model, old)])
         inputs = (x, Value("mask", parse_type("bool[B,T]?")))[: 1 + self.masked]
         if self.kind == "attention":
             width = module.types[states].shape[-1]
@@ -160,7 +161,7 @@ class _Pooling:
     def _pool(self, emitter: Emitter, states: str) -> str:
         """The vector of the positions `states`."""
         x, mask = states, ["mask"] if self.masked else []
-        if self.kind in ("mean", "max", "attention") and self._class_token:
+        if self.kind in ("mean", "max", "attention") and has_class_token(self.model):
             x = emitter.new("rest", [x], "x", PLACE)
         scores: list[str] = []
         if self.kind == "attention":
@@ -169,22 +170,10 @@ class _Pooling:
             scores = list(emitter.put(linear, [x]))
         return emitter.new(OPS[self.kind], [x, *scores, *mask], "_", PLACE)
 
-    @property
-    def _class_token(self) -> bool:
-        """Whether the first position stands for no part of the input."""
-        return any(op.kind == "prepend" for m in self.model.modules for op in m.ops)
-
-    @property
-    def _positions(self) -> str:
-        """The value of the main module that has all positions."""
-        name = self.old.call.args[0]
-        picked = picks(self.model.main, name)
-        return picked.args[0] if picked else name
-
     def main(self, modules: dict[str, Module]) -> Module:
         """The main module, which gives the classifier what it now takes."""
         main, old = self.model.main, self.old
-        gone = {"pick", "last_index"} if picks(main, old.call.args[0]) else set[str]()
+        gone = picking(main, old)
         emitter = Emitter(self.model, main, modules)
         names = {v.name: v.name for v in main.inputs}
         index = ""
@@ -195,7 +184,10 @@ class _Pooling:
                 continue
             args = [names[a] for a in op.args if a in names]
             if op == old.call:
-                args = [names[self._positions], *(["mask"] if self.masked else [])]
+                args = [
+                    names[positions(self.model, old)],
+                    *(["mask"] if self.masked else []),
+                ]
                 if index:
                     args = [emitter.new("pick", [args[0], index], "x", PLACE)]
             results = [r.name for r in op.results]
@@ -206,7 +198,25 @@ class _Pooling:
         return emitter.done([names[o] for o in main.outputs])
 
 
-def _short(old: Classifier) -> tuple[Op, ...]:
+def has_class_token(model: Model) -> bool:
+    """Whether the first position stands for no part of the input."""
+    return any(op.kind == "prepend" for m in model.modules for op in m.ops)
+
+
+def positions(model: Model, old: Classifier) -> str:
+    """The value of the main module that has all positions."""
+    name = old.call.args[0]
+    picked = picks(model.main, name)
+    return picked.args[0] if picked else name
+
+
+def picking(main: Module, old: Classifier) -> frozenset[str]:
+    """The operations that are there to pick a position for the old classifier."""
+    picked = picks(main, old.call.args[0])
+    return frozenset({"pick", "last_index"} if picked else ())
+
+
+def short(old: Classifier) -> tuple[Op, ...]:
     """The head without its dense layer: what is dropped ahead of the labels, and they."""
     vector = old.pool.results[0].name
     if old.dropout is None:

@@ -16,7 +16,7 @@ that layer a norm or a mean of squares reads all channels, so that none can be l
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from generator.errors import fail
@@ -72,6 +72,8 @@ def run(job: Job, *, kept: Sequence[int], cuts: bool = True) -> tuple[Job, Weigh
 
 def _dense(found: Classifier, value: str) -> Op | None:
     """The linear layer that alone makes the vector, of which rows can be left out."""
+    if found.joined:
+        return None
     made = {r.name: op for op in found.module.ops for r in op.results}
     op = made[value]
     while op.kind == "activation":
@@ -89,13 +91,19 @@ def _cut(p: ParameterDef, axis: int) -> ParameterDef:
 def _written(emitter: Emitter, found: Classifier, value: str) -> Module:
     """The module again; behind `value`, if that is one, with the selection of it."""
     names = {v.name: v.name for v in found.module.inputs}
-    for op in found.module.ops:
-        emitted = emitter.put(op, [names[a] for a in op.args])
-        names |= zip((r.name for r in op.results), emitted, strict=True)
-        if value in (r.name for r in op.results):
+
+    def select(given: Iterable[str]) -> None:
+        if value in given:
             names[value] = emitter.new(
                 "select", [names[value]], "_", PLACE, by=NAME, width=dim(SELECTED)
             )
+
+    select([*names])
+    for op in found.module.ops:
+        emitted = emitter.put(op, [names[a] for a in op.args])
+        results = [r.name for r in op.results]
+        names |= zip(results, emitted, strict=True)
+        select(results)
     return emitter.done([names[o] for o in found.module.outputs])
 
 

@@ -21,6 +21,7 @@ from generator.propose.facts import (
     kind_of,
     label_name,
     label_names,
+    mark_of,
 )
 from generator.spec.rules import COLUMN, LABEL, check_string
 
@@ -80,6 +81,11 @@ PAIRS = (
     ("headline", "body"),
 )
 SEPARATORS = (";", "|", ",")
+_DATE = re.compile(  # with a time or without
+    r"(\d{4}([-/.])\d\d?\2\d\d?|\d\d?([-/.])\d\d?\3\d{4})([T ]\d\d?:\d\d.*)?",
+    re.ASCII,
+)
+_COMMA = re.compile(r"[+-]?\d+(\.\d{3})*,\d+", re.ASCII)  # for a point
 
 FEW_NUMBERS = 20  # whole numbers of at most so many values are labels
 MOSTLY = 0.95  # of the cells are numbers: then the others are gaps, such as "n/a"
@@ -100,6 +106,14 @@ class Chosen:
     why_task: str
     why_label: str
     why_input: str
+    held: bool = False  # the image is in the row, in bytes
+    # Columns of 0 and 1, one for each label, of which `label` is the first.
+    flags: tuple[str, ...] = ()
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The columns that say what is to be learned."""
+        return self.flags or (self.label,)
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -139,6 +153,21 @@ def choose(table: TableFacts, file: str) -> Chosen:
         raise _no_label(refused, file)
     order = [c.name for c in table.columns]
     best = min(targets, key=lambda t: _preference(t, order))
+    flags = _flags(table, targets, best) if texts or not image else ()
+    if flags:
+        text, why_input = _texts(table, best.column, texts, file)
+        names = ", ".join(map(quote, flags[:8])) + ", ..." * (len(flags) > 8)
+        return Chosen(
+            "multi-label",
+            flags[0],
+            text,
+            None,
+            None,
+            f"{len(flags)} columns say 0 or 1 each, so that a row may have several labels",
+            f"{names}: a row has the label of each column that is 1. {_marked(table, flags)}",
+            why_input,
+            flags=flags,
+        )
     others = [t.column for t in targets if t is not best]
     rank = _named(best.column, LABELS)
     why = (
@@ -149,15 +178,22 @@ def choose(table: TableFacts, file: str) -> Chosen:
     if others:
         why += f". Could be the label too: {', '.join(map(quote, others[:8]))}"
     if image is not None and best.task == "text-classification":
+        held = image in table.held
         return Chosen(
             "image-classification",
             best.column,
             (),
             image,
             None,
-            f"{quote(image)} names image files, and each row has one label",
+            f"{quote(image)} {'has images' if held else 'names image files'}, and each "
+            "row has one label",
             why,
-            "its cells are paths of image files that are there",
+            (
+                "its cells are images themselves, in bytes"
+                if held
+                else "its cells are paths of image files that are there"
+            ),
+            held=held,
         )
     text, why_input = _texts(table, best.column, texts, file)
     kind = "a pair of texts" if len(text) == 2 else "a text"
@@ -201,6 +237,19 @@ def _preference(target: Target, order: Sequence[str]) -> tuple[int, int, int]:
 
 def _target(column: ColumnFacts, table: TableFacts) -> Target | str:
     """What the column would be as a label, or why it cannot be one."""
+    found = _as_target(column, table)
+    if isinstance(found, str) and (number := _with_comma(table.cells(column.name))):
+        return f"{found}; numbers have a point in them, not a comma as {quote(number)}"
+    return found
+
+
+def _with_comma(cells: Sequence[Any]) -> str | None:
+    """One of the numbers, where cells are numbers with commas."""
+    found = [c for c in cells if isinstance(c, str) and _COMMA.fullmatch(c.strip())]
+    return found[0] if found and len(found) >= MOSTLY * len(cells) else None
+
+
+def _as_target(column: ColumnFacts, table: TableFacts) -> Target | str:
     name = column.name
     if check_string(COLUMN, name):
         return "its name cannot stand in a spec"
@@ -208,7 +257,9 @@ def _target(column: ColumnFacts, table: TableFacts) -> Target | str:
         return "it is empty"
     if set(words_of(name)) & NEVER_LABELS and _named(name, LABELS) == len(LABELS):
         return "its name is not that of a label"
-    if column.kinds.get("other"):
+    if column.values and all(_DATE.fullmatch(v.strip()) for v in column.values):
+        return "it holds dates"
+    if column.kinds.get("other") or column.kinds.get("image"):
         return "it holds neither text nor numbers nor lists"
     if column.kinds.get("list"):
         return _several(column, table, ";") or "its lists are not lists of labels"
@@ -301,6 +352,44 @@ def _several(column: ColumnFacts, table: TableFacts, separator: str) -> Target |
     return Target(column.name, "multi-label", mark, f"{how}, of {len(counts):,} labels")
 
 
+def _flags(
+    table: TableFacts, targets: Sequence[Target], best: Target
+) -> tuple[str, ...]:
+    """The columns of 0 and 1 that are labels of one row together; none where another
+    column is the label, or one of them is by its name and few stand beside it."""
+    found = [
+        t.column
+        for t in targets
+        if t.task == "text-classification" and _is_flag(table.column(t.column))
+    ]
+    named = [name for name in found if _named(name, LABELS) < len(LABELS)]
+    if best.column not in found or len(found) < (3 if len(named) == 1 else 2):
+        return ()
+    fit = all(check_string(LABEL, name) is None for name in found)
+    return tuple(found) if fit else ()
+
+
+def _is_flag(column: ColumnFacts) -> bool:
+    """Whether all cells say 0 or 1, and both come."""
+    said = {mark_of(value) for value in column.values or ()}
+    return said == {False, True} and not column.missing
+
+
+def _marked(table: TableFacts, flags: Sequence[str]) -> str:
+    """How many of them are 1 in a row."""
+    counts = Counter(
+        sum(mark_of(row.get(f)) is True for f in flags) for row in table.sample
+    )
+    rows = counts.total()
+    if counts[1] == rows:
+        return (
+            "Exactly one is 1 in all rows looked at: one column with their names would "
+            "make it a task of one label"
+        )
+    several = rows - counts[0] - counts[1]
+    return f"{several / rows:.0%} of rows have several, {counts[0] / rows:.0%} none"
+
+
 def _mark_that_none_has(names: Counter[str]) -> str | None:
     """A separator for the spec: lists need none, and no label may hold it."""
     return next(
@@ -351,7 +440,9 @@ def _no_label(refused: Sequence[tuple[ColumnFacts, str]], file: str) -> GenError
 
 
 def _image(table: TableFacts) -> str | None:
-    there = [c.name for c in table.columns if c.name in table.images]
+    there = [
+        c.name for c in table.columns if c.name in table.images or c.name in table.held
+    ]
     return min(there, key=lambda name: _named(name, IMAGES), default=None)
 
 
@@ -361,7 +452,7 @@ def _reads_as_text(column: ColumnFacts, table: TableFacts) -> bool:
         return False
     if column.kinds.get("text", 0) * 2 < column.present or not column.present:
         return False
-    if column.kinds.get("list") or column.kinds.get("other"):
+    if not {"list", "image", "other"}.isdisjoint(column.kinds):
         return False
     rank = _named(column.name, LABELS)
     if rank < len(LABELS) // 2:  # "label" itself
@@ -398,17 +489,7 @@ def _texts(
         ]
         rest = [c for c in rest if not check_string(COLUMN, c.name)]
         if not rest:
-            raise GenError(
-                [
-                    Diagnostic(
-                        "G526",
-                        f"no column of {file} holds texts, or names image files that "
-                        "are there",
-                        help="add a column of texts, or one of paths that start from "
-                        "the folder of the file",
-                    )
-                ]
-            )
+            raise _no_input(table, file)
         most = max(rest, key=lambda c: len({*map(label_name, table.cells(c.name))}))
         return (most.name,), "it has the most values of those that hold text"
     if pair := _pair(found):
@@ -421,6 +502,20 @@ def _texts(
             f". Text too: {', '.join(map(quote, others[:8]))}; a pair is a list of two"
         )
     return (best,), why
+
+
+def _no_input(table: TableFacts, file: str) -> GenError:
+    help = (
+        "add a column of texts, or one of paths that start from the folder of the file"
+    )
+    others = [quote(c.name) for c in table.columns if c.kinds.get("other")]
+    if others:
+        help += (
+            f". In {', '.join(others[:8])} are objects or bytes: give texts in them a "
+            "column of their own, and write images to files"
+        )
+    message = f"no column of {file} holds texts, or names image files that are there"
+    return GenError([Diagnostic("G526", message, help=help)])
 
 
 def _pair(texts: Sequence[str]) -> tuple[str, str] | None:

@@ -8,11 +8,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-Kind = Literal["text", "integer", "number", "flag", "list", "other"]
+Kind = Literal["text", "integer", "number", "flag", "list", "image", "other"]
 
 MOST_VALUES = 1000  # of a column, that are counted one by one
 LONGEST_VALUE = 200  # characters; what is longer is no label
 _INTEGER = re.compile(r"[+-]?\d{1,18}", re.ASCII)
+# What image files begin with: PNG, JPEG, GIF, BMP, TIFF; WebP has its name behind.
+_IMAGES = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\0", b"MM\0*")
+MARKS = {"0": False, "false": False, "1": True, "true": True}  # as packages read them
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 
@@ -47,6 +50,7 @@ class TableFacts:
     sample: tuple[Mapping[str, Any], ...]
     # Columns that name image files, and the part of those tried that are there.
     images: Mapping[str, float] = field(default_factory=dict)
+    held: frozenset[str] = frozenset()  # columns of images themselves, in bytes
 
     def column(self, name: str) -> ColumnFacts:
         return next(c for c in self.columns if c.name == name)
@@ -66,6 +70,7 @@ class SplitFacts:
     rows: int
     usable: int  # with an input and a target
     labels: Mapping[str, int]  # usable rows that have each; empty for regression
+    size: int = 0  # bytes
 
 
 @dataclass(frozen=True)
@@ -132,12 +137,29 @@ def kind_of(cell: Any) -> Kind:
             return "number"
         case list():
             return "list"
+        case bytes() | dict():
+            return "other" if image_bytes(cell) is None else "image"
         case str():
             text = cell.strip() if len(cell) <= 40 else ""
             if _INTEGER.fullmatch(text):
                 return "integer"
             return "number" if _NUMBER.fullmatch(text) else "text"
     return "other"
+
+
+def image_bytes(cell: Any) -> bytes | None:
+    """The image in a cell: bytes, or {bytes, path} as Hugging Face's datasets write it."""
+    if isinstance(cell, dict) and set(cell) == {"bytes", "path"}:
+        cell = cell["bytes"]
+    if not isinstance(cell, bytes):
+        return None
+    known = cell.startswith(_IMAGES) or cell[:4] == b"RIFF" and cell[8:12] == b"WEBP"
+    return cell if known else None
+
+
+def mark_of(cell: Any) -> bool | None:
+    """Whether a cell says 1 or 0, or true or false; None where it says neither."""
+    return MARKS.get(str(cell).strip().lower().removesuffix(".0"))
 
 
 def label_name(cell: Any) -> str:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal
 
 from generator.propose.columns import Chosen
-from generator.propose.facts import TableFacts, is_missing, label_name
+from generator.propose.facts import TableFacts, is_missing, label_name, mark_of
 
 SURE = 0.99  # of the rows
 OFTEN = 5  # rows with a value, from which on it tells something
@@ -30,18 +30,25 @@ class Leak:
 def leaks(table: TableFacts, chosen: Chosen) -> tuple[Leak, ...]:
     """Such columns, over the sample. The chosen inputs are looked at for equality alone."""
     found = []
+    answers = [_answer(row, chosen) for row in table.sample]
     for column in table.columns:
-        if column.name == chosen.label:
+        if column.name in chosen.targets:
             continue
         pairs = [
-            (row[column.name], row[chosen.label])
-            for row in table.sample
-            if not is_missing(row.get(column.name))
-            and not is_missing(row.get(chosen.label))
+            (row[column.name], answer)
+            for row, answer in zip(table.sample, answers, strict=True)
+            if not is_missing(row.get(column.name)) and not is_missing(answer)
         ]
         if len(pairs) >= FEWEST and (leak := _leak(column.name, pairs, chosen)):
             found.append(leak)
     return tuple(found)
+
+
+def _answer(row: Mapping[str, Any], chosen: Chosen) -> Any:
+    """What is to be learned of a row: its cell, or the names of its labels."""
+    if not chosen.flags:
+        return row.get(chosen.label)
+    return [name for name in chosen.flags if mark_of(row.get(name))]
 
 
 def _leak(column: str, pairs: Sequence[tuple[Any, Any]], chosen: Chosen) -> Leak | None:

@@ -35,6 +35,7 @@ RARE = 10  # rows of a label, below which it is said
 WIDE = 768  # from which on a smaller learning rate is usual
 EPOCHS = ((1000, 10), (5000, 5), (50_000, 3), (1_000_000, 2))  # below so many rows
 SMALL_FILE = 200  # rows, below which more of them are set aside
+IN_MEMORY = 50e6  # bytes of all files, up to which rows need no files of their own
 FEWEST_STEPS = 20  # optimizer steps of an epoch
 
 MOST_SHOWN = 20  # columns that are described
@@ -44,6 +45,7 @@ KINDS: Mapping[Kind, str] = {
     "number": "numbers",
     "flag": "true and false",
     "list": "lists",
+    "image": "images",
     "other": "what is no label",
 }
 
@@ -128,15 +130,21 @@ def propose(
     """Every key of the spec, and what to know before training."""
     fit = (n for n, count in rows.left.items() if count and _fits(n, chosen.separator))
     labels = sorted(fit, key=_label_order)
+    if chosen.flags:  # each is a column, in the order of the file
+        labels = [name for name in chosen.flags if name in labels]
     choices = [
         Choice("name", name, ""),
         Choice("task", chosen.task, chosen.why_task),
         _labels(chosen, rows, labels),
         Choice("backbone.from", backbone.source, backbone.why),
         *_files(rows),
-        *_columns(chosen),
+        *_columns(chosen, labels),
     ]
     tokens = None
+    size = sum(split.size for split in rows.splits)
+    if chosen.text and size < IN_MEMORY:
+        why = f"{size / 1e6:.1f} MB: each run reads them anew, with less code"
+        choices.append(Choice("data.rows", "memory", why))
     if chosen.text:
         choices.append(_max_tokens(table, chosen, backbone))
         tokens = choices[-1].value
@@ -194,14 +202,17 @@ def _files(rows: RowFacts) -> Iterator[Choice]:
             yield Choice(f"data.{split}_fraction", 0.2 if small else 0.1, why)
 
 
-def _columns(chosen: Chosen) -> Iterator[Choice]:
+def _columns(chosen: Chosen, labels: Sequence[str]) -> Iterator[Choice]:
     if chosen.image is not None:
         yield Choice("data.image", chosen.image, chosen.why_input)
+        if chosen.held:
+            yield Choice("data.image_bytes", True, "")
     else:
         single = len(chosen.text) == 1
         value = chosen.text[0] if single else chosen.text
         yield Choice("data.text", value, chosen.why_input)
-    yield Choice("data.label", chosen.label, chosen.why_label)
+    label = tuple(labels) if chosen.flags else chosen.label
+    yield Choice("data.label", label, chosen.why_label)
     if chosen.separator is not None:
         why = "between two labels of a row"
         yield Choice("data.separator", chosen.separator, why)
@@ -331,12 +342,18 @@ def _warnings(
     labels: Sequence[str],
     found: Sequence[Leak],
 ) -> Iterator[str]:
-    yield from _overlaps(rows, "image path" if chosen.image is not None else "text")
+    thing = "text" if chosen.image is None else "image" if chosen.held else "image path"
+    yield from _overlaps(rows, thing)
     words = {
         "equals": "is the same as the label in",
         "tells": "tells the label alone in",
         "orders": "is a number by which the rows stand label by label, in",
     }
+    if quoted := _quoted(table, chosen, rows.train.file):
+        yield (
+            f"of {len(table.sample):,} training rows {quoted:,} have a text in quotes, "
+            "which in .tsv are part of it: if they are not, save the file as .csv"
+        )
     there = table.images.get(chosen.image or "", 1.0)
     if there < 1:
         yield f"{1 - there:.0%} of the image files that were tried are not there"
@@ -355,6 +372,16 @@ def _warnings(
             )
         return
     yield from _label_warnings(rows, labels)
+
+
+def _quoted(table: TableFacts, chosen: Chosen, file: str) -> int:
+    """Rows of the sample that may have been written as CSV has them."""
+    if not file.endswith(".tsv"):
+        return 0
+    return sum(
+        any(len(t) > 1 and t[0] == t[-1] == '"' for t in texts)
+        for texts in row_texts(table, chosen)
+    )
 
 
 def _overlaps(rows: RowFacts, thing: str) -> Iterator[str]:
@@ -384,7 +411,10 @@ def _label_warnings(rows: RowFacts, labels: Sequence[str]) -> Iterator[str]:
         alike.setdefault("".join(label.split()).casefold(), []).append(label)
     for names in alike.values():
         if len(names) > 1:
-            yield f"labels that may be one: {listed([*map(quote, names)], 'and')}"
+            yield (
+                f"labels that may be one: {listed([*map(quote, names)], 'and')}; "
+                "labels of [data.clean] makes them so"
+            )
     rare = [n for n in labels if rows.left[n] < RARE]
     if rare:
         shown = ", ".join(map(quote, rare[:8])) + (", ..." if len(rare) > 8 else "")

@@ -101,6 +101,7 @@ class BenchView:
 
     package: str
     program: str
+    in_files: bool  # rows are kept in files of the work folder
     imports: tuple[tuple[str, ...], ...]  # code: lines by section
     calibrated: bool  # predict.py reads what calibrate.py writes
     # Prose of the docstring
@@ -210,6 +211,7 @@ def bench_view(job: Job) -> BenchView:
     )
     view = BenchView(
         package=job.name,
+        in_files=job.data.rows == "files",
         deployed=deploy.asked(job),
         merges=merges(job.model),
         static=deploy.static(job),

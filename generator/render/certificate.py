@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from generator.ir.cut import reaching
-from generator.ir.head import SELECTED, Selection, classifier, selection
+from generator.ir.head import SELECTED, Selection, classifier, reads, selection
 from generator.ir.job import Job, Model, Module, Op, added, parameters
 from generator.ir.plans import FeaturePlan, ImagePlan, TextPlan
 from generator.ir.sources import (
@@ -135,6 +135,8 @@ class HandView:
     """A head that transformers does not have, written out for its last states."""
 
     names: str  # code: those of its parameters
+    states: str  # which of transformers' it is of
+    joined: bool  # the states behind several blocks are read
     signature: str  # code
     lines: tuple[str, ...]  # code
     args: str  # code
@@ -253,9 +255,10 @@ class CertificateView:
     serving_partial: str
     usable: str  # code
     cleaned: str  # code: a `text` as training has it
+    encoded: str  # code: `texts` so
     compared: str  # code: the texts that both tokenizers are given
     compared_list: str  # code: the same as a list
-    any_target: str  # code
+    any_target: str  # code: the size of one, or its type
     activation: str  # code
     answer: str  # code
     on_cpu: str  # code
@@ -421,13 +424,14 @@ def certificate_view(job: Job) -> CertificateView:
         ),
         serving_partial=f"partials/certificate_serving_{'image' if images else 'text'}.j2",
         cleaned=cleaned,
+        encoded="texts" if cleaned == "text" else f"[{cleaned} for text in texts]",
         compared="SAMPLES" if cleaned == "text" else "texts",
         compared_list="list(SAMPLES)" if cleaned == "text" else "texts",
         usable="all(map(str.strip, text))" if pair else "text.strip()",
         any_target=(
-            f"[0.0] * {len(job.labels)}"
+            f", {len(job.labels)}"
             if job.task in ("multi-label", "regression")
-            else "0"
+            else ", dtype=torch.int64"
         ),
         activation=ACTIVATIONS[job.task],
         answer="values" if job.task == "regression" else "probabilities",
@@ -645,11 +649,12 @@ def hand_view(job: Job) -> HandView:
     path = found.call.name
     head = reaching(found.module, found.module.outputs, found.states)
     written = [(path, found.module, head)]
+    joining = [*_joining(job, masked)] if found.joined else []
     for op in job.model.main.ops:
         if op.kind == "call" and op.results[0].name in found.call.args[1:]:
             own = job.model.by_name[job.model.main.instance(op.name).module]
             written.insert(0, (op.name, own, own.ops))
-    lines: list[str] = []
+    lines: list[str] = joining
     names: list[str] = []
     for path, module, ops in written:
         selects = any(op.kind == "select" for op in module.ops)
@@ -667,17 +672,45 @@ def hand_view(job: Job) -> HandView:
     inputs = [
         name for name in ("ids", "mask", *beside) if re.search(rf"\b{name}\b", text)
     ]
-    given = ", ".join(f"{name}: Tensor" for name in ("x", *inputs))
+    first = "states: Sequence[Tensor]" if found.joined else "x: Tensor"
+    given = ", ".join([first, *(f"{name}: Tensor" for name in inputs)])
     infos = {p.path: p.source for p in parameters(job)}
     new = [n for n, s in infos.items() if isinstance(s, Init)]
     # An image's come in the right type already.
     cast = [f"{x}.to(dtype)" if masked and x == "numbers" else x for x in inputs]
+    states = "last states (B, T, C)"
+    if found.joined:
+        states = "states (B, T, C)"  # of each depth
     return HandView(
         "NEW" if names == new else py(tuple(names)),
+        states,
+        found.joined,
         f"{given}, p: Mapping[str, Tensor]",
         tuple(lines),
         ", ".join(["states", *cast, "head"]),
     )
+
+
+def _joining(job: Job, masked: bool) -> Iterator[str]:
+    """The lines that make x of the states behind several blocks."""
+    main, names = job.model.main, []
+    copies = [*_blocks(job)]
+    made = {r.name: op for op in main.ops for r in op.results}
+    for read in reads(job.model):
+        # transformers has no copies: what they read is what they give.
+        layer = copies[: read.layer].count(False)
+        name = read.pool.results[0].base
+        before = reaching(main, read.pool.args[:1])
+        picked = any(op.kind == "last_index" for op in before)
+        hand = _Hand(job, main, "", picked, masked, None)
+        rest = made[read.pool.args[0]]
+        ops = [rest, read.pool] if rest.kind == "rest" else [read.pool]
+        *lines, last = (line for op in ops for line in hand.lines(op))
+        yield f"x = states[{layer}]"
+        yield from lines
+        yield last.replace("x = ", f"{name} = ", 1)
+        names.append(name)
+    yield f"x = torch.cat([{', '.join(names)}], 1)"
 
 
 @dataclass(frozen=True)
@@ -761,7 +794,8 @@ class _Hand:
         """What a value is called: an input of features by its name."""
         if value in ("numbers", "categories"):
             return value
-        if self.module.name == classifier(self.job.model).module.name:
+        model = self.job.model
+        if self.module.name in (classifier(model).module.name, model.main.name):
             return "y" if value == "features" else "x"
         return "y"
 

@@ -69,14 +69,18 @@ IMPORTS: Mapping[str, tuple[int, str]] = {
     "Future": (STDLIB, "from concurrent.futures"),
     "ProcessPoolExecutor": (STDLIB, "from concurrent.futures"),
     "ThreadPoolExecutor": (STDLIB, "from concurrent.futures"),
+    "ExitStack": (STDLIB, "from contextlib"),
     "dataclass": (STDLIB, "from dataclasses"),
     "chain": (STDLIB, "from itertools"),
+    "groupby": (STDLIB, "from itertools"),
     "islice": (STDLIB, "from itertools"),
     "starmap": (STDLIB, "from itertools"),
     "StringIO": (STDLIB, "from io"),
     "NamedTemporaryFile": (STDLIB, "from tempfile"),
+    "TemporaryFile": (STDLIB, "from tempfile"),
     "Path": (STDLIB, "from pathlib"),
     "Any": (STDLIB, "from typing"),
+    "BinaryIO": (STDLIB, "from typing"),
     "NamedTuple": (STDLIB, "from typing"),
     "TextIO": (STDLIB, "from typing"),
     "pa": (INSTALLED, "import pyarrow as pa"),
@@ -90,6 +94,7 @@ IMPORTS: Mapping[str, tuple[int, str]] = {
     "SafetensorError": (INSTALLED, "from safetensors"),
     "load_file": (INSTALLED, "from safetensors.torch"),
     "tokenizers": (INSTALLED, "import tokenizers"),
+    "Encoding": (INSTALLED, "from tokenizers"),
     "Tokenizer": (INSTALLED, "from tokenizers"),
     "Tensor": (INSTALLED, "from torch"),
     "SDPBackend": (INSTALLED, "from torch.nn.attention"),
@@ -97,10 +102,12 @@ IMPORTS: Mapping[str, tuple[int, str]] = {
     "TorchFunctionMode": (INSTALLED, "from torch.overrides"),
     "tqdm": (INSTALLED, "from tqdm"),
     "COLUMNS": (OWN, "from .rows"),
+    "SORTED": (OWN, "from .rows"),
     "STEP": (OWN, "from .rows"),
     "Row": (OWN, "from .rows"),
     "Rows": (OWN, "from .rows"),
     "by_key": (OWN, "from .rows"),
+    "columns_on_disk": (OWN, "from .rows"),
     "hashes": (OWN, "from .rows"),
     "in_order": (OWN, "from .rows"),
     "on_disk": (OWN, "from .rows"),
@@ -198,6 +205,8 @@ class DataView:
     wanted: str  # code: the columns
     line_note: str
     images: bool
+    in_files: bool  # what is made of texts is kept in files of the work folder
+    held: bool  # in the rows themselves
     pair: bool
     columns: tuple[str, ...]
     input_partial: str
@@ -210,6 +219,7 @@ class DataView:
     empty_help: str
     # Targets
     label: tuple[str, ...]
+    flags: bool  # the columns say 0 or 1, one for each label
     typed: bool  # values of fields need not be strings
     separator: str | None
     regression: bool
@@ -306,7 +316,7 @@ def _view(job: Job) -> DataView:
     formats = {file.reader for file in files}
     pair = len(text.columns) == 2
     regression, multi = job.task == "regression", job.task == "multi-label"
-    single = not (regression or multi)
+    single, flags = not (regression or multi), multi and len(plan.label) > 1
     cuda = job.target.device == "cuda"
     outputs = len(plan.label if regression else job.labels)
     more = beside(job)
@@ -334,9 +344,15 @@ def _view(job: Job) -> DataView:
         tables=" or ".join(TABLES[r] for r in sorted(formats & set(TABLES))),
         readers=len(formats) > 1,
         reader="READERS[split]" if len(formats) > 1 else files[0].reader,
-        wanted=_wanted(images, pair, regression, bool(plan.features.columns)),
+        wanted=_wanted(
+            "IMAGE" if images else "*TEXTS" if pair else "TEXT",
+            "*TARGETS" if regression else "*FLAGS" if flags else "LABEL",
+            bool(plan.features.columns),
+        ),
         line_note=_line_note(plan.formats),
         images=images,
+        in_files=not images and plan.rows == "files",
+        held=pixels.held,
         pair=pair,
         columns=(pixels.column,) if images else text.columns,
         input_partial=f"partials/data_input_{_kind(images, pair)}.j2",
@@ -356,8 +372,11 @@ def _view(job: Job) -> DataView:
             else "other splits have all of its rows, which it must not share"
         ),
         label=plan.label,
+        flags=flags,
         typed=not formats <= set(TABLES),
-        separator=plan.separator if multi and formats & set(TABLES) else None,
+        separator=(
+            plan.separator if multi and not flags and formats & set(TABLES) else None
+        ),
         regression=regression,
         multi_label=multi,
         stratified="" if regression else ", of each label alike",
@@ -369,7 +388,7 @@ def _view(job: Job) -> DataView:
             "partials/data_target_values.j2"
             if regression
             else (
-                "partials/data_target_labels.j2"
+                f"partials/data_target_{'flags' if flags else 'labels'}.j2"
                 if multi
                 else "partials/data_target_label.j2"
             )
@@ -394,7 +413,7 @@ def _view(job: Job) -> DataView:
             if len(text.columns) + bool(more) > 1
             else "()"
         ),
-        kept_in="" if images else ", work",
+        kept_in=", work" if pixels.held or not images and plan.rows == "files" else "",
         clean=clean_view(plan),
         receives=_receives(plan),
         features=len(more) > 0,
@@ -573,10 +592,9 @@ def _kind(images: bool, pair: bool) -> str:
     return "image" if images else "pair" if pair else "text"
 
 
-def _wanted(images: bool, pair: bool, regression: bool, beside: bool) -> str:
+def _wanted(inputs: str, targets: str, beside: bool) -> str:
     """The columns of the data files; `beside` are those of features.py."""
-    parts = ["IMAGE" if images else "*TEXTS" if pair else "TEXT"]
-    parts += ["*TARGETS" if regression else "LABEL"]
+    parts = [inputs, targets]
     parts += ["*features.COLUMNS"] * beside
     return f"({', '.join(parts)})"
 
@@ -610,6 +628,7 @@ def columns_at(job: Job, columns: str, rows: str) -> str:
 
 def _receives(plan: DataPlan) -> str:
     more = ["cleaning.json"] * (plan.clean != CleanPlan())
+    more += ["images/"] * (isinstance(plan.inputs, ImagePlan) and plan.inputs.held)
     return f"gets {', '.join(['quarantine.jsonl', *more])}" if more else _ALONE
 
 

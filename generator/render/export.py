@@ -32,7 +32,7 @@ KINDS: Mapping[str, tuple[str, tuple[str, ...], float]] = {
 PORTABLE = ("int8", "int8-weights", "int4-weights", "bf16")
 # Of products of whole numbers: how near logits have to come, and the part of the rows that
 # may have another label. What lies between two whole numbers goes to either.
-PRODUCTS_BOUND, CHANGED = 0.02, 0.005
+PRODUCTS_BOUND, CHANGED = 0.1, 0.01
 DEPLOY = ("SMALLEST", "assemble", "load_deployed")  # of deploy.py
 # What forward takes, by transformers' names.
 THEIRS = {"ids": "input_ids", "types": "token_type_ids", "mask": "attention_mask"}
@@ -109,7 +109,7 @@ class ExampleView:
     things: str  # prose
     needed: str  # prose: packages
     arguments: str  # prose: of the command line
-    beside: str  # prose: files
+    files: str  # prose
     imports: tuple[tuple[str, ...], ...]  # code: lines by section
     images: bool
     pair: bool
@@ -118,7 +118,7 @@ class ExampleView:
     multi_label: bool
     temperature: bool
     text_type: str  # code
-    cleaned: str  # code
+    encoded: str  # code
     strategy: str  # code
     row: str  # what a row is called in the answer
     redacts: bool
@@ -361,7 +361,7 @@ def example_view(job: Job) -> ExampleView:
     images = isinstance(inputs, ImagePlan)
     pair = len(job.data.texts) == 2
     view = data.data_view(job)
-    thing = data.data_thing(job.data)
+    thing, clean = data.data_thing(job.data), data.clean_text(job.data)
     return ExampleView(
         name=job.name,
         answers="Values" if regression else "Probabilities of labels",
@@ -372,7 +372,11 @@ def example_view(job: Job) -> ExampleView:
             "pair": "'a text' 'the other'",
             "text": "'a text' 'and one more'",
         }[thing],
-        beside="preprocess.json" if images else "preprocess.json and tokenizer.json",
+        files=(
+            "model.onnx and preprocess.json"
+            if images
+            else "model.onnx, preprocess.json and tokenizer.json"
+        ),
         imports=(),
         images=images,
         pair=pair,
@@ -381,7 +385,7 @@ def example_view(job: Job) -> ExampleView:
         multi_label=job.task == "multi-label",
         temperature=job.deploy.temperature,
         text_type="tuple[str, str]" if pair else "str",
-        cleaned=data.clean_text(job.data),
+        encoded="list(texts)" if clean == "text" else f"[{clean} for text in texts]",
         strategy=view.strategy,
         row=thing,
         redacts=job.data.guard.personal == "redact",

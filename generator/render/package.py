@@ -90,10 +90,14 @@ def render_python(job: Job) -> tuple[Draft, ...]:
 
 
 def render_package(
-    job: Job, measured: Mapping[str, Any] | None, stages: Sequence[Stage] = ()
+    job: Job,
+    measured: Mapping[str, Any] | None,
+    stages: Sequence[Stage] = (),
+    before: Sequence[Sequence[str]] = (),
 ) -> tuple[Draft, ...]:
-    """The source files and the model card: what was measured, what each edit changed."""
-    card = readme.render(job, measured, stages)
+    """The source files and the model card: what was measured, what each edit changed, and
+    a row for each step of pruning that came before."""
+    card = readme.render(job, measured, stages, before)
     drafts = (*render_python(job), Draft("README.md", card.encode(), False))
     if {"onnx", "torch"} & {*job.export.to}:
         drafts += (Draft(export.ABOUT, export.about(job), False),)

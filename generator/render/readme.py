@@ -41,6 +41,9 @@ class CardView:
     recipe: tuple[RowView, ...]
     measured: tuple[RowView, ...]
     edits: tuple[tuple[str, ...], ...]  # a line of finished cells for each stage
+    before: tuple[tuple[str, ...], ...]  # the same of steps of pruning that came before
+    led: str  # how many these are, in words
+    left: str  # where the last of them left its weights, in the work folder
     labels: tuple[str, ...]
     columns: tuple[str, ...]
     deployed: str  # what the model that predicts is kept in; "" is the trained one
@@ -52,13 +55,19 @@ class CardView:
 
 
 def render(
-    job: Job, measured: Mapping[str, Any] | None, stages: Sequence[Stage] = ()
+    job: Job,
+    measured: Mapping[str, Any] | None,
+    stages: Sequence[Stage] = (),
+    before: Sequence[Sequence[str]] = (),
 ) -> str:
-    return fill("README.md.j2", card_view(job, measured, stages))
+    return fill("README.md.j2", card_view(job, measured, stages, before))
 
 
 def card_view(
-    job: Job, measured: Mapping[str, Any] | None, stages: Sequence[Stage] = ()
+    job: Job,
+    measured: Mapping[str, Any] | None,
+    stages: Sequence[Stage] = (),
+    before: Sequence[Sequence[str]] = (),
 ) -> CardView:
     inputs = job.data.inputs
     columns = inputs.columns if isinstance(inputs, TextPlan) else (inputs.column,)
@@ -71,6 +80,9 @@ def card_view(
         recipe=tuple(_recipe(job)),
         measured=tuple(_measured(measured or {})),
         edits=tuple(_stage(stage) for stage in stages),
+        before=tuple(tuple(markdown(cell) for cell in row) for row in before),
+        led="one step" if len(before) == 1 else f"{len(before)} steps",
+        left=f"steps/{len(before)}/model",
         labels=tuple(markdown(label) for label in job.labels),
         columns=tuple(markdown(c) for c in (*columns, *job.data.features.columns)),
         deployed=deploy.deployed_as(job),

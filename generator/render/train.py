@@ -7,13 +7,14 @@ are found here and checked against the IR, name by name, before they are written
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from generator.ir.cut import Division, blocks_before, divisions
-from generator.ir.dims import dim
+from generator.ir.dims import Dim, dim
 from generator.ir.job import Job, ParameterInfo, Value, parameters
 from generator.ir.plans import AugmentPlan, FeaturePlan, ImagePlan, TextPlan
 from generator.ir.stages import by_stage, covers
@@ -42,13 +43,17 @@ METRICS = {
     "bce": "partials/train_metrics_multilabel.j2",
     "mse": "partials/train_metrics_regression.j2",
 }
+# From so many labels on there is no matrix of all pairs, which would be millions of
+# numbers in each evaluation, but the pairs that are most often confused.
+MANY_LABELS = 50
+MANY = "partials/train_metrics_many_labels.j2"
 SCORES = {
     "cross-entropy": 'e["accuracy"]',
     "bce": 'e["micro_f1"]',
     "mse": '-e["mse"]',
 }
 # What may change between a run and its resumption; the other constants may not.
-FREE = {"SAVE_EVERY", "MAX_BAD_STEPS", "KEEP", "LOG_EVERY"}
+FREE = {"SAVE_EVERY", "MAX_BAD_STEPS", "KEEP", "LOG_EVERY", "CONFUSED"}
 
 
 @dataclass(frozen=True)
@@ -315,7 +320,7 @@ def train_view(job: Job) -> TrainView:
             ]
         ),
         loss=loss,
-        metrics_partial=METRICS[loss],
+        metrics_partial=MANY if _many_labels(job) else METRICS[loss],
         score=SCORES[loss],
         criterion=_criterion(loss, weighted, plan.label_smoothing > 0, focal),
         standard=_criterion(loss, False, plan.label_smoothing > 0, False),
@@ -534,21 +539,27 @@ def _positions(job: Job, cut: str) -> int:
     return 0 if positions == dim("T") else positions.value(job.model.sizes)
 
 
+def _kept_shapes(cuts: Sequence[Division]) -> list[tuple[Dim, ...]]:
+    """Of each cut what is kept of a row: positions and their width, or a vector's width."""
+    return [cut.suffix.inputs[0].type.shape[1:] for cut in cuts]
+
+
 def _varied(cuts: Sequence[Division]) -> bool:
-    return len({cut.suffix.inputs[0].type.shape[1] for cut in cuts}) > 1
+    return len(set(_kept_shapes(cuts))) > 1
 
 
 def _cache(job: Job, cuts: Sequence[Division]) -> CacheView:
     prefix, suffix = cuts[0].prefix, cuts[0].suffix
     names = [v.name for v in job.model.main.inputs]
-    kind = suffix.inputs[0].type
-    _, positions, width = kind.shape
+    *positions, width = _kept_shapes(cuts)[0]
     sizes = Sizes(job.model)
     varied = _varied(cuts)
-    by_token = any(c.suffix.inputs[0].type.shape[1] == dim("T") for c in cuts)
+    by_token = any(shape[0] == dim("T") for shape in _kept_shapes(cuts))
     cuda, half = job.target.device == "cuda", job.train.cache == "bf16"
-    many = 1 if by_token else positions.value(job.model.sizes)
+    several = positions if not by_token else []
+    many = math.prod(n.value(job.model.sizes) for n in several)
     wide = sizes.python(width, "Config")
+    row = ", ".join([*(str(n.value(job.model.sizes)) for n in several), wide])
     rest = [*_of_batch(names, suffix.inputs[1:], "batch.inputs"), ""]
     other = "" if half else 'cache = "bf16" or '
     target = job.target
@@ -560,6 +571,8 @@ def _cache(job: Job, cuts: Sequence[Division]) -> CacheView:
         mapped, in_file = "(vectors, C)", "row after row"
     else:
         mapped = "(tokens, C)" if by_token else f"(rows, {many}, C)"
+        if not positions:
+            mapped = f"(rows, {sizes.shape([width])[1:-1]})"
         in_file = "token after token" if by_token else "row after row"
     return CacheView(
         teacher=False,
@@ -593,7 +606,7 @@ def _cache(job: Job, cuts: Sequence[Division]) -> CacheView:
         ),
         suffix=_suffix(job, rest),
         width=f"{many} * {wide}" if many > 1 else wide,
-        viewed=f"(-1, {wide})" if by_token or varied else f"(-1, {many}, {wide})",
+        viewed=f"(-1, {wide})" if varied else f"(-1, {row})",
         moved=((".to(DEVICE)" if cuda else "") + ".float()") if half else "",
     )
 
@@ -688,6 +701,11 @@ def _every(steps: int, constant: str) -> str:
     return f"state.step % {constant} == 0" if steps else "state.batch == 0"
 
 
+def _many_labels(job: Job) -> bool:
+    one = LOSSES[job.task] == "cross-entropy"
+    return one and len(job.labels) >= MANY_LABELS
+
+
 def _constants(
     job: Job,
     no_decay: tuple[str, ...],
@@ -761,6 +779,11 @@ def _constants(
             else None
         ),
         ("KEEP", 2, "checkpoints"),
+        (
+            ("CONFUSED", 20, "pairs of labels that are shown")
+            if _many_labels(job)
+            else None
+        ),
         ("MAX_BAD_STEPS", plan.max_bad_steps, "not finite, and so skipped"),
         (
             ("LOG_EVERY", 10, "steps; reading the loss waits for the device")

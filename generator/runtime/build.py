@@ -21,6 +21,7 @@ from generator.compile import (
     finished,
     lock,
     read_lock,
+    started,
 )
 from generator.errors import Diagnostic, GenError, fail
 from generator.facts import Facts
@@ -171,6 +172,7 @@ def compare(
     spec_file: SpecFile, compiled: Compiled, facts: Facts, folder: Path
 ) -> Plan:
     """A compiled job beside what the folder holds."""
+    facts = started(spec_file, facts)
     old = _lock(folder)
     known: Mapping[str, Any] = {} if old is None else old["files"]
     if LICENCES in known and not any(d.path == LICENCES for d in compiled.drafts):

@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from generator.ir.head import classifier, vector
 from generator.ir.job import Job, Module, parameters
 from generator.ir.sources import Init
 from generator.ir.weightmap import paths_of
+from generator.passes.chosen_blocks import symbols_in
 from generator.runtime import build as building
 from generator.runtime import gather
 from generator.runtime.checkpoint import resolve
@@ -46,7 +47,10 @@ KINDS: Mapping[str, tuple[str, Dim]] = {
     "ff": ("F", dim("F")),
     "heads": ("H", dim("H") * dim("D")),
 }
+LISTS = {"ff": "hidden", "heads": "heads"}  # what lists of those that stay are called
 WIDTH = "C"  # of the residual stream, whose channels are units of all blocks
+BLOCKS = "L"
+LEAST = -1.0  # what is left out already: scores are not negative
 NORMS = ("layer_norm", "rms_norm")
 
 
@@ -74,13 +78,25 @@ def _one(args: argparse.Namespace, spec_file: SpecFile) -> dict[str, Any]:
 
 
 def score(
-    spec_file: SpecFile, facts: Facts, weights: Path, root: Path, rows: int, quiet: bool
+    spec_file: SpecFile,
+    facts: Facts,
+    weights: Path,
+    root: Path,
+    rows: int,
+    quiet: bool,
+    step: SpecFile | None = None,
 ) -> tuple[Facts, list[str], int]:
     """The facts with the scores that the spec's edits and features ask for, by which
-    methods, and how many lists they are. GenError where something cannot be scored."""
-    # As it is before any edit: blocks and units are those of the checkpoint.
+    methods, and how many lists they are. GenError where something cannot be scored.
+
+    What is scored is the model before any edit, whose blocks and units are those of the
+    checkpoint; or that of a `step`, which has left some of them out already.
+    """
     unedited = as_read(spec_file)
     job = import_job(unedited, facts)
+    sizes = job.model.sizes
+    if step is not None:
+        unedited, job = step, chosen_from(step, facts)
     edits = spec_file.spec.edit
     wanted = {
         e.score for e in edits if isinstance(e, (PruneFfn, PruneHeads, PruneWidth))
@@ -102,6 +118,8 @@ def score(
     if {*OF_BLOCKS} & {*methods}:
         found, files = _taylor(unedited, facts, job, weights, root, rows, quiet)
         values |= found
+    if step is not None:
+        values = dict(_in_the_backbone(values, job, sizes))
     if by:
         # Of the model as edited, for which the scores above may be needed.
         found = Scores(values, weights_hash(facts.card), files)
@@ -111,6 +129,39 @@ def score(
         files = tuple(data_file(root, one) for one in _data_files(job))
     scores = Scores(values, weights_hash(facts.card), files)
     return replace(facts, scores=dump_scores(scores)), methods, len(values)
+
+
+def _in_the_backbone(
+    values: Mapping[str, tuple[float, ...]], job: Job, sizes: Mapping[str, int]
+) -> Iterator[tuple[str, tuple[float, ...]]]:
+    """The scores of an edited job for all that the backbone has, of these sizes: what is
+    left out counts least, so that nothing comes back."""
+    numbers, kept = job.block_numbers, job.model.kept
+
+    def among(total: int, index: Sequence[int], some: tuple[float, ...]):
+        found = [LEAST] * total
+        for i, value in zip(index, some, strict=True):
+            found[i] = value
+        return tuple(found)
+
+    for name, some in values.items():
+        match name.split("/"):
+            case [_, "layers"]:
+                yield name, among(sizes[BLOCKS], numbers, some)
+            case [_, "width"]:
+                total = sizes[WIDTH]
+                yield name, among(total, kept.get("width", range(total)), some)
+            case [method, "ff" | "heads" as kind, number]:
+                block = job.model.blocks[int(number)].name
+                index: Sequence[int] = range(sizes[KINDS[kind][0]])
+                for one, entries in kept.items():
+                    if one.startswith(f"{block}.") and one.endswith(f".{LISTS[kind]}"):
+                        each = sizes["D"] if kind == "heads" else 1
+                        index = sorted({entry // each for entry in entries})
+                there = f"{method}/{kind}/{numbers[int(number)]}"
+                yield there, among(sizes[KINDS[kind][0]], index, some)
+            case [method, number, linear]:
+                yield f"{method}/{numbers[int(number)]}/{linear}", some
 
 
 def _features(
@@ -148,10 +199,10 @@ def _magnitudes(job: Job, weights: Path) -> dict[str, tuple[float, ...]]:
 
     state = _state(job, weights)
     found = {}
-    for number, kind, module, path in _units(job):
-        symbol, whole = KINDS[kind]
-        count = job.model.sizes[symbol]
-        groups = job.model.sizes.get("G", count)
+    for number, kind, module, path, symbol in _units(job):
+        count, whole = job.model.sizes[symbol], _axis(kind, symbol)
+        shared_by = symbol.replace("H", "G")  # key heads
+        groups = job.model.sizes.get(shared_by, count)
         score = torch.ones(count, dtype=torch.float64)
         for p in module.parameters:
             value = state[path + p.name].double()
@@ -161,7 +212,7 @@ def _magnitudes(job: Job, weights: Path) -> dict[str, tuple[float, ...]]:
                 rows = value.movedim(axis, 0)
                 if d == whole:
                     score *= rows.unflatten(0, (count, -1)).flatten(1).norm(dim=1)
-                elif kind == "heads" and d == dim("G") * dim("D"):
+                elif kind == "heads" and d == dim(shared_by) * dim("D"):
                     shared = rows.unflatten(0, (groups, -1)).flatten(1).norm(dim=1)
                     score *= shared.repeat_interleave(count // groups)
         found[f"magnitude/{kind}/{number}"] = tuple(score.tolist())
@@ -225,10 +276,9 @@ def _taylor(
     quiet: bool,
 ) -> tuple[dict[str, tuple[float, ...]], tuple]:
     units, names = {}, {}
-    for number, kind, module, path in _units(job):
-        symbol, whole = KINDS[kind]
+    for number, kind, module, path, symbol in _units(job):
         for p in module.parameters:
-            if len(p.type.shape) == 2 and p.type.shape[1] == whole:
+            if len(p.type.shape) == 2 and p.type.shape[1] == _axis(kind, symbol):
                 linear = path + p.name.removesuffix(".weight")
                 units[linear] = job.model.sizes[symbol]
                 names[linear] = f"taylor/{kind}/{number}"
@@ -283,8 +333,15 @@ def _norms(job: Job) -> Iterator[str]:
                 yield from (at + op.name for at in paths)
 
 
-def _units(job: Job) -> Iterator[tuple[int, str, Module, str]]:
-    """Number, kind, module and path of whatever makes and reads units in each block."""
+def _axis(kind: str, symbol: str) -> Dim:
+    """The axis that units make, where their number is another dimension in some blocks."""
+    usual, whole = KINDS[kind]
+    return whole.substitute({usual: dim(symbol)})
+
+
+def _units(job: Job) -> Iterator[tuple[int, str, Module, str, str]]:
+    """Number, kind, module and path of whatever makes and reads units in each block, and
+    the dimension that says how many these are."""
     model = job.model
     for number, block in enumerate(model.blocks):
         todo = [(block.module, f"{block.name}.")]
@@ -293,6 +350,7 @@ def _units(job: Job) -> Iterator[tuple[int, str, Module, str]]:
             module = model.by_name[name]
             todo += [(i.module, f"{path}{i.name}.") for i in module.instances]
             shapes = {d for p in module.parameters for d in p.type.shape}
-            for kind, (_, whole) in KINDS.items():
-                if whole in shapes:
-                    yield number, kind, module, path
+            for kind, (usual, _) in KINDS.items():
+                for symbol in sorted(symbols_in(module, usual)):
+                    if _axis(kind, symbol) in shapes:
+                        yield number, kind, module, path, symbol

@@ -18,7 +18,11 @@ from generator.runtime import build as building
 from generator.runtime import gather, tables, terminal
 from generator.runtime.programs import Ended, installed
 from generator.runtime.ready import Ready, prepare, warn
-from generator.runtime.tokenizer import TOKENIZER_CONFIG, check_against_transformers
+from generator.runtime.tokenizer import (
+    TOKENIZER_CONFIG,
+    check_against_transformers,
+    vocabulary_size,
+)
 
 # Two references that differ by less are the same: threads round differently.
 SAME = 1e-11
@@ -94,8 +98,11 @@ def tokenizer_checks(ready: Ready) -> list[dict[str, Any]]:
     text = isinstance(ready.plan.compiled.job.data.inputs, TextPlan)
     if data is None or not text or not (folder / TOKENIZER_CONFIG).is_file():
         return []
+    card = ready.facts.card
     with _to_errors():
-        wrong = check_against_transformers(data, folder, ready.facts.card.source)
+        wrong = check_against_transformers(
+            data, folder, card.source, vocabulary_size(card.config)
+        )
     warn(wrong)
     return [
         {
@@ -144,9 +151,14 @@ def refresh_reference(ready: Ready, args: argparse.Namespace) -> tuple[Ready, bo
 
 
 def store(ready: Ready, facts: gather.Facts) -> None:
-    """Save facts beside the spec."""
+    """Save what was measured and stored among the facts beside the spec; the rest is as it
+    is there, which of a job that is pruned in steps says more than what it starts from.
+    """
     root = Path(ready.spec_file.file).resolve().parent
-    gather.save_facts(facts, gather.facts_folder(root, ready.name))
+    folder = gather.facts_folder(root, ready.name)
+    there = gather.load_facts(folder) or facts
+    new = replace(there, measured=facts.measured, reference=facts.reference)
+    gather.save_facts(new, folder)
 
 
 def same(a: bytes, b: bytes) -> bool:

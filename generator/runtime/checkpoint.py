@@ -263,17 +263,17 @@ def _local_folder(source: str, root: Path, place: Place | None) -> Path:
             place=place,
             help="name the folder that holds it, with its config.json",
         )
-    looks_like_hub = re.fullmatch(r"[\w.-]+/[\w.-]+(@[\w./-]+)?", source)
-    raise fail(
-        "G101",
-        f'there is no folder "{source}" under {root}',
-        place=place,
-        help=(
-            f'for a model of the hub say "hf:{source}"'
-            if looks_like_hub
-            else "check the path; it is taken from that folder"
-        ),
-    )
+    if os.path.isabs(source):
+        where, help = "", "check the path"
+    elif re.fullmatch(r"[\w.-]+/[\w.-]+(@[\w./-]+)?", source):
+        where, help = f" under {root}", f'for a model of the hub say "hf:{source}"'
+    else:
+        where, help = f" under {root}", "check the path; it is taken from that folder"
+        if re.fullmatch(r"[\w.-]+", source):
+            help += (
+                f'. For a model of the hub say its owner too: "hf:owner/{source}@main"'
+            )
+    raise fail("G101", f'there is no folder "{source}"{where}', place=place, help=help)
 
 
 def _package_folder(source: str, rest: str, place: Place | None) -> Path:

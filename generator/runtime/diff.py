@@ -22,6 +22,7 @@ from generator.runtime.tables import Table, count, mib
 from generator.spec import SpecFile
 
 BYTES = ("train_bytes", "predict_bytes", "file_bytes")
+LONGEST = 200  # characters of a value in a table
 
 
 @dataclass(frozen=True)
@@ -324,7 +325,8 @@ def _tables(found: Difference) -> list[Table]:
     weights += [(p, "removed", str(s), "") for p, s in found.removed.items()]
     weights += [(p, "reshaped", str(a), str(b)) for p, (a, b) in found.reshaped.items()]
     settings = [
-        (name, json.dumps(a), json.dumps(b)) for name, (a, b) in found.settings.items()
+        (name, *(_setting(value) for value in pair))
+        for name, pair in found.settings.items()
     ]
     cost = [
         (name.replace("_", " "), *(_amount(name, value) for value in pair))
@@ -338,6 +340,12 @@ def _tables(found: Difference) -> list[Table]:
         Table("Predicted", ("", "A", "B"), tuple(cost)),
         Table("Map", ("weight of B", "from A"), mapped, words=2),
     ]
+
+
+def _setting(value: Any) -> str:
+    """JSON, cut where it is long: what differs in a list is told in words."""
+    text = json.dumps(value)
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 4]} ..."
 
 
 def _amount(name: str, value: int) -> str:

@@ -17,9 +17,14 @@ NAMES = {
     "backbone.from": "the backbone",
     "backbone.dropout": "dropout in the backbone",
     "data.max_tokens": "the largest number of tokens in a row",
+    "deploy.calibration_rows": "the number of rows that ranges are chosen by",
+    "deploy.group": "the number of weights that share a scale",
     "deploy.leave": "the list of what stays unquantised",
     "deploy.precision": "the precision of prediction",
     "deploy.quantize": "the quantisation for prediction",
+    "deploy.quantize_after": "the part of the training before it rounds",
+    "deploy.quantize_aware": "whether training rounds what predicts is rounded",
+    "deploy.range": "what chooses the ranges of inputs",
     "target.precision": "the precision of the training",
     "train.batch": "the number of rows in a batch",
     "train.batch_tokens": "the number of tokens in a batch",
@@ -34,6 +39,10 @@ NAMES = {
     "train.weight_decay": "weight decay",
 }
 OFF = (None, ())  # values that say that there is no such thing
+LONG, SHOWN = (
+    12,
+    6,
+)  # items of a list from which on it is told what differs, and so many
 
 
 def words(a: Spec, b: Spec) -> list[str]:
@@ -152,11 +161,30 @@ def _keys(a: Spec, b: Spec) -> Iterator[str]:
             yield f"{_upper(name)} is no longer {_value(before)}: it is not set."
         elif before in OFF:
             yield f"{_upper(name)} is {_value(after)}; it was not set."
+        elif isinstance(after, tuple) and max(len(after), len(before)) >= LONG:
+            yield f"{_upper(name)} has {_differing(before, after)}."
         else:
             is_now, was = _value(after), _value(before)
             if is_now == was:  # but for digits that are left out
                 is_now, was = str(after), str(before)
             yield f"{_upper(name)} is {is_now} instead of {was}."
+
+
+def _differing(before: Sequence[Any], after: Sequence[Any]) -> str:
+    """What a long list has otherwise."""
+    new = [one for one in after if one not in before]
+    gone = [one for one in before if one not in after]
+    if not new and not gone:
+        return f"its {len(after)} items in another order"
+    found = f"{len(after)} items instead of {len(before)}"
+    for what, items in (("new", new), ("gone", gone)):
+        if items:
+            shown = [_value(one) for one in items[:SHOWN]]
+            more = len(items) - len(shown)
+            found += f"; {what}: {', '.join(shown)}" + (
+                f" and {more} more" * (more > 0)
+            )
+    return found
 
 
 def _flat(part: Any, path: str = "") -> Iterator[tuple[str, Any]]:

@@ -32,10 +32,10 @@ def export(args: argparse.Namespace) -> int:
     it = package(args)
     weights = args.weights or weights_of(it, args.to)
     if not weights.is_file():
-        written = "deployed" if weights.name == DEPLOYED else "trained"
+        which = "deployed" if weights.name == DEPLOYED else "trained"
         raise fail(
             "G555",
-            f"there are no {written} weights at {weights}",
+            f"there are no {which} weights at {weights}",
             help=f"gen run {args.spec} writes them, or name a file with --weights",
         )
     folder = args.into or it.work / "export" / args.to

@@ -133,18 +133,19 @@ def places(job: Job, means: bool) -> dict[str, Any]:
     """Where in the model the vectors are, for features.py."""
     found = classifier(job.model)
     read = reader(found)
-    vector = found.pool.results[0].name
-    plain = found.pool.kind == "mean" and read.args == (vector,)
+    plain = found.pool.kind == "mean" and read.args == (found.vector,)
     types = found.module.types
     wide = types[read.args[0]].shape[-1].value(job.model.sizes)
     made = {r.name: op for op in found.module.ops for r in op.results}
-    given = made[read.args[0]]
-    own = types[given.args[0]].shape[-1].value(job.model.sizes)
+    given = made.get(read.args[0])  # what comes joined is the backbone's alone
+    beside = 0
+    if given is not None and given.kind == "join":
+        beside = wide - types[given.args[0]].shape[-1].value(job.model.sizes)
     ops = [op for module in job.model.modules for op in module.ops]
     return {
         "head": f"{found.call.name}.{read.name}",
         "states": [*states_paths(job.model)] if means and not plain else [],
-        "joined": wide - own if given.kind == "join" else 0,
+        "joined": beside,
         "skip": int(any(op.kind == "prepend" for op in ops)),  # a class token
     }
 

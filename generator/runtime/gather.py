@@ -18,9 +18,12 @@ from generator.facts import (
     CardFile,
     CardTensor,
     Facts,
+    Pruned,
     dump_card,
     dump_measured,
+    dump_steps,
     load_card,
+    load_steps,
     parse_json,
 )
 from generator.runtime.checkpoint import (
@@ -42,6 +45,7 @@ from generator.runtime.tokenizer import (
     find_tokenizer_files,
     parse_tokenizer,
     read_tokenizer,
+    vocabulary_size,
 )
 from generator.runtime.weights import (
     find_weights,
@@ -54,6 +58,10 @@ MEASURED = "measured.json"
 REFERENCE = "reference.safetensors"
 VOCABULARY = "vocabulary.safetensors"
 SCORES = "scores.safetensors"
+PRUNED, STEPS = (
+    "pruned",
+    "steps.json",
+)  # a folder, and what is in it beside card and scores
 
 # Keys of config.json that say who wrote it, not what is computed.
 BOOKKEEPING = frozenset({"_name_or_path", "transformers_version"})
@@ -74,7 +82,11 @@ def gather_facts(
     `convert_tokenizer` allows importing transformers where there is no tokenizer.json.
     """
     checkpoint = resolve(source, root, allow_network=allow_network, place=place)
-    return gather(checkpoint, convert_tokenizer=convert_tokenizer)
+    try:
+        return gather(checkpoint, convert_tokenizer=convert_tokenizer)
+    except GenError as error:  # what a checkpoint lacks has no place of its own
+        found = [d if d.place else replace(d, place=place) for d in error.diagnostics]
+        raise GenError(found) from None
 
 
 def gather(checkpoint: Checkpoint, *, convert_tokenizer: bool = False) -> Facts:
@@ -82,7 +94,7 @@ def gather(checkpoint: Checkpoint, *, convert_tokenizer: bool = False) -> Facts:
     config = read_config(checkpoint)
     weights = find_weights(checkpoint)
     tensors = read_tensors(checkpoint)
-    tokenizer = read_tokenizer(checkpoint, convert=convert_tokenizer)
+    tokenizer = read_tokenizer(checkpoint, config, convert=convert_tokenizer)
     if tokenizer is not None:
         check_vocabulary(tokenizer, config, f"{checkpoint.source}: {TOKENIZER}")
     read = {CONFIG, PREPROCESSOR, *find_tokenizer_files(checkpoint), *weights.files}
@@ -220,6 +232,7 @@ def complete(
         reference=facts.reference,
         vocabulary=facts.vocabulary,
         scores=facts.scores,
+        pruned=facts.pruned,
     )
 
 
@@ -233,7 +246,11 @@ def keep_measured(old: Facts | None, new: Facts) -> Facts:
     if _weights_of(old) != _weights_of(new):
         return new
     return replace(
-        new, measured=old.measured, reference=old.reference, scores=old.scores
+        new,
+        measured=old.measured,
+        reference=old.reference,
+        scores=old.scores,
+        pruned=old.pruned,
     )
 
 
@@ -273,6 +290,24 @@ def load_facts(folder: Path) -> Facts | None:
         reference=_read(folder / REFERENCE, TOKENIZER_LIMIT),
         vocabulary=_read(folder / VOCABULARY, TOKENIZER_LIMIT),
         scores=_read(folder / SCORES, TOKENIZER_LIMIT),
+        pruned=_pruned(folder / PRUNED),
+    )
+
+
+def _pruned(folder: Path) -> Pruned | None:
+    """What the last step of a job starts from; None where no steps were run."""
+    steps, card = _read(folder / STEPS, SMALL), _read(folder / CARD, LARGEST)
+    scores = _read(folder / SCORES, TOKENIZER_LIMIT)
+    if steps is None or card is None or scores is None:
+        return None
+    try:
+        text, said = card.decode(), steps.decode()
+    except UnicodeDecodeError:
+        raise fail(
+            "G150", f"{folder} has a file that is not UTF-8", help="gen run SPEC"
+        ) from None
+    return load_steps(
+        said, load_card(text, str(folder / CARD)), scores, str(folder / STEPS)
     )
 
 
@@ -286,6 +321,15 @@ def save_facts(facts: Facts, folder: Path) -> list[Path]:
         REFERENCE: facts.reference,
         VOCABULARY: facts.vocabulary,
         SCORES: facts.scores,
+    }
+    pruned = facts.pruned
+    wanted |= {
+        f"{PRUNED}/{name}": data
+        for name, data in {
+            CARD: None if pruned is None else dump_card(pruned.card).encode(),
+            SCORES: None if pruned is None else pruned.scores,
+            STEPS: None if pruned is None else dump_steps(pruned).encode(),
+        }.items()
     }
     changed = []
     for name, data in wanted.items():
@@ -405,7 +449,9 @@ def _compare_tokenizer(facts: Facts, checkpoint: Checkpoint) -> list[Diagnostic]
     if TOKENIZER not in checkpoint.names():
         return []
     label = checkpoint.label(TOKENIZER)
-    seen = clean_tokenizer(checkpoint.read(TOKENIZER, TOKENIZER_LIMIT), label)
+    data = checkpoint.read(TOKENIZER, TOKENIZER_LIMIT)
+    size = vocabulary_size(facts.card.config)
+    seen = clean_tokenizer(data, label, size)
     said = facts.tokenizer
     if said is None:
         if not facts.card.verified:

@@ -30,10 +30,12 @@ from generator.propose.facts import (
     LONGEST_VALUE,
     MOST_VALUES,
     Kind,
+    image_bytes,
     is_missing,
     kind_of,
     label_name,
     label_names,
+    mark_of,
 )
 from generator.runtime.ready import need
 from generator.spec.rules import DATA_ENDINGS, DATA_FILE, check_string
@@ -78,7 +80,11 @@ def find_files(paths: Sequence[Path]) -> dict[str, Path]:
         if split is None and not any(p.is_dir() for p in paths):
             raise _unclear(f"{path} could be train, valid or test")
         if split in splits:
-            raise _unclear(f"{splits[split]} and {path} are both named {split}")
+            raise fail(
+                "G521",
+                f"{splits[split]} and {path} are both named {split}",
+                help="each split is one file: join them, or name those to look at",
+            )
         if split is not None:
             splits[split] = path
     if "train" not in splits:
@@ -253,6 +259,9 @@ def _bad_csv(path: Path, line: int, error: str) -> GenError:
     if "field larger" in error:
         error = f"a field has more than {LONGEST_FIELD:,} characters"
         help = "a quote that is not closed takes in all that follows: close it"
+    elif "unexpected end" in error:
+        error = "a quote is not closed"
+        help = "it takes in all that follows: close it, or write it twice inside quotes"
     return fail(
         "G522",
         f"{path} is not valid CSV: {error}",
@@ -373,7 +382,10 @@ def _parquet_rows(path: Path) -> Iterator[Row]:
                 f"{path} has two columns of one name",
                 help="give each column a name of its own",
             )
-        for batch in file.iter_batches(256):
+        # Images themselves may be in it, which are large.
+        holds = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_struct)
+        large = any(is_one(t) for t in file.schema_arrow.types for is_one in holds)
+        for batch in file.iter_batches(16 if large else 256):
             for cells in zip(*(c.to_pylist() for c in batch.columns), strict=True):
                 line += 1
                 row = dict(zip(names, cells, strict=True))
@@ -420,7 +432,10 @@ class _Column:
 
     def _count(self, cell: Any, kind: Kind) -> None:
         assert self.values is not None
-        if kind in ("list", "other") or len(name := label_name(cell)) > LONGEST_VALUE:
+        if (
+            kind in ("list", "image", "other")
+            or len(name := label_name(cell)) > LONGEST_VALUE
+        ):
             self.values = None
             return
         self.values[name] += 1
@@ -457,7 +472,9 @@ def look(path: Path) -> TableFacts:
         )
         for name, c in columns.items()
     )
-    return TableFacts(rows, facts, tuple(sample), _images(path, columns, sample))
+    held = {c.name for c in facts if c.kinds.get("image", 0) > 0.9 * c.present}
+    images = _images(path, columns, sample)
+    return TableFacts(rows, facts, tuple(sample), images, frozenset(held))
 
 
 def _no_rows(path: Path) -> GenError:
@@ -604,8 +621,8 @@ def count_rows(
         seen: set[str] = set()
         for _, row in read_rows(files[split]):
             rows += 1
-            if len(seen) < len({*chosen.inputs, chosen.label}):
-                seen |= row.keys() & {*chosen.inputs, chosen.label}
+            if len(seen) < len({*chosen.inputs, *chosen.targets}):
+                seen |= row.keys() & {*chosen.inputs, *chosen.targets}
             target = _target(row, chosen)
             key = _key(row, chosen)
             if target is None or key is None:
@@ -619,7 +636,8 @@ def count_rows(
             elif split == "train":
                 numbers.add(target)
         _complete(files[split], rows, usable, seen, chosen)
-        found[split] = SplitFacts(split, names[split], rows, usable, dict(labels))
+        size = files[split].stat().st_size
+        found[split] = SplitFacts(split, names[split], rows, usable, dict(labels), size)
     return RowFacts(
         tuple(found[split] for split in SPLITS if split in found),
         followed.overlap(),
@@ -638,11 +656,20 @@ def _count_labels(counts: Counter[str], names: Sequence[str]) -> None:
 
 
 def _hash_of(text: str) -> int:
-    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "big")
+    return _hash_of_bytes(text.encode())
+
+
+def _hash_of_bytes(data: bytes) -> int:
+    return int.from_bytes(blake2b(data, digest_size=8).digest(), "big")
 
 
 def _target(row: Mapping[str, Any], chosen: Chosen) -> float | list[str] | None:
     """The number of a row, or its labels; None where a package would not use it."""
+    if chosen.flags:
+        marks = {name: mark_of(row.get(name)) for name in chosen.flags}
+        if None in marks.values():
+            return None
+        return [name for name, mark in marks.items() if mark]
     cell = row.get(chosen.label)
     if chosen.task == "regression":
         try:
@@ -660,6 +687,9 @@ def _key(row: Mapping[str, Any], chosen: Chosen) -> int | None:
     parts = []
     for column in chosen.inputs:
         text = row.get(column)
+        if chosen.held:
+            image = image_bytes(text)
+            return None if image is None else _hash_of_bytes(image)
         if not isinstance(text, str) or not text.strip():
             return None
         parts.append(text if chosen.image is not None else " ".join(text.split()))
@@ -671,7 +701,7 @@ def _complete(
 ) -> None:
     if not rows:
         raise _no_rows(path)
-    for column in (*chosen.inputs, chosen.label):
+    for column in (*chosen.inputs, *chosen.targets):
         if column not in seen:
             raise fail(
                 "G522",
@@ -682,6 +712,6 @@ def _complete(
         raise fail(
             "G523",
             f"no row of {path} has both {' and '.join(map(quote, chosen.inputs))} and "
-            f"{quote(chosen.label)}",
+            f"{' and '.join(map(quote, chosen.targets))}",
             help="add rows that have both",
         )

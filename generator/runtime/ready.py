@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from generator import pruning
 from generator.compile import TEACHER_SPEC, digest
 from generator.cost import costliest
 from generator.errors import Diagnostic, GenError, fail, render_diagnostics
@@ -28,6 +29,7 @@ from generator.runtime.programs import Programs, installed
 from generator.runtime.weights import SINGLE, find_weights, weights_path
 from generator.spec import SpecFile
 
+STEPS, MODEL = "steps", "model"  # in the work folder, and in that of a step
 MOST_ROWS = 1024  # of a product that is measured
 PATCHES = 200  # of an image, about
 TORCH_DTYPES = {"i64": "int64", "f32": "float32", "bool": "bool"}
@@ -97,24 +99,35 @@ def package(args: argparse.Namespace) -> Package:
 
     GenError where a file was edited by hand, or the package lacks what it reads data with.
     """
+    plan, work = planned(args)
+    built = building.build(plan)
+    reads(plan)
+    root = args.root or Path(plan.spec_file.file).parent
+    programs = Programs(args.out, plan.spec_file.spec.name, args.quiet)
+    return Package(plan.spec_file, built, root, work, programs)
+
+
+def planned(args: argparse.Namespace) -> tuple[building.Plan, Path]:
+    """What a build would write, and the work folder. GenError where either cannot be."""
     need("torch", "safetensors", "tqdm")
     spec_file = building.load_spec(args.spec)
     facts = building.facts_for(spec_file)
     work = args.work or Path("runs") / spec_file.spec.name
     _apart(work, args.out / spec_file.spec.name)
     building.writable(args.out / spec_file.spec.name)
-    plan = building.plan(spec_file, facts, args.out)
-    built = building.build(plan)
+    return building.plan(spec_file, facts, args.out), work
+
+
+def reads(plan: building.Plan) -> None:
+    """GenError where the package lacks what it reads data with."""
     inputs = plan.compiled.job.data.inputs
-    if isinstance(inputs, TextPlan) and facts.tokenizer is None:
+    if isinstance(inputs, TextPlan) and plan.facts.tokenizer is None:
         raise fail(
             "G501",
             f"the package {plan.folder} has no tokenizer.json, and cannot read text",
-            help=f"gen facts {args.spec} --complete fetches it; then run this again",
+            help=f"gen facts {plan.spec_file.file} --complete fetches it; then run this "
+            "again",
         )
-    root = args.root or Path(spec_file.file).parent
-    programs = Programs(args.out, spec_file.spec.name, args.quiet)
-    return Package(spec_file, built, root, work, programs)
 
 
 def prepare(args: argparse.Namespace) -> Ready:
@@ -123,7 +136,10 @@ def prepare(args: argparse.Namespace) -> Ready:
     GenError where they are not at hand, or not those that the package was built for.
     """
     it = package(args)
-    checkpoint, weights = find(it.spec_file, it.facts)
+    pruned = left_by_steps(it)
+    checkpoint, weights = (
+        find(it.spec_file, it.facts) if pruned is None else matched(it.facts, pruned)
+    )
     return Ready(
         it.spec_file, it.built, it.root, it.work, it.programs, checkpoint, weights
     )
@@ -137,7 +153,29 @@ def find(spec_file: SpecFile, facts: Facts) -> tuple[LocalCheckpoint, Path]:
         commit=facts.card.revision,
         place=spec_file.place("backbone.from"),
     )
-    local = source.fetched()
+    return matched(facts, source.fetched())
+
+
+def left_by_steps(it: Package) -> LocalCheckpoint | None:
+    """What a job that is pruned in steps starts from, which those before the last have
+    left; None of a job that starts from its backbone. GenError where it is not there.
+    """
+    if it.facts.pruned is None:
+        return None
+    folder = it.work / STEPS / str(len(it.facts.pruned.steps)) / MODEL
+    if not (folder / SINGLE).is_file():
+        raise fail(
+            "G293",
+            f"the weights that {it.name} starts from are not in {folder}",
+            place=it.spec_file.place(pruning.KEY),
+            label="the steps ahead of the last make them",
+            help=f"gen run {it.spec_file.file} runs the steps; --work says where they are",
+        )
+    return LocalCheckpoint(it.facts.card.source, folder)
+
+
+def matched(facts: Facts, local: LocalCheckpoint) -> tuple[LocalCheckpoint, Path]:
+    """A checkpoint and its weights. GenError where the facts are of others."""
     found = facts_match(facts, local)
     if any(d.severity == "error" for d in found):
         raise GenError(found)

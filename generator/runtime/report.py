@@ -91,6 +91,7 @@ def make(figures: Mapping[str, Any], work: Path) -> Page:
             "Training",
             plots=tuple(curves(steps, figures)),
             tables=_there(
+                tables.steps(figures),
                 tables.training(figures),
                 tables.evaluations(figures),
                 tables.losses(figures),

@@ -12,10 +12,11 @@ import math
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from generator import pruning
 from generator.errors import Diagnostic, GenError, fail, render_diagnostics
 from generator.runtime import (
     baseline,
@@ -26,6 +27,7 @@ from generator.runtime import (
     figures,
     measure,
     report,
+    steps,
     tables,
     terminal,
 )
@@ -41,6 +43,7 @@ from generator.runtime.ready import (
     probe,
 )
 from generator.runtime.state import Stages
+from generator.spec import SpecFile
 
 RESULT, PROBE, CERTIFICATE, BENCH, EXPORT, RUN = (
     "result.json",
@@ -63,21 +66,22 @@ def run(args: argparse.Namespace) -> int:
         )
     need("matplotlib", "rich", *(["sklearn"] if args.probe != "off" else []))
     told, start = Told(args), time.perf_counter()
-    ready = prepare(args)
-    building.writable(ready.work, "--work")
-    built = time.perf_counter() - start
-    teacher, code = teacher_weights(ready, args, told)
-    if code:
-        return code
+    begun = begin(args, told)
+    if isinstance(begun, int):
+        return begun
+    ready, teacher = begun.ready, begun.teacher
     stages = Stages(ready.work, ready.key(teacher), args.resume)
-    stages.seconds["build"] = built
+    stages.seconds["build"] = time.perf_counter() - start - begun.seconds
     found: dict[str, Any] = figures.job_figures(ready.plan)
+    found["pruned"] = begun.steps
     told.stage(f"{ready.plan.folder}: {_built(ready)}")
     with stages.timed("count"):
         counted = probe(ready, times=not stages.finished("train", ready.work / RESULT))
         device_at_hand(ready, counted)
         precision_at_hand(ready, counted, args.anyway)
 
+    if begun.steps is not None:
+        found["pruned"] = {**begun.steps, "before": as_pruned(ready, stages)}
     ended = train(ready, stages, args, told, teacher)
     if ended is not None and ended.code:
         return not_trained(ready, ended, args)
@@ -145,16 +149,55 @@ def _built(ready: Ready) -> str:
 # ----------------------------------------------------------------------------- stages
 
 
+@dataclass(frozen=True)
+class Begun:
+    """A job that can be trained: what other jobs and earlier steps had to do is done."""
+
+    ready: Ready
+    teacher: Path | None  # the weights of its teacher
+    steps: Mapping[str, Any] | None = None  # of pruning ahead of the last
+    seconds: float = 0.0  # that the teacher and the steps have taken
+
+
+def begin(args: argparse.Namespace, told: Told) -> Begun | int:
+    """The built package with what it is trained from, or train.py's exit code where the
+    training of a teacher or of a step does not come to its end; that is said then.
+
+    A job is compiled before anything of it runs, so that its errors come first.
+    """
+    spec_file = building.load_spec(args.spec)
+    if not pruning.stepped(spec_file.spec):
+        ready = prepare(args)
+        building.writable(ready.work, "--work")
+        start = time.perf_counter()
+        teacher, code = teacher_weights(spec_file, ready.work, args, told)
+        seconds = time.perf_counter() - start
+        return code or Begun(ready, teacher, seconds=seconds)
+    course = steps.course(args, spec_file)
+    start = time.perf_counter()
+    teacher, code = teacher_weights(spec_file, course.work, args, told)
+    if code:
+        return code
+    try:
+        reached = steps.take(course, teacher, told.stage)
+    except steps.Stopped as stopped:
+        return not_trained(stopped.ready, stopped.ended, args)
+    if steps.recorded(course, reached):
+        told.stage(f"{course.name}: its facts say what the steps have led to")
+    seconds = time.perf_counter() - start
+    return Begun(prepare(args), teacher, steps.figures(course, reached), seconds)
+
+
 def teacher_weights(
-    ready: Ready, args: argparse.Namespace, told: Told
+    spec_file: SpecFile, beside: Path, args: argparse.Namespace, told: Told
 ) -> tuple[Path | None, int]:
     """The weights of the job's teacher, and 0. None where it has no teacher.
 
-    Those that `--teacher` names, or of the teacher's own work folder beside this one's,
+    Those that `--teacher` names, or of the teacher's own work folder beside the job's,
     where it is trained first if that has not been done. What is said of a training that
     does not come to its end is said then, and the exit code is not 0.
     """
-    teacher = ready.spec_file.teacher
+    teacher = spec_file.teacher
     if args.teacher is not None:
         if teacher is None or not args.teacher.is_file():
             raise fail(
@@ -162,14 +205,15 @@ def teacher_weights(
                 (
                     f"there are no weights {args.teacher}"
                     if teacher is not None
-                    else f"{ready.name} has no teacher whose weights --teacher could name"
+                    else f"{spec_file.spec.name} has no teacher whose weights --teacher "
+                    "could name"
                 ),
                 help="leave --teacher out",
             )
         return args.teacher, 0
     if teacher is None:
         return None, 0
-    work = ready.work.parent / teacher.spec.name
+    work = beside.parent / teacher.spec.name
     weights = work / "model.safetensors"
     if weights.is_file() and (work / RESULT).is_file():
         return weights, 0
@@ -177,14 +221,13 @@ def teacher_weights(
     started = any((work / "checkpoints").glob("*.safetensors"))
     own = {"spec": Path(teacher.file), "work": work, "resume": started, "fresh": False}
     options = argparse.Namespace(**{**vars(args), **own})
-    its = prepare(options)
-    building.writable(its.work, "--work")
+    begun = begin(options, told)
+    if isinstance(begun, int):
+        return weights, begun
+    its, above = begun.ready, begun.teacher
     counted = probe(its, times=True)
     device_at_hand(its, counted)
     precision_at_hand(its, counted, args.anyway)
-    above, code = teacher_weights(its, options, told)
-    if code:
-        return weights, code
     ended = train(its, Stages(work, its.key(above), True), options, told, above)
     if ended is not None and ended.code:
         return weights, not_trained(its, ended, args)
@@ -223,6 +266,17 @@ def train(
     if not ended.code:
         stages.finish("train")
     return ended
+
+
+def as_pruned(ready: Ready, stages: Stages) -> dict[str, Any] | None:
+    """Figures of the last step's model on the validation rows, ahead of its training."""
+    if stages.finished("as pruned", ready.work / steps.BEFORE):
+        return json.loads((ready.work / steps.BEFORE).read_bytes())
+    with stages.timed("as pruned"):
+        found = steps.measure(ready)
+    if found is not None:
+        stages.finish("as pruned")
+    return found
 
 
 def not_trained(ready: Ready, ended: Ended, args: argparse.Namespace) -> int:
@@ -457,6 +511,7 @@ def summary(found: Mapping[str, Any]) -> None:
     shown_tables: list[tables.Table | None] = [
         tables.scores(found),
         tables.by_label(found),
+        tables.steps(found),
         tables.probe(found),
         tables.deployed(found),
         tables.calibration(found),

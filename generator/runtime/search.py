@@ -19,6 +19,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from generator import pruning
 from generator.compile import import_job
 from generator.errors import fail
 from generator.runtime import build as building
@@ -38,7 +39,6 @@ from generator.search.space import (
     DISTILL,
     TEACHER,
     Choice,
-    as_it_is,
     choices,
     probe,
     scoring,
@@ -77,7 +77,7 @@ def search(args: argparse.Namespace) -> int:
     """The command. 0, or 1 where every candidate failed."""
     start = time.monotonic()
     need("torch", "safetensors", "tqdm", "matplotlib", "rich")
-    need("optuna", "scipy", "sqlalchemy", extra="search")
+    need("optuna", "sqlalchemy", extra="search")
     if args.join:
         from generator.runtime.search_worker import work
 
@@ -110,6 +110,14 @@ def prepare(args: argparse.Namespace) -> tuple[Setting, Store]:
     """Everything that the trials have in common, and where they are kept."""
     spec_file = building.load_spec(args.spec)
     spec = spec_file.spec
+    if pruning.stepped(spec):
+        raise fail(
+            "G292",
+            "gen search cannot go together with pruning in steps",
+            place=spec_file.place(pruning.KEY),
+            label="it trains each candidate in one go",
+            help="search without [train.prune], and add it to the point that is chosen",
+        )
     given = {n: getattr(args, n) for n in ("trials", "hours", "sampler", "storage")}
     asked = replace(spec.search, **{n: v for n, v in given.items() if v is not None})
     work: Path = args.work or Path("runs") / f"{spec.name}_search"
@@ -232,7 +240,6 @@ def planner_of(setting: Setting) -> Planner:
         setting.constraints,
         baselines,
         lambda params: of_params(params, setting),
-        as_it_is(read_spec(text, job.spec_file.file).spec, setting.choices),
     )
 
 

@@ -12,7 +12,7 @@ import hashlib
 import logging
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import optuna
@@ -22,22 +22,13 @@ from optuna.distributions import (
     FloatDistribution,
     IntDistribution,
 )
-from optuna.samplers import (
-    BaseSampler,
-    GPSampler,
-    NSGAIISampler,
-    RandomSampler,
-    TPESampler,
-)
+from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
-from scipy.stats import qmc
 
 from generator.search.goals import Objective
 from generator.search.space import Choice
 
-optuna.logging.set_verbosity(logging.ERROR)  # it warns of what would be quicker
-LEARN = ("gp", "tpe")  # samplers that say the likely best of what they know
-PATIENCE = 4  # draws of such a one, before chance draws
+optuna.logging.set_verbosity(logging.WARNING)
 
 
 @dataclass(frozen=True)
@@ -46,8 +37,9 @@ class Past:
 
     params: Mapping[str, Any]
     values: Mapping[str, float] | None  # None of one that ended without them
-    # Constraints, and how far it is outside, or inside where that is below 0.
-    broken: Mapping[str, float] = field(default_factory=dict)
+    broken: Mapping[str, float] = field(
+        default_factory=dict
+    )  # constraints, and how far
     attributes: Mapping[str, Any] = field(default_factory=dict)  # the sampler's own
     running: bool = False
 
@@ -63,82 +55,25 @@ class Drawn:
 def draw(
     sampler: str,
     seed: Sequence[int],
-    index: int,
     trials: int,
     past: Sequence[Past],
     choices: Sequence[Choice],
     objectives: Sequence[Objective],
 ) -> Drawn:
-    """One candidate, which is the `index`th that is drawn. `seed` is of the search's number,
-    the trial's, and the draw's, which is above 0 where those before were no news."""
-    first, _, again = seed
-    if sampler in LEARN and index < starts(trials) and not again:
-        return Drawn(spread_evenly(first, index, choices), {})
-    if sampler in LEARN and again >= PATIENCE:
-        sampler = "random"  # whoever has learned says the same again
-    shown, seen = choices, past
-    if sampler == "gp":  # which knows of no conditions
-        shown = [replace(one, when=()) for one in choices]
-        seen = [replace(one, params=filled(one.params, choices)) for one in past]
+    """One candidate. `seed` is of numbers, such as the search's, the trial's, the draw's."""
     study = optuna.create_study(
         directions=[o.direction for o in objectives],
         sampler=_sampler(sampler, seed, trials),
     )
     known = {one.key: distribution(one) for one in choices}
-    study.add_trials([_frozen(one, known, objectives) for one in seen])
+    study.add_trials([_frozen(one, known, objectives) for one in past])
     with warnings.catch_warnings():
         # Of groups of conditional choices, which Optuna calls experimental.
         warnings.simplefilter("ignore")
         trial = study.ask()
-        params = suggested(trial, shown)
+        params = suggested(trial, choices)
     own = study.trials[trial.number]
-    return Drawn(active(params, choices), dict(own.system_attrs))
-
-
-def starts(trials: int) -> int:
-    """How many candidates are spread over the space before what they gave is learned from."""
-    return max(4, min(10, trials // 4))
-
-
-def spread_evenly(seed: int, index: int, choices: Sequence[Choice]) -> dict[str, Any]:
-    """The `index`th of candidates that leave no part of the space out, each of the first
-    few in another: points of a scrambled Sobol sequence."""
-    sequence = qmc.Sobol(len(choices), rng=_number((seed,)))
-    points = sequence.random_base2(index.bit_length())
-    params = {
-        one.key: _at(one, float(part))
-        for one, part in zip(choices, points[index], strict=True)
-    }
-    return active(params, choices)
-
-
-def filled(params: Mapping[str, Any], choices: Sequence[Choice]) -> dict[str, Any]:
-    """Values with those in the middle for the choices whose conditions do not hold."""
-    return {one.key: params.get(one.key, _at(one, 0.5)) for one in choices}
-
-
-def active(params: Mapping[str, Any], choices: Sequence[Choice]) -> dict[str, Any]:
-    """The values of the choices whose conditions hold."""
-    found: dict[str, Any] = {}
-    for one in choices:
-        if all(found.get(key) in values for key, values in one.when):
-            found[one.key] = params[one.key]
-    return found
-
-
-def _at(one: Choice, part: float) -> Any:
-    """The value at a part of what a choice is among, from 0 to below 1."""
-    if one.kind == "categorical":
-        return one.labels[int(part * len(one.labels))]
-    if one.log:
-        value = one.low * (one.high / one.low) ** part
-        return round(value) if one.kind == "int" else value
-    step = one.step or (1 if one.kind == "int" else None)
-    if step is None:
-        return one.low + part * (one.high - one.low)
-    count = int((one.high - one.low) / step + 1e-9) + 1
-    value = one.low + int(part * count) * step
-    return int(value) if one.kind == "int" else value
+    return Drawn(params, dict(own.system_attrs))
 
 
 def suggested(trial: Trial, choices: Sequence[Choice]) -> dict[str, Any]:
@@ -168,23 +103,20 @@ def distribution(one: Choice) -> BaseDistribution:
     return FloatDistribution(one.low, one.high, one.log, one.step)
 
 
-def _number(seed: Sequence[int]) -> int:
-    whole = hashlib.sha256("/".join(map(str, seed)).encode()).digest()
-    return int.from_bytes(whole[:4], "big")
-
-
 def _sampler(name: str, seed: Sequence[int], trials: int) -> BaseSampler:
-    number = _number(seed)
+    whole = hashlib.sha256("/".join(map(str, seed)).encode()).digest()
+    number = int.from_bytes(whole[:4], "big")
     if name == "random":
         return RandomSampler(number)
     if name == "nsga2":
         return NSGAIISampler(population_size=max(4, min(20, trials // 4)), seed=number)
-    if name == "gp":
-        return GPSampler(seed=number, n_startup_trials=1)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return TPESampler(
-            n_startup_trials=1, multivariate=True, group=True, seed=number
+            n_startup_trials=max(4, min(10, trials // 4)),
+            multivariate=True,
+            group=True,
+            seed=number,
         )
 
 

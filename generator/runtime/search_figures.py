@@ -16,7 +16,6 @@ from generator.search.goals import OBJECTIVES, Objective, Values
 
 Trial = Mapping[str, Any]
 SAMPLERS = {
-    "gp": "Gaussian processes",
     "tpe": "TPE",
     "nsga2": "NSGA-II",
     "random": "chance",

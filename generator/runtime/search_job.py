@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from generator import pruning
 from generator.errors import fail
 from generator.facts import Facts
 from generator.search.space import TEACHER, unedited
@@ -34,6 +35,8 @@ class Job:
         """A candidate's spec, and the facts that it is compiled with. GenError where it is
         none."""
         spec_file = read_spec(text, file)
+        if pruning.stepped(spec_file.spec):
+            raise fail("G292", "a candidate is trained in one go, not pruned in steps")
         named = spec_file.spec.train.distill.teacher
         if named is None:
             return spec_file, replace(self.facts, teacher=None)

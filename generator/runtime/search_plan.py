@@ -58,9 +58,6 @@ class Planner:
     constraints: Sequence[Constraint]
     baselines: Sequence[tuple[str | None, Candidate]]  # the first is the unedited one
     candidate: Callable[[Mapping[str, Any]], Candidate]
-    # The values that make the unedited spec, where the choices have them.
-    unedited: Mapping[str, Any] | None = None
-    draw: Callable[..., Drawn] = draw
     known: dict[int, Planned] = field(default_factory=dict)
 
     def generations(self, records: Records) -> list[tuple[int, int]]:
@@ -110,14 +107,8 @@ class Planner:
         drawn, candidate = Drawn({}, {}), Candidate("", "")
         for attempt in range(DRAWS):
             seed = (self.seed, number, attempt)
-            drawn = self.draw(
-                self.sampler,
-                seed,
-                number - len(self.baselines),
-                self.trials,
-                past,
-                self.choices,
-                self.objectives,
+            drawn = draw(
+                self.sampler, seed, self.trials, past, self.choices, self.objectives
             )
             candidate = self.candidate(drawn.params)
             if candidate.key not in seen:
@@ -133,18 +124,14 @@ class Planner:
 
     def past(self, records: Records) -> list[Past]:
         """Trials as samplers are shown them: what went no further with what is known of it.
-        Of amounts the logarithms are, which twice as much is as far in as half."""
+        Of amounts the logarithms are, which twice as much is as far from as half."""
         every = [r["values"] for r in records.values() if r["state"] == "complete"]
         unedited = records[0]["values"] if records else {}
-        refused = any(r["state"] == "refused" for r in records.values())
         found = []
         for number in sorted(records):
             record = records[number]
-            params = record["params"]
             if number < len(self.baselines):
-                if number or self.unedited is None:
-                    continue  # it is none of the choices
-                params = self.unedited
+                continue  # it is none of the choices
             values = dict(record["values"])
             for o in self.objectives:
                 if o.name in values or not every:
@@ -153,12 +140,12 @@ class Planner:
                 values[o.name] = worst(v[o.name] for v in every)
             whole = all(o.name in values for o in self.objectives)
             usable = whole and record["state"] in ("complete", "pruned", "refused")
-            broken = {c.text: c.beyond(values, unedited) for c in self.constraints}
-            if refused:  # by the compiler, which is as far outside as it gets
-                broken["compiles"] = 1.0 if record["state"] == "refused" else -1.0
+            broken = {c.text: c.broken(values, unedited) for c in self.constraints}
+            # What the compiler refuses is as far outside as it gets.
+            broken["compiles"] = float(record["state"] == "refused")
             found.append(
                 Past(
-                    params,
+                    record["params"],
                     {n: _shown(n, v) for n, v in values.items()} if usable else None,
                     broken if usable else {},
                     record["attributes"],

@@ -8,7 +8,6 @@ arguments, environment and exit code; it ends with the worker, whatever ends tha
 from __future__ import annotations
 
 import ctypes
-import json
 import os
 import runpy
 import signal
@@ -20,7 +19,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from generator.runtime.programs import TAIL, Ended, Programs
 
@@ -119,34 +118,6 @@ def _be(
             with suppress(OSError, ValueError):
                 stream.flush()
         os._exit(code)
-
-
-def apart(work: Callable[[], Any]) -> Any:
-    """What work gives, done in a fork, so that whatever it brings to life ends with that:
-    programs are forked from this process. What it gives goes as JSON."""
-    answer, end = os.pipe()
-    me = os.getpid()
-    child = os.fork()
-    if not child:
-        code = 1
-        try:
-            os.close(answer)
-            die_with(me)
-            with os.fdopen(end, "w") as file:
-                json.dump(work(), file)
-            code = 0
-        except BaseException:  # noqa: BLE001, whatever it is, this process ends here
-            traceback.print_exc()
-        finally:
-            os._exit(code)
-    os.close(end)
-    with os.fdopen(answer) as file:
-        said = file.read()
-    _, status = os.waitpid(child, 0)
-    if status:
-        code = os.waitstatus_to_exitcode(status)
-        raise RuntimeError(f"a fork of the search ended with exit code {code}")
-    return json.loads(said)
 
 
 def _main(arguments: list[str]) -> int:

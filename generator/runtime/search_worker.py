@@ -5,13 +5,11 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, replace
 from typing import Any
 
 from generator.runtime.search import ended, over, planner_of, prepare
-from generator.runtime.search_draw import Drawn, draw
 from generator.runtime.search_plan import Planner
-from generator.runtime.search_programs import Lost, apart, die_with, warm
+from generator.runtime.search_programs import Lost, die_with, warm
 from generator.runtime.search_store import BEAT, Store, Stored
 from generator.runtime.search_trial import Setting, evaluate
 
@@ -24,18 +22,13 @@ def work(args: argparse.Namespace) -> int:
         die_with(args.parent)
     warm()
     setting, store = prepare(args)
-    planner = replace(planner_of(setting), draw=_drawn)
+    planner = planner_of(setting)
     while (trial := next_trial(store, planner, setting)) is not None:
         if isinstance(trial, Stored):
             one(trial, store, planner, setting)
         else:
             time.sleep(WAIT)
     return 0
-
-
-def _drawn(*arguments: Any) -> Drawn:
-    """A draw, by which torch is used, as this process never may."""
-    return Drawn(**apart(lambda: asdict(draw(*arguments))))
 
 
 def next_trial(

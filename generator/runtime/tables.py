@@ -200,7 +200,8 @@ def scores(figures: Mapping[str, Any]) -> Table:
 
 
 def by_label(figures: Mapping[str, Any]) -> Table | None:
-    """The confusion matrix, or F1 by label; None where there is neither."""
+    """The confusion matrix, the labels most often confused, or F1 by label; None where
+    there is none of them."""
     test, labels = figures["test"], figures["labels"]
     if "confusion" in test:
         matrix: Sequence[Sequence[int]] = test["confusion"]
@@ -211,6 +212,10 @@ def by_label(figures: Mapping[str, Any]) -> Table | None:
         note = "A row is a true label, a column a predicted one."
         head = ("true", *labels)
         return Table("Confusion matrix of the test rows", head, rows, 1, note, heat)
+    if confused := test.get("confused"):
+        rows = tuple((true, guess, count(n)) for true, guess, n in confused)
+        head = ("true", "predicted", "rows")
+        return Table("Labels most often confused, test rows", head, rows, words=2)
     if "f1" in test:
         rows = tuple((label, f"{value:.4f}") for label, value in test["f1"].items())
         return Table("F1 of each label, test rows", ("label", "F1"), rows)
@@ -503,6 +508,47 @@ def deployed(figures: Mapping[str, Any]) -> Table | None:
         head.append("a scale for each row")
     title = f"Deployed model, {found['kind']}"
     return Table(title, tuple(head), tuple(rows), note=note)
+
+
+def steps(figures: Mapping[str, Any]) -> Table | None:
+    """The steps of pruning ahead of the last, and that; None where there is one alone."""
+    pruned = figures.get("pruned")
+    if pruned is None:
+        return None
+    found = pruned["steps"]
+    rows = [
+        (
+            str(number),
+            ", ".join(step["stays"]),
+            f"{step['parameters']:,}",
+            f"{step['before']:.4f}",
+            f"{step['after']:.4f}",
+            seconds(step["seconds"]),
+        )
+        for number, step in enumerate(found, 1)
+    ]
+    score = found[0]["score"]
+    before, after = pruned["before"], figures["valid"][score]
+    last = (
+        str(len(rows) + 1),
+        ", ".join(pruned["stays"]),
+        f"{figures['predicted']['parameters']:,}",
+        f"{before[score]:.4f}" if before else "",
+        f"{after:.4f}",
+        seconds(figures["training"]["seconds"]),
+    )
+    head = (
+        "step",
+        "stays",
+        "parameters",
+        "as pruned",
+        "once trained",
+        "seconds",
+    )
+    note = (
+        f"{called(score)} of the validation rows; the last step is the job's training"
+    )
+    return Table("Pruned in steps", head, (*rows, last), words=2, note=note)
 
 
 def exports(found: Mapping[str, Mapping[str, Any]]) -> Table:

@@ -13,7 +13,7 @@ do; it imports transformers, so that it is called only where asked for.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -68,16 +68,18 @@ def find_tokenizer_files(checkpoint: Checkpoint) -> tuple[str, ...]:
     return tuple(sorted(names & {*kept, *SETTINGS}))
 
 
-def read_tokenizer(checkpoint: Checkpoint, *, convert: bool) -> bytes | None:
+def read_tokenizer(
+    checkpoint: Checkpoint, config: Mapping[str, Any], *, convert: bool
+) -> bytes | None:
     """The tokenizer.json that ships, or None where the checkpoint has no tokenizer.
 
     Where only older files exist, `convert` says whether transformers may be imported to
     convert them; otherwise that is an error.
     """
-    names = checkpoint.names()
+    names, size = checkpoint.names(), vocabulary_size(config)
     if TOKENIZER in names:
         data = checkpoint.read(TOKENIZER, TOKENIZER_LIMIT)
-        return clean_tokenizer(data, checkpoint.label(TOKENIZER))
+        return clean_tokenizer(data, checkpoint.label(TOKENIZER), size)
     vocabularies = [n for n in VOCABULARIES if n in names]
     if not vocabularies:
         return None
@@ -93,11 +95,22 @@ def read_tokenizer(checkpoint: Checkpoint, *, convert: bool) -> bytes | None:
         for n in ("config.json", *find_tokenizer_files(checkpoint))
         if n in names
     ]
-    return convert_tokenizer(paths[-1].parent, checkpoint.source)
+    return convert_tokenizer(paths[-1].parent, checkpoint.source, size)
 
 
-def clean_tokenizer(data: bytes, file: str) -> bytes:
-    """tokenizer.json with `truncation` and `padding` null, always written the same way."""
+def vocabulary_size(config: Mapping[str, Any]) -> int | None:
+    """How many tokens have a vector, where config.json says it."""
+    size = config.get("vocab_size")
+    return size if isinstance(size, int) and size > 0 else None
+
+
+def clean_tokenizer(data: bytes, file: str, size: int | None = None) -> bytes:
+    """tokenizer.json with `truncation` and `padding` null, always written the same way.
+
+    Tokens that were added without a vector in a vocabulary of `size` are left out, such as
+    a padding token beyond it, which some decoders have: a text that spells one out is then
+    read as any other, and does not end the program.
+    """
     value = parse_json(data, file)
     if not isinstance(value, dict) or not isinstance(value.get("model"), dict):
         raise fail(
@@ -106,8 +119,15 @@ def clean_tokenizer(data: bytes, file: str) -> bytes:
             help="fetch it again, or save the tokenizer anew with save_pretrained",
         )
     value |= {"truncation": None, "padding": None}
+    if size is not None and isinstance(added := value.get("added_tokens"), list):
+        value["added_tokens"] = [one for one in added if not _beyond(one, size)]
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     return text.encode() + b"\n"
+
+
+def _beyond(token: Any, size: int) -> bool:
+    number = token.get("id") if isinstance(token, dict) else None
+    return isinstance(number, int) and number >= size
 
 
 def parse_tokenizer(data: bytes, file: str) -> Any:
@@ -125,14 +145,12 @@ def parse_tokenizer(data: bytes, file: str) -> Any:
 
 
 def check_vocabulary(data: bytes, config: Mapping[str, Any], file: str) -> None:
-    """GenError where the file is refused, or gives ids for which there is no vector.
-
-    Tokens added later are not asked about: a padding token beyond the vocabulary, say,
-    is published with some decoders, and no ordinary text has it.
-    """
-    vocabulary = parse_tokenizer(data, file).get_vocab(with_added_tokens=False)
-    largest, size = max(vocabulary.values(), default=-1), config.get("vocab_size")
-    if isinstance(size, int) and largest >= size > 0:
+    """GenError where the file is refused, or gives ids for which there is no vector."""
+    found, size = parse_tokenizer(data, file), vocabulary_size(config)
+    ids = found.get_vocab(with_added_tokens=False).values()
+    # Of a row those that stand around its tokens, which may be none of the vocabulary.
+    largest = max([*ids, *found.encode("").ids, *found.encode("", "").ids], default=-1)
+    if size is not None and largest >= size:
         raise fail(
             "G141",
             f"{file} gives ids up to {largest}, and the vocab_size of config.json is "
@@ -141,26 +159,28 @@ def check_vocabulary(data: bytes, config: Mapping[str, Any], file: str) -> None:
         )
 
 
-def convert_tokenizer(folder: Path, source: str) -> bytes:
+def convert_tokenizer(folder: Path, source: str, size: int | None = None) -> bytes:
     """tokenizer.json of an older tokenizer in `folder`. Imports transformers."""
     tokenizer = _load_reference(folder, source)
-    return clean_tokenizer(tokenizer.backend_tokenizer.to_str().encode(), source)
+    return clean_tokenizer(tokenizer.backend_tokenizer.to_str().encode(), source, size)
 
 
 def check_against_transformers(
-    data: bytes, folder: Path, source: str
+    data: bytes, folder: Path, source: str, size: int | None = None
 ) -> list[Diagnostic]:
     """Whether AutoTokenizer of that folder gives the ids that `data` gives, on samples,
     and cuts long rows at the end as a package does.
 
-    `folder` holds the checkpoint's own tokenizer files and its config.json.
+    `folder` holds the checkpoint's own tokenizer files and its config.json. Tokens without
+    a vector in a vocabulary of `size` are not asked about, as no model can read them.
     """
     ours = parse_tokenizer(data, source)
     reference = _load_reference(folder, source)
     found = _cuts_elsewhere(reference, source)
+    samples = _samples(reference, size)
     differing = [
         (text, pair)
-        for text, pair in _samples(reference)
+        for text, pair in samples
         if _ids(ours, text, pair) != list(reference(text, pair)["input_ids"])
     ]
     if not differing:
@@ -172,7 +192,7 @@ def check_against_transformers(
         Diagnostic(
             "G142",
             f"{source}: {TOKENIZER} and transformers' AutoTokenizer give different ids "
-            f"for {len(differing)} of {len(_samples(reference))} samples, first {shown}: "
+            f"for {len(differing)} of {len(samples)} samples, first {shown}: "
             f"{_ids(ours, text, pair)[:12]} and "
             f"{list(reference(text, pair)['input_ids'])[:12]}",
             help=(
@@ -198,13 +218,12 @@ def _cuts_elsewhere(reference: Any, source: str) -> list[Diagnostic]:
     ]
 
 
-def _samples(reference: Any) -> list[tuple[str, str | None]]:
+def _samples(reference: Any, size: int | None) -> list[tuple[str, str | None]]:
     """Texts and pairs, some with the tokenizer's own special tokens among words."""
-    special: Iterable[str] = dict.fromkeys(reference.all_special_tokens)
-    added: Iterable[str] = sorted(reference.get_added_vocab())[:20]
-    words = [
-        f"before {token} after{token}" for token in dict.fromkeys((*special, *added))
-    ]
+    added: Mapping[str, int] = reference.get_added_vocab()
+    beyond = {token for token, i in added.items() if size is not None and i >= size}
+    tokens = dict.fromkeys((*reference.all_special_tokens, *sorted(added)[:20]))
+    words = [f"before {token} after{token}" for token in tokens if token not in beyond]
     singles = [(text, None) for text in (*SAMPLES, *words)]
     pairs = [(a, b) for a, b in zip(SAMPLES[2:8], SAMPLES[7:1:-1], strict=True)]
     return [*singles, *pairs]

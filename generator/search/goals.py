@@ -62,15 +62,11 @@ class Constraint:
 
     def broken(self, values: Values, unedited: Values) -> float:
         """How far values are outside; 0 where they are within, or not known."""
-        return max(0.0, self.beyond(values, unedited))
-
-    def beyond(self, values: Values, unedited: Values) -> float:
-        """How far values are outside, or below 0 inside; 0 where that is not known."""
         bound = self.bound(unedited)
         if bound is None or self.objective not in values:
             return 0.0
         value = values[self.objective]
-        return bound - value if self.least else value - bound
+        return max(0.0, bound - value if self.least else value - bound)
 
 
 _PARTS = re.compile(

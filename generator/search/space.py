@@ -248,7 +248,13 @@ def recipe(spec: Spec, job: Job) -> Iterator[Choice]:
         yield Choice("train.layer_decay", "categorical", values=(1.0, 0.9, 0.8))
     if spec.task in ONE_LABEL_TASKS and train.loss == "standard":
         yield Choice("train.label_smoothing", "categorical", values=(0.0, 0.1))
-    if spec.train.distill.teacher is None and spec.task in LABEL_TASKS:
+    augment = job.data.augment
+    varies = augment.rows or augment.mixup or augment.cutmix
+    more = spec.features
+    told = more.numeric or more.categorical or more.text or more.patterns
+    # A teacher answers once, by the rows alone.
+    free = spec.train.distill.teacher is None and not told and not varies
+    if free and spec.task in LABEL_TASKS:
         yield Choice(DISTILL, "categorical", values=(None, TEACHER))
         taught = ((DISTILL, (TEACHER,)),)
         weights = (0.5, 0.9)
@@ -287,42 +293,6 @@ SPACES: Mapping[str, Callable[[Spec, Job], Iterator[Choice]]] = {
 
 
 # ----------------------------------------------------------------------------- candidates
-
-
-def as_it_is(spec: Spec, known: Sequence[Choice]) -> dict[str, Any] | None:
-    """The values of the choices that make a spec without edits, as they are stored; None
-    where one of its own is none that the choice has."""
-    params: dict[str, Any] = {}
-    for one in known:
-        if not all(params.get(key) in values for key, values in one.when):
-            continue
-        if one.edit is not None:
-            found = next((v for v in one.nothing if _has(one, v)), NOTHING)
-        else:
-            found = _value_of(spec, one.key)
-        if not _has(one, found):
-            return None
-        params[one.key] = label(found) if one.kind == "categorical" else found
-    return params
-
-
-NOTHING = object()  # what no choice has
-
-
-def _value_of(spec: Spec, path: str) -> Any:
-    """What a spec says, or has where it says nothing, as a choice has it."""
-    value: Any = spec
-    for part in path.split("."):
-        value = getattr(value, part, NOTHING)
-    return [*value] if isinstance(value, tuple) else value
-
-
-def _has(one: Choice, value: Any) -> bool:
-    if one.kind == "categorical":
-        return any(type(v) is type(value) and v == value for v in one.values)
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return False
-    return one.low <= value <= one.high
 
 
 def candidate(text: str, params: Params, known: Sequence[Choice]) -> str:

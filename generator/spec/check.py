@@ -133,9 +133,10 @@ def _unknown_keys(state: State, section: str, table: Mapping[str, Any]) -> None:
             continue
         if (section, name) in OWN_TABLES:
             continue
-        from generator.spec.suggest import suggest_key
+        from generator.spec.suggest import suggest_key, suggest_table
 
-        found = suggest_key(section, name, state.given)
+        found = suggest_table(name) if is_table(value) else None
+        found = found or suggest_key(section, name, state.given)
         state.suggested |= found.paths
         where = f"in [{section}]" if section else "at the top of the spec"
         path = (section, name) if section else (name,)

@@ -7,6 +7,7 @@ from generator.spec.state import State
 from generator.spec.words import listed
 
 IMAGES = "image-classification"
+ALIASES = "data.clean.labels"
 
 
 def check_clean(state: State) -> None:
@@ -14,6 +15,25 @@ def check_clean(state: State) -> None:
     values = state.values
     _aliases(state, values.get("labels", ()), values.get("data.separator", ";"))
     _lengths(state, values.get("data.max_tokens", 128))
+    near = values.get("data.clean.duplicates") == "near" and state.task != IMAGES
+    if near and values.get("data.rows", "files") == "memory":
+        state.add(
+            "G010",
+            ("data.clean", "duplicates"),
+            'duplicates "near" and rows = "memory" in [data] contradict each other',
+            label="what near duplicates are found by lies in files",
+            help='duplicates = "exact", or remove rows from [data]',
+        )
+    columns = values.get("data.label", ())
+    if state.task == "multi-label" and len(columns) > 1 and values.get(ALIASES):
+        state.add(
+            "G010",
+            ("data.clean", "labels"),
+            "labels has no meaning where each label has a column of its own",
+            label="such columns hold 0 and 1, and no names",
+            help="remove it",
+            at="key",
+        )
     if values.get("data.clean.duplicates") == "near" and state.task == IMAGES:
         state.add(
             "G011",

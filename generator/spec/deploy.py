@@ -52,7 +52,7 @@ class Deploy:
         metadata=about(
             "Modules of the generated model, by their dotted names, whose linears stay as "
             "they are.",
-            ["blocks.0.feed_forward", "classifier"],
+            ["blocks.0.ff", "classifier"],
             rule=MODULE,
             few=dict.fromkeys(TASKS, 0),
             also="skip exclude ignore modules_to_not_convert",

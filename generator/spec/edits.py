@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 from generator.spec.key import LARGEST, TASKS, TEXT_TASKS, about
-from generator.spec.rules import MODULE, TOKEN
+from generator.spec.rules import MODULE, POOLING, TOKEN
 
 _BLOCKS = about(
     "The blocks that are changed, from 0 and in order; all where it is not given.",
@@ -491,16 +491,19 @@ class Adapter:
 @dataclass(frozen=True, kw_only=True)
 class Pool:
     """Another way to make one vector of a row, which the labels are read from. Padding is
-    left out, and so is the class token of an image but where it alone is read."""
+    left out, and so is the class token of an image but where it alone is read. Vectors of
+    several kinds, or of several blocks, stand side by side."""
 
     DO: ClassVar[str] = "pool"
-    ONE_OF: ClassVar[tuple[str, ...]] = ("kind",)
+    ONE_OF: ClassVar[tuple[str, ...]] = ("kind", "kinds")
 
-    kind: Literal["first", "last", "mean", "max", "attention"] = field(
+    kind: Literal["first", "last", "mean", "max", "attention"] | None = field(
+        default=None,
         metadata=about(
             "Which vector: of the first token, of the last real one, the mean of all real "
             'ones, the largest value of each channel, or a mean by learned weights ("attention").',
             "mean",
+            unless="kinds",
             spellings={
                 "cls": "first",
                 "average": "mean",
@@ -509,6 +512,30 @@ class Pool:
                 "attn": "attention",
             },
             also="pooling mode type",
+        ),
+    )
+    kinds: tuple[str, ...] = field(
+        default=(),
+        metadata=about(
+            'Several of these, each of which gives a vector; not "attention".',
+            ["first", "mean"],
+            rule=POOLING,
+            few=dict.fromkeys(TASKS, 1),
+            also="pools poolings modes",
+        ),
+    )
+    layers: tuple[int, ...] = field(
+        default=(),
+        metadata=about(
+            "The blocks whose positions are read, by how many there are up to it: 0 is what "
+            "the first one reads, and negative ones count from the end, -1 being the last. "
+            "The last is one of them, and is read behind the norm that the backbone may end "
+            "with. Where it is not given the last alone is read.",
+            [-4, -1],
+            at_least=-LARGEST,
+            at_most=LARGEST,
+            few=dict.fromkeys(TASKS, 1),
+            also="blocks hidden_states depths",
         ),
     )
     dense: bool = field(

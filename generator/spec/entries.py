@@ -22,6 +22,7 @@ from generator.spec.features import Features
 from generator.spec.guard import Guard
 from generator.spec.key import Key
 from generator.spec.model import Backbone, Data, Spec, Stage, Target, Train
+from generator.spec.prune import Prune
 from generator.spec.search import Search, Vary
 from generator.spec.select import Select
 
@@ -124,6 +125,7 @@ INNER: Mapping[str, type] = {
     "data.augment": Augment,
     "features.select": Select,
     "train.distill": Distill,
+    "train.prune": Prune,
 }
 
 # What other tools call the sections.

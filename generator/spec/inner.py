@@ -12,6 +12,7 @@ from generator.spec.augmented import check_augment
 from generator.spec.cleaned import check_clean
 from generator.spec.distilled import check_distill
 from generator.spec.entries import INNER, inner_entries
+from generator.spec.pruned import check_prune
 from generator.spec.selected import check_select
 from generator.spec.state import State
 from generator.spec.value import read_given
@@ -23,6 +24,7 @@ CHECKS: Mapping[str, Callable[[State], None]] = {
     "data.augment": check_augment,
     "features.select": check_select,
     "train.distill": check_distill,
+    "train.prune": check_prune,
 }
 
 

@@ -27,6 +27,7 @@ from generator.spec.key import (
     about,
     section,
 )
+from generator.spec.prune import Prune
 from generator.spec.rules import (
     COLUMN,
     DATA_FILE,
@@ -162,15 +163,28 @@ class Data:
             also="image_column images pixels",
         ),
     )
+    image_bytes: bool = field(
+        default=False,
+        metadata=about(
+            "Whether that column has the images themselves, of Parquet files: bytes, or "
+            "{bytes, path} as Hugging Face's datasets write them. Each is then kept in a "
+            "file of the work folder.",
+            True,
+            tasks=("image-classification",),
+            also="bytes embedded images_in_rows",
+        ),
+    )
     label: tuple[str, ...] = field(
         metadata=about(
-            "The column of the label; for regression, a list of columns where there "
-            "is more than one target, in the order of `labels`.",
+            "The column of the label. For regression, a list of columns where there "
+            "is more than one target; for several labels, a column of them, or a list of "
+            "columns that are 1 where a row has that label and else 0. Lists are in the "
+            "order of `labels`.",
             "label",
             rule=COLUMN,
             few=dict.fromkeys(TASKS, 1),
             single=True,
-            lists=("regression",),
+            lists=("multi-label", "regression"),
             required=TASKS,
             also="label_column target_column targets",
         )
@@ -195,6 +209,19 @@ class Data:
             at_most=1048576,
             tasks=TEXT_TASKS,
             also="max_length max_seq_length sequence_length seq_len",
+        ),
+    )
+    rows: Literal["files", "memory"] = field(
+        default="files",
+        metadata=about(
+            'Where rows are kept that can be used. In "files" of the work folder, which '
+            "several processes prepare and the next run finds again: memory does not grow "
+            'with the data. Or in "memory", read anew by each run, with less code: for '
+            "files of up to some 50 MB.",
+            "memory",
+            tasks=TEXT_TASKS,
+            spellings={"disk": "files", "ram": "memory"},
+            also="keep_in storage cache prepare",
         ),
     )
     clean: Clean = field(default_factory=Clean)  # under a header, [data.clean]
@@ -556,6 +583,7 @@ class Train:
     # Each under a header of its own, [[train.stage]]; none is training in one go.
     stage: tuple[Stage, ...] = ()
     distill: Distill = field(default_factory=Distill)  # the same, [train.distill]
+    prune: Prune = field(default_factory=Prune)  # and [train.prune]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -592,7 +620,9 @@ class Target:
     )
     compile: bool = field(
         default=False,
-        metadata=about("Whether torch.compile is used.", True, also="torch_compile"),
+        metadata=about(
+            "Whether training uses torch.compile.", True, also="torch_compile"
+        ),
     )
 
 

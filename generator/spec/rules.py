@@ -268,6 +268,22 @@ def _explain_mask(text: str) -> Finding:
     )
 
 
+def _explain_pooling(text: str) -> Finding:
+    meant = {
+        "cls": "first",
+        "av": "mean",
+        "largest": "max",
+        "end": "last",
+    }
+    found = next((m for word, m in meant.items() if word in text.lower()), "")
+    return Finding(
+        "G012",
+        f"cannot be {quote(text)}",
+        f'did you mean "{found}"?' if found else "",
+        'several are of "first", "last", "mean" and "max"; "attention" stands alone',
+    )
+
+
 def _explain_export(text: str) -> Finding:
     meant = {
         "ort": "onnx",
@@ -530,6 +546,14 @@ MASK = Rule(
     pattern=r"^(url|email|number)$",
     explain=_explain_mask,
     form='"url", "email" or "number"',
+)
+POOLING = Rule(
+    what="a way to pool",
+    refused=CONTROL,
+    longest=1000,
+    pattern=r"^(first|last|mean|max)$",
+    explain=_explain_pooling,
+    form='"first", "last", "mean" or "max"',
 )
 EXPORT = Rule(
     what="what to export as",

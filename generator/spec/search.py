@@ -9,7 +9,7 @@ from generator.spec.key import LARGEST, TASKS, TEXT_TASKS, about
 from generator.spec.rules import CONSTRAINT, KEY, OBJECTIVE, SPEC_FILE, STORAGE
 
 Space = Literal["all", "structure", "recipe", "deploy", "none"]
-Sampler = Literal["gp", "tpe", "nsga2", "random"]
+Sampler = Literal["tpe", "nsga2", "random"]
 
 ANY = dict.fromkeys(TASKS, 0)  # the fewest items of a list
 

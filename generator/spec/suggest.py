@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
-from generator.spec.entries import SECTION_ALIASES, SECTIONS, Entry, entries
+from generator.spec.entries import INNER, SECTION_ALIASES, SECTIONS, Entry, entries
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,17 @@ def suggest_key(section: str, word: str, given: Collection[str]) -> Suggestion:
     return Suggestion(help=_all_of(section))
 
 
+def suggest_table(word: str) -> Suggestion | None:
+    """For a table in a table that is none, or one that lacks the table around it."""
+    inner = {path.partition(".")[2]: path for path in INNER}
+    found = near(word, inner)
+    return None if found is None else Suggestion(f"did you mean [{inner[found]}]?")
+
+
 def suggest_section(word: str) -> Suggestion:
     """For a table that the spec does not have."""
+    if found := suggest_table(word):
+        return found
     if name := _section_of(fold(word)):
         return Suggestion(f"did you mean [{name}]?", paths=frozenset({name}))
     names = ", ".join(f"[{name}]" for name in SECTIONS if name)

@@ -21,6 +21,7 @@ def check_together(state: State) -> None:
     _export(state)
     _thresholds(state)
     check_features(state)
+    _image_bytes(state)
     fractions = [
         values.get(f"data.{name}_fraction", 0.1)
         for name in ("valid", "test")
@@ -197,11 +198,15 @@ def _weights_and_columns(state: State) -> None:
             f"for {count(labels, 'label')}",
             label="one for each label, in their order",
         )
-    if state.task == "regression" and columns and len(columns) != len(labels):
+    flags = state.task == "multi-label" and columns and len(columns) > 1
+    if (state.task == "regression" and columns or flags) and (
+        len(columns) != len(labels)
+    ):
+        what = "label" if flags else "target"
         state.add(
             "G008",
             ("data", "label"),
-            f"label has {count(columns, 'column')} for {count(labels, 'target')}",
+            f"label has {count(columns, 'column')} for {count(labels, what)}",
             label="one for each of labels, in their order",
             help=(
                 ""
@@ -209,6 +214,17 @@ def _weights_and_columns(state: State) -> None:
                 else f"name the targets at the top: labels = {toml(list(columns))}"
             ),
         )
+    if flags and "data.separator" in state.given:
+        state.add(
+            "G010",
+            ("data", "separator"),
+            "separator has no meaning where each label has a column of its own",
+            label="such columns hold 0 and 1",
+            help="remove it",
+            at="key",
+        )
+    if flags:
+        return
     separator = values.get("data.separator", ";")
     for position, label in enumerate(labels if state.task == "multi-label" else ()):
         if "data.separator" in state.given and "data.separator" not in values:
@@ -221,6 +237,24 @@ def _weights_and_columns(state: State) -> None:
                 label="it would be read as more than one label",
                 help="set separator in [data] to something that no label holds",
             )
+
+
+def _image_bytes(state: State) -> None:
+    """Only Parquet holds bytes."""
+    for name in ("train", "valid", "test"):
+        file = state.values.get(f"data.{name}")
+        if not state.values.get("data.image_bytes") or file is None:
+            continue
+        if not file.lower().endswith(".parquet"):
+            state.add(
+                "G010",
+                ("data", "image_bytes"),
+                f"a file of text has no images in its rows, and {name} is {quote(file)}",
+                label="images themselves are in .parquet files",
+                help="remove it where the column has paths",
+                at="key",
+            )
+            return
 
 
 def _columns(state: State) -> None:

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -78,3 +79,10 @@ def test_diff_tells_what_a_change_does(project, capsys):
     assert not found["loads"]
     assert main(["diff", str(project / SPEC.name), str(other)]) == 1
     assert "an old checkpoint does not load" in capsys.readouterr().out
+
+
+def test_the_version_is_told(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out == f"gen {metadata.version('gen-compiler')}\n"

@@ -148,8 +148,10 @@ def _deploy(r: random.Random, spec: dict[str, Any], columns: bool) -> str:
             values["group"] = r.choice([16, 64])
         if quantised == "int8-static":
             values["range"] = r.choice(["mse", "percentile", "min-max"])
+            values["calibration_rows"] = 64
         else:
             values["quantize_aware"] = True
+            values["quantize_after"] = 0.5
     else:
         values["precision"] = "bf16"
     if columns:
@@ -160,8 +162,10 @@ def _deploy(r: random.Random, spec: dict[str, Any], columns: bool) -> str:
         del values["thresholds"]
     given = {name: v for name, v in values.items() if r.random() < 0.4}
     if "quantize" not in given:
-        for name in ("leave", "group", "range", "quantize_aware"):
-            given.pop(name, None)
+        for name in {*given} - {"export", "temperature", "thresholds", "precision"}:
+            del given[name]
+    if "quantize_aware" not in given:
+        given.pop("quantize_after", None)
     lines = [f"{name} = {toml(v)}" for name, v in given.items()]
     return "\n".join(["\n[deploy]", *lines, ""]) if lines else ""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import signal
+from argparse import Namespace
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -161,6 +162,25 @@ def trained(made: Whole, folder: Path) -> Callable[..., int]:
     fill(folder, made, "bert")
     flags = ("--weights", str(made.weights / "model.safetensors"))
     return functools.partial(support.run, folder, *flags, name=made.job.name)
+
+
+def test_the_bench_trains_so(tmp_path: Path, monkeypatch: Any) -> None:
+    made = fill(tmp_path, make(AWARE["int8-static"], tmp_path), "bert")
+    bench, aware = made.module("bench"), made.module("quantize_aware")
+    asked = Namespace(
+        weights=made.weights,
+        root=tmp_path,
+        folder=tmp_path,
+        tokens_per_row="real",
+        against=None,
+    )
+    rows, split = bench.training_rows(asked)
+    seen, kept = [], aware.kept
+    monkeypatch.setattr(aware, "kept", lambda x: seen.append(x) or kept(x))
+    bench.package("train", asked, rows, split)([torch.arange(4)])
+    assert len(seen) == len(aware.LINEARS)
+    bench.prepare(asked)
+    assert bench.package("predict", asked, rows, split)([torch.arange(4)])
 
 
 @pytest.mark.parametrize("kind", ["int8-static", "int4-weights"])

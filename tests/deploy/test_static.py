@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from test_cache import fill
 from test_certificate import one_thread  # noqa: F401
 from whole_support import Whole
 
 from generator.ir.plans import DeployPlan, Range
+from generator.runtime import search_speed, search_train
 from tests.deploy.test_deploy import assert_certified, assert_size, edited, make
 
 STATIC = DeployPlan("int8-static", calibration_rows=8)
@@ -181,3 +182,26 @@ def test_worse_is_more_than_chance(tmp_path: Path) -> None:
     assert not deploy.better(Answers(0), Answers(1), split)
     assert not deploy.better(Answers(20), Answers(0), split)
     assert not deploy.better(Answers(20), Answers(20), split)
+
+
+def test_a_search_deploys_it(tmp_path: Path) -> None:
+    made, deploy, trained = opened(tmp_path)
+    fill(tmp_path, made, "bert")
+    work = tmp_path / "work"
+    work.mkdir()
+    save_file(trained.state_dict(), work / "model.safetensors")
+    figures = search_train.deployed(made.job.name, tmp_path, work)
+    assert figures is not None and 0 <= figures["accuracy"] <= 1
+    held = load_file(work / "deployed.safetensors")
+    ranges = json.loads((work / "ranges.json").read_text())["ranges"]
+    for name, ends in ranges.items():
+        assert held[f"{name}.range"].tolist() == pytest.approx(ends)
+    contender = {
+        "parent": str(tmp_path),
+        "name": made.job.name,
+        "weights": str(made.weights),
+        "trained": str(tmp_path / "other/model.safetensors"),
+        "deployed": str(tmp_path / "other/deployed.safetensors"),
+    }
+    model = search_speed.model_of(contender)  # of what nobody has trained
+    assert model(*given()[0]).isfinite().all()

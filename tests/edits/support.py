@@ -345,9 +345,11 @@ Head = Callable[[Tensor, Any, Any], Tensor]
 
 @contextmanager
 def with_head(
-    theirs: PreTrainedModel, job: Job, head: Head
+    theirs: PreTrainedModel, job: Job, head: Head, deep: bool = False
 ) -> Iterator[tuple[PreTrainedModel, dict[str, str]]]:
     """transformers' model with the logits that `head` makes of its last states.
+
+    With `deep` it takes those of every depth, stacked, the last ones as they are given.
 
     `head` also takes the real positions, or None, and its parameters by their names in
     our classifier. With the model come the names in it of our new parameters.
@@ -368,7 +370,10 @@ def with_head(
     def forward(attention_mask: Tensor | None = None, **given: Any) -> Any:
         if attention_mask is not None:
             given["attention_mask"] = attention_mask
-        states = theirs.base_model(**given).last_hidden_state
+        output = theirs.base_model(**given, output_hidden_states=deep)
+        states = output.last_hidden_state
+        if deep:
+            states = torch.stack([*output.hidden_states[:-1], states])
         p = {
             path.removeprefix("classifier."): theirs.get_parameter(
                 new.get(path) or keys(info.source)[0]

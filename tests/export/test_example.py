@@ -67,7 +67,9 @@ def same(found: dict[str, np.ndarray], inputs: Sequence[torch.Tensor | None]) ->
 
 @pytest.mark.parametrize("case", ["bert", "bert, pairs"])
 @pytest.mark.parametrize("clean", [False, True])
-def test_texts(case: str, clean: bool, tmp_path: Path) -> None:
+def test_texts(
+    case: str, clean: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def edit(job: Job) -> Job:
         guard = GuardPlan(personal="redact" if clean else "off")
         plan = replace(job.data, clean=CLEAN if clean else CleanPlan(), guard=guard)
@@ -83,6 +85,10 @@ def test_texts(case: str, clean: bool, tmp_path: Path) -> None:
         assert used != texts
     tokens = data.encode(used)
     same(module.inputs_of(texts), data.collate(tokens, torch.arange(len(texts))))
+
+    # A text without the other of its pair is not left out: nothing is answered.
+    monkeypatch.setattr("sys.argv", ["example.py", *["a film"] * 3 * ("pairs" in case)])
+    assert module.main() == 2
 
 
 def test_images(tmp_path: Path) -> None:

@@ -64,6 +64,14 @@ class TestResolve:
         found = error(lambda: resolve("acme/tiny", tmp_path))
         assert 'say "hf:acme/tiny"' in found.help
 
+    def test_a_name_of_the_hub_without_its_owner(self, tmp_path: Path) -> None:
+        found = error(lambda: resolve("bert-base-uncased", tmp_path))
+        assert '"hf:owner/bert-base-uncased@main"' in found.help
+
+    def test_a_path_from_the_top_is_under_no_folder(self, tmp_path: Path) -> None:
+        found = error(lambda: resolve(str(tmp_path / "none"), Path("/specs")))
+        assert "/specs" not in found.message and "hf:" not in found.help
+
     def test_a_file(self, checkpoint: Path) -> None:
         found = error(lambda: resolve("model.safetensors", checkpoint))
         assert (found.code, '"model.safetensors" is a file') == ("G101", found.message)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from facts_samples import CONFIG, TENSORS, WORDS, safetensors, shard, tokenizer
 
-from generator.errors import GenError
+from generator.errors import GenError, Place
 from generator.facts import Card, CardFile, CardTensor, Facts, facts_hash
 from generator.runtime.checkpoint import (
     LocalCheckpoint,
@@ -36,6 +36,14 @@ SPECS = Path(__file__).parents[2] / "specs"
 @pytest.fixture
 def facts(checkpoint: Path) -> Facts:
     return gather_facts("tiny", checkpoint.parent)
+
+
+def test_what_a_checkpoint_lacks_is_told_at_its_place(checkpoint: Path) -> None:
+    (checkpoint / "config.json").unlink()
+    place = Place("specs/x.toml", 7, 8, 9)
+    with pytest.raises(GenError) as caught:
+        gather_facts("tiny", checkpoint.parent, place=place)
+    assert [(d.code, d.place) for d in caught.value.diagnostics] == [("G110", place)]
 
 
 def seen(checkpoint: Path) -> LocalCheckpoint:
@@ -388,6 +396,34 @@ class TestTokenizer:
         for diagnostic in found:
             assert "AutoTokenizer" in diagnostic.message
             assert "save_pretrained" in diagnostic.help
+
+    def test_a_token_without_a_vector_is_no_token(
+        self, checkpoint: Path, transformers
+    ) -> None:
+        """transformers' model fails on a text that spells it out."""
+        from generator.runtime.tokenizer import (
+            check_against_transformers,
+            parse_tokenizer,
+        )
+
+        path, size = checkpoint / "tokenizer.json", CONFIG["vocab_size"]
+        value = json.loads(path.read_text())
+        more = {**value["added_tokens"][0], "id": size, "content": "<late>"}
+        value["added_tokens"].append(more)
+        path.write_text(json.dumps(value))
+        facts = gather(seen(checkpoint))
+        assert facts.tokenizer is not None
+        assert max(parse_tokenizer(facts.tokenizer, "x").encode("a <late>").ids) < size
+        assert facts_match(facts, seen(checkpoint)) == []
+        assert check_against_transformers(facts.tokenizer, checkpoint, "", size) == []
+
+        special = value["post_processor"]["special_tokens"]
+        special["[SEP]"]["ids"] = [size]
+        path.write_text(json.dumps(value))
+        with pytest.raises(GenError) as caught:
+            gather(seen(checkpoint))
+        (found,) = caught.value.diagnostics
+        assert found.code == "G141" and f"ids up to {size}" in found.message
 
     def test_rows_cut_at_their_beginning(self, checkpoint: Path, transformers) -> None:
         from generator.runtime.tokenizer import check_against_transformers

@@ -192,6 +192,109 @@ def test_lists_of_labels(inside, backbone, file):
     assert spec.data.separator not in "a;b"
 
 
+def flagged(count: int, *more: tuple[str, Any]) -> list[Row]:
+    """Comments with three columns of 0 and 1, the last two of which come together."""
+    return [
+        {
+            "id": f"c{i}",
+            "comment_text": text,
+            "toxic": i % 2,
+            "insult": int(i % 3 == 0),
+            "threat": int(i % 6 == 0),
+            **dict(more),
+        }
+        for i, text in enumerate(texts(count))
+    ]
+
+
+def test_columns_of_0_and_1(inside, backbone):
+    start = started(inside, backbone, flagged(120), "comments.csv")
+    spec = load_spec(start.path).spec
+    labels = ("toxic", "insult", "threat")
+    assert (spec.task, spec.labels, spec.data.label) == ("multi-label", labels, labels)
+    assert spec.data.text == ("comment_text",)
+    why = {c.path: c.why for c in start.proposal.choices}
+    assert "3 columns say 0 or 1" in why["task"]
+    assert "33% of rows have several, 33% none" in why["data.label"]
+    assert start.proposal.warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("rows", "task", "label"),
+    [
+        # A column that is named as the label is it, whatever stands beside it.
+        (flagged(120, ("label", "good")), "text-classification", None),
+        (
+            [{**r, "sentiment": (i * 7) % 5} for i, r in enumerate(flagged(120))],
+            "",
+            "sentiment",
+        ),
+        # One of two that is named so is it alone.
+        (
+            [
+                {k: r[k] for k in ("comment_text", "toxic", "insult")}
+                for r in flagged(120)
+            ],
+            "text-classification",
+            "toxic",
+        ),
+        # With gaps they are no marks.
+        (
+            [
+                {**r, "insult": "" if i < 9 else r["insult"], "threat": 2}
+                for i, r in enumerate(flagged(120))
+            ],
+            "text-classification",
+            "toxic",
+        ),
+    ],
+)
+def test_columns_of_0_and_1_that_are_no_labels(inside, backbone, rows, task, label):
+    if rows[0].get("label"):
+        rows = [{**r, "label": ("good", "bad")[i % 2]} for i, r in enumerate(rows)]
+    start = started(inside, backbone, rows, "comments.csv")
+    spec = load_spec(start.path).spec
+    assert spec.data.label == (label or "label",)
+    assert spec.task == (task or spec.task)
+
+
+def test_labels_of_which_each_row_has_one_are_told(inside, backbone):
+    rows = [
+        {
+            "text": t,
+            **{n: int(i % 3 == j) for j, n in enumerate(("up", "down", "flat"))},
+        }
+        for i, t in enumerate(texts(120))
+    ]
+    start = started(inside, backbone, rows, "moves.csv")
+    why = {c.path: c.why for c in start.proposal.choices}
+    assert load_spec(start.path).spec.task == "multi-label"
+    assert "Exactly one is 1" in why["data.label"]
+
+
+@pytest.mark.parametrize("struct", [True, False])
+def test_images_in_the_rows(inside, struct):
+    """Parquet as Hugging Face's datasets write it, and with bytes alone."""
+    write_photos(inside)
+    for split in ("train", "valid", "test"):
+        rows = [row for _, row in read_rows(Path(f"rows/{split}.csv"))]
+        held = []
+        for row in rows:
+            raw = Path("rows", row["file"]).read_bytes()
+            image = {"bytes": raw, "path": row["file"]} if struct else raw
+            held.append({"image": image, "label": ("bad", "good").index(row["label"])})
+        save(Path(f"photos_{split}.parquet"), held)
+    files = [f"photos_{split}.parquet" for split in ("train", "valid", "test")]
+    args = ("--backbone", "backbone", "--quiet")
+    assert gen("init", *files, *args) == 0
+    text = Path("photos.toml").read_text()
+    spec = load_spec(Path("photos.toml")).spec
+    assert (spec.task, spec.labels) == ("image-classification", ("0", "1"))
+    assert (spec.data.image, spec.data.image_bytes) == ("image", True)
+    assert "images themselves" in text
+    assert gen("build", "photos.toml", "--quiet") == 0
+
+
 def test_images(inside):
     write_photos(inside)
     folder = Path("rows")
@@ -479,6 +582,16 @@ def test_what_is_proposed_runs(inside, backbone, capfd):
     assert "test accuracy" in cells(report)
 
 
+def test_quotes_in_tabs_are_told(inside, backbone):
+    rows = [[f'"{row["text"]}, ""indeed"""', row["label"]] for row in reviews(40)]
+    lines = ["\t".join(row) for row in (["text", "label"], *rows)]
+    Path("a.tsv").write_text("\n".join(lines) + "\n")
+    start = make([Path("a.tsv")], str(backbone), None)
+    assert warned(start, "40 have a text in quotes")
+    Path("a.tsv").write_text("\n".join(lines).replace('"', "") + "\n")
+    assert not warned(make([Path("a.tsv")], str(backbone), None), "in quotes")
+
+
 # Bad input ---------------------------------------------------------------------------
 
 
@@ -509,7 +622,10 @@ BROKEN = [
     ("a.csv", GOOD + b"a\0b,x\n", "G522", "a.csv:42:2"),
     ("a.csv", GOOD.decode().encode("utf-16"), "G522", "a.csv:1:1"),
     ("a.csv", GOOD + b'"open,x\n' + b"y" * (1 << 21), "G522", "a.csv:42:1"),
+    ("a.csv", GOOD + b'"open,x\nand all,y\n', "G522", "a quote is not closed"),
     ("a.csv", GOOD + b"z" * (1 << 25), "G522", "16 MiB"),
+    ("a.csv", b"text,n\n" + b"".join(b'a film of %d,"1.0%d,5"\n' % (i, i) for i in range(10, 50)), "G524", 'not a comma as "1.010,5"'),
+    ("a.csv", b"text,seen\n" + b"".join(b"a film of %d,2024-01-0%d\n" % (i, 1 + i % 3) for i in range(40)), "G524", '"seen": it holds dates'),
     ("a.csv", GOOD + b"one\n", "G522", "1 fields where the header has 2"),
     ("a.csv", GOOD.replace(b",", b";"), "G522", "save it with commas"),
     ("a.csv", b"text,text,label\na,b,c\n", "G522", "more than one column"),
@@ -521,6 +637,7 @@ BROKEN = [
     ("a.jsonl", b'{"text": "\\u0000"}\n', "G522", "u0000"),
     ("a.jsonl", b'{"n": ' + b"9" * 5000 + b"}\n", "G522", "not a row of JSON"),
     ("a.jsonl", b"[" * 100_000 + b"\n", "G522", "nested"),
+    ("a.jsonl", b"".join(b'{"data": {"text": "a film"}, "label": %d}\n' % (i % 2) for i in range(40)), "G526", 'In "data" are objects or bytes'),
     ("a.jsonl", b"x" * ((1 << 24) + 9), "G522", "16 MiB"),
     ("a.parquet", b"PAR1 nonsense PAR1", "G522", "cannot be read as Parquet"),
     ("a.parquet", b"", "G522", "cannot be read as Parquet"),
@@ -556,7 +673,7 @@ def test_a_parquet_file_that_is_cut(inside, capsys):
     [
         ((), "G520", "no file"),
         (("x.csv", "y.csv"), "G521", "could be train"),
-        (("train.csv", "training.csv"), "G521", "both named train"),
+        (("train.csv", "training.csv"), "G521", "join them"),
         (("valid.csv", "test.csv"), "G521", "none of the files"),
     ],
 )

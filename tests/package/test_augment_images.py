@@ -10,17 +10,20 @@ from __future__ import annotations
 import functools
 import importlib
 import importlib.util
+import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from data_support import IMAGE, formatted, load_package, make_job
+from data_support import IMAGE, formatted, load_package, make_job, write_csv
 from PIL import Image
 
+from generator.ir.job import Job
 from generator.ir.plans import AugmentPlan
 from generator.render import augment, data
 
@@ -162,6 +165,42 @@ def test_targets_mix_as_pixels_do(tmp_path: Path, kind: str):
         torch.manual_seed(seed)
         assert torch.equal(own.mixed((pixels,), targets)[1], wanted)
     assert len(seen) > 5
+
+
+def test_a_job_trains_with_torchvisions_own(tmp_path: Path):
+    """From files of images to a model that answers: policy, erasing and both mixtures."""
+    if not torchvision_is_real():
+        pytest.skip("torchvision is not installed")
+    # transformers imports torchvision, whose operators may first have to be named.
+    from test_certificate import CASES
+    from whole_support import whole
+
+    config, sizes, options = CASES["vit"]
+
+    def edit(job: Job) -> Job:
+        return replace(job, data=replace(job.data, augment=PLANS["all"]))
+
+    options = {**options, "labels": ("dark", "light")}
+    made = whole(tmp_path, config(**sizes), **options, edit=edit, recipe={"epochs": 2})
+    for own, split, count in ((0, "train", 16), (50, "valid", 6), (99, "test", 6)):
+        rows = [("file", "label")]
+        for i in range(count):
+            shade = (40, 200)[i % 2]
+            Image.new("RGB", (20, 18), (shade, shade, own + i)).save(
+                tmp_path / f"{split}{i}.png"
+            )
+            rows.append((f"{split}{i}.png", ("dark", "light")[i % 2]))
+        write_csv(tmp_path / f"{split}.csv", rows)
+    arguments = ["--root", tmp_path, "--work", tmp_path / "work"]
+    arguments += ["--weights", made.weights, "--quiet"]
+    train = made.module("train")
+    assert train.main([*map(str, arguments)]) == 0
+    result = json.loads((tmp_path / "work" / "result.json").read_text())
+    assert result["examples"] == 32
+    weights = tmp_path / "work" / "model.safetensors"
+    predictor = made.module("predict").Predictor(weights)
+    (answer,) = predictor.predict([tmp_path / "test0.png"])
+    assert set(answer.probabilities) == {"dark", "light"}
 
 
 def test_the_files_are_formatted_and_say_only_what_was_asked_for(tmp_path: Path):

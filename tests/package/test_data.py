@@ -18,6 +18,7 @@ from data_support import (
     PAIR,
     SINGLE,
     TYPED,
+    WORDS,
     formatted,
     load_package,
     make_job,
@@ -530,6 +531,45 @@ def test_several_labels(tmp_path):
     assert bad["reason"] == '"label" is not a list of labels'
 
 
+def test_columns_of_0_and_1(tmp_path):
+    """Several labels as a column each: 1, 1.0 and true are the same, and no others."""
+    columns, labels = ("is_sad", "is long"), ("sad", "long")
+    job = make_job(
+        task="multi-label",
+        labels=labels,
+        label=columns,
+        files=("train.csv", None, None),
+    )
+    module, _ = load_package(tmp_path, job)
+    texts = some_texts(30)
+    cells = itertools.cycle((("1", "0"), (" 1.0", "TRUE"), ("false", "0.0")))
+    rows = [(text, *marks) for text, marks in zip(texts, cells)]
+    bad = [("one a", "", "1"), ("one b", "2", "0"), ("one c", "0", "-1")]
+    write_csv(tmp_path / "train.csv", [("text", *columns), *rows, *bad])
+    splits = module.load_splits(tmp_path, tmp_path / "work")
+    seen = Counter(tuple(row) for split in splits for row in split.targets.tolist())
+    assert seen == {(1, 0): 10, (1, 1): 10, (0, 0): 10}
+    reasons = [row["reason"] for row in quarantined(tmp_path / "work")]
+    assert reasons == [
+        f'"{c}" is neither 0 nor 1' for c in ("is_sad",) * 2 + columns[1:]
+    ]
+
+    job = make_job(
+        task="multi-label",
+        labels=labels,
+        label=columns,
+        files=("train.jsonl", None, None),
+    )
+    module, _ = load_package(tmp_path, job)
+    cells = itertools.cycle(((1, 0), (1.0, True), (False, 0)))
+    rows = [{"text": t, **dict(zip(columns, m))} for t, m in zip(texts, cells)]
+    write_jsonl(tmp_path / "train.jsonl", [*rows, {"text": "a new", "is_sad": 1}])
+    again = module.load_splits(tmp_path, tmp_path / "work")
+    assert torch.equal(again.train.targets, splits.train.targets)
+    (bad_row,) = quarantined(tmp_path / "work")
+    assert bad_row["reason"] == '"is long" is neither 0 nor 1'
+
+
 def test_values(tmp_path):
     job = make_job(task="regression", label=("x", "y"), files=("train.csv", None, None))
     module, _ = load_package(tmp_path, job)
@@ -617,9 +657,32 @@ def test_rare_labels_are_split_too_and_always_learned(tmp_path, monkeypatch):
     write_csv(tmp_path / "train.csv", [("text", "label"), *rows])
     for seed in range(20):
         monkeypatch.setattr(module, "SEED", seed)
-        splits = module.load_splits(tmp_path, tmp_path / "work")
+        splits = module.load_splits(tmp_path, tmp_path / str(seed))
         assert splits.train.targets[:, 1].sum() == 1
     assert [len(split) for split in splits] == [29, 8, 4]
+
+
+@pytest.mark.parametrize("task", ["text-classification", "multi-label"])
+def test_a_label_whose_texts_have_others_too_stays_in_training(
+    tmp_path, monkeypatch, task
+):
+    """A text goes by one of its labels, of which it need not be the row that stays; and a
+    label that no training row has is an error."""
+    labels = ("a", "first", "b", "second", "shared", "other")
+    module, _ = load_package(tmp_path, split_job(labels=labels, task=task))
+    names = [*"aabb", "first", "second", *["other"] * 12]
+    rows = list(zip(some_texts(len(names)), names))
+    if task == "multi-label":
+        rows += [("a film", "first;shared"), ("a plot", "second;shared")]
+    else:
+        rows += [("a film", "first"), ("a  film", "shared")]
+    write_csv(tmp_path / "train.csv", [("text", "label"), *rows])
+    for seed in range(20):
+        monkeypatch.setattr(module, "SEED", seed)
+        splits = module.load_splits(tmp_path, tmp_path / str(seed))
+        assert sum(map(len, splits)) == len(rows)
+        train, valid, test = (set(rows_of(split)) for split in splits)
+        assert valid and test and not (train & valid or train & test or valid & test)
 
 
 def test_too_few_rows_to_split(tmp_path):
@@ -641,6 +704,30 @@ def test_a_split_beside_a_given_file(tmp_path):
     found = quarantined(tmp_path / "work")
     assert sorted(row["line"] for row in found) == [2, 3, 4, 5, 6]
     assert {row["file"] for row in found} == {"train.csv"}
+
+
+@pytest.mark.parametrize("most", [3, 4, 7, 12])
+def test_pairs_are_cut_as_the_library_cuts_them(tmp_path, most):
+    module, _ = load_package(tmp_path, make_job(replace(TYPED, max_tokens=most)))
+    sizes = [0, 1, 2, 3, 4, 5, 6, 8, 9, 10, 11, 30]
+    pairs = [
+        (" ".join(WORDS * 3)[: 5 * a], " ".join(["the"] * b))
+        for a, b in itertools.product(sizes, sizes)
+    ]
+    tokens, library = module.encode(pairs), module.tokenizer().encode_batch(pairs)
+    assert tokens.lengths.tolist() == [len(row.ids) for row in library]
+    assert tokens.ids.tolist() == [i for row in library for i in row.ids]
+    assert tokens.types.tolist() == [i for row in library for i in row.type_ids]
+    found = module.encodings(pairs)
+    cut = [bool(row.overflowing) for row in found]
+    assert cut == [bool(row.overflowing) for row in library]
+
+
+def test_what_is_cut_off_two_long_texts_takes_no_room(tmp_path):
+    """The library keeps each piece of the one beside each of the other: 110,000 rows."""
+    module, _ = load_package(tmp_path, make_job(PAIR))
+    (row,) = module.encodings([("film " * 3000, "plot " * 3000)])
+    assert len(row.ids) == 12 and len(row.overflowing) < 10
 
 
 # Batches

@@ -297,3 +297,57 @@ def test_cleaned_pixels_are_those_that_a_viewer_shows(tmp_path):
     # Limits are of files: a row to predict is answered, whatever its size.
     noise(40, 40).save(tmp_path / "large.png")
     assert cleaned.pixels(tmp_path / "large.png").shape == (3, 9, 9)
+
+
+def test_images_in_the_rows(tmp_path):
+    """Bytes alone or {bytes, path}, as in files; what is none is put aside, and no name
+    in a row leads to a file."""
+    pa = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    def encoded(seed: int) -> bytes:
+        file = io.BytesIO()
+        noise(20, 20, seed).save(file, "PNG")
+        return file.getvalue()
+
+    files = ("train.parquet", "valid.parquet", "test.parquet")
+    plan = replace(IMAGE, held=True)
+    module, _ = load_package(tmp_path, make_job(plan, task=TASK, files=files))
+
+    def write(name: str, images: list, kind: pa.DataType) -> None:
+        labels = [("no", "yes")[i % 2] for i in range(len(images))]
+        table = {"image": pa.array(images, kind), "label": labels}
+        parquet.write_table(pa.table(table), tmp_path / f"{name}.parquet")
+
+    struct = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    some = [{"bytes": encoded(i), "path": "a.png"} for i in range(4)]
+    noted = {"bytes": b"no image", "path": None}
+    write("train", [*some, {"bytes": None, "path": "a.png"}, None, noted], struct)
+    write("valid", [encoded(0), encoded(5), b""], pa.binary())
+    write("test", [encoded(6), encoded(7)], pa.binary())
+    work = tmp_path / "work"
+    splits = module.load_splits(tmp_path, work)
+    assert [len(split) for split in splits] == [3, 2, 2]
+    found = [(row["file"][:5], row["line"], row["reason"]) for row in quarantined(work)]
+    assert sorted(found) == [
+        ("train", 1, "the image is also in valid"),
+        ("train", 5, '"image" holds no image'),
+        ("train", 6, '"image" holds no image'),
+        ("train", 7, "the image cannot be read (UnidentifiedImageError)"),
+        ("valid", 3, '"image" holds no image'),
+    ]
+    put_aside = next(row for row in quarantined(work) if row["line"] == 7)
+    assert (work / "images" / put_aside["row"]["image"]).read_bytes() == b"no image"
+    (batch,) = module.evaluation_batches(splits.train)
+    for i, pixels in enumerate(batch.inputs[0], 1):
+        (tmp_path / "one.png").write_bytes(encoded(i))
+        (alone,) = module.collate([module.pixels(tmp_path / "one.png")])
+        assert torch.equal(pixels, alone[0])
+    before = sorted((work / "images").iterdir())
+    module.load_splits(tmp_path, work)
+    assert sorted((work / "images").iterdir()) == before
+
+    write("valid", ["train.parquet", "b"], pa.string())
+    write("test", [encoded(6), encoded(7)], pa.binary())
+    with pytest.raises(module.DataError, match="holds no image"):
+        module.load_splits(tmp_path, work)

@@ -125,6 +125,23 @@ def test_numbers_are_standardised_and_missing_ones_are_the_mean(made: Whole) -> 
         assert columns(made, fit, price=value)[0][missing] == 1
 
 
+def test_statistics_are_exact_in_any_order_and_of_rows_in_parts(made: Whole) -> None:
+    """More rows than are worked on at a time, of numbers whose sum depends on the order."""
+    features, draw = made.module("features"), random.Random(0)
+    values = [
+        str(draw.choice([1e15, -1e15, 0.1, 3.0]) * draw.random()) for _ in range(9000)
+    ]
+    values[::7] = [""] * len(values[::7])
+    raw = [features.read(ROW | {"price": v, "shop": v[:1]}, "A film?") for v in values]
+    there = [float(v) for v in values if v]
+    mean = math.fsum(there) / len(there)
+    deviation = math.sqrt(math.fsum((x - mean) ** 2 for x in there) / len(there))
+    first = features.fit(iter(raw))
+    assert (first.means[0], first.deviations[0]) == (mean, deviation)
+    draw.shuffle(raw)
+    assert features.fit(raw) == first
+
+
 def test_what_is_far_counts_as_ten_deviations(made: Whole) -> None:
     fit = fitted(made, {"price": "1"}, {"price": "5"})
     assert columns(made, fit, price=1e30)[0][0] == 10

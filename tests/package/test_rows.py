@@ -93,6 +93,27 @@ def test_parts_and_processes_change_nothing(
     assert result(module, tmp_path, tmp_path / "parts") == whole
 
 
+@pytest.mark.parametrize("case", JOBS)
+def test_rows_in_memory_are_the_same(case: str, tmp_path: Path) -> None:
+    """The same tokens, targets, reasons and counts, and no file that keeps rows."""
+    write_rows(tmp_path, pair=case in ("pair", "types"))
+    module, _ = load_package(tmp_path, make_job(**JOBS[case]))
+    whole = result(module, tmp_path, tmp_path / "whole")
+    module, _ = load_package(tmp_path, make_job(**JOBS[case], rows="memory"))
+    assert result(module, tmp_path, tmp_path / "plain") == whole
+    assert not (tmp_path / "plain" / "rows").exists()
+
+
+def test_what_is_too_large_for_memory_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module, _ = load_package(tmp_path, make_job(rows="memory"))
+    write_rows(tmp_path)
+    monkeypatch.setattr(module, "MOST_BYTES", 1000)
+    with pytest.raises(module.DataError, match='rows = "files"'):
+        module.load_splits(tmp_path, tmp_path / "work")
+
+
 def test_what_was_stopped_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -397,6 +398,36 @@ def test_figures_of_labels(tmp_path: Path) -> None:
             for k, row in zip(LABELS, expected.tolist(), strict=True)
         ),
     ]
+
+
+def test_figures_of_many_labels(tmp_path: Path) -> None:
+    """No matrix of all pairs: it would be 250,000 numbers of 500 labels."""
+    metrics = pytest.importorskip("sklearn.metrics")
+    labels = tuple(f"label {i}" for i in range(500))
+    train = train_module(tmp_path, replace(tiny_job(), labels=labels))
+    train.LABELS = labels
+    torch.manual_seed(0)
+    logits, targets = torch.randn(900, 500), torch.randint(0, 500, (900,))
+    logits[torch.arange(300), targets[:300]] = 9.0
+    targets[300:310], targets[310:315] = 7, 8
+    logits[300:315, 9] = 10.0
+    found, guesses = train.measure(logits, targets), logits.argmax(1)
+    assert found["accuracy"] == metrics.accuracy_score(targets, guesses)
+    everything: dict[str, Any] = {"labels": range(500), "zero_division": 0}
+    assert found["macro_f1"] == pytest.approx(
+        metrics.f1_score(targets, guesses, average="macro", **everything)
+    )
+    expected = metrics.confusion_matrix(targets, guesses, labels=range(500))
+    assert found["confused"][:2] == [
+        ["label 7", "label 9", 10],
+        ["label 8", "label 9", 5],
+    ]
+    assert len(found["confused"]) == 20
+    for true, guess, rows in found["confused"]:
+        assert rows == expected[labels.index(true), labels.index(guess)]
+    assert train.show(found).splitlines()[0].split() == (
+        ["10", "label", "7,", "taken", "for", "label", "9"]
+    )
 
 
 def test_figures_of_several_labels(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from generator.runtime.diff_words import words
@@ -142,6 +144,24 @@ def test_every_other_key_is_named():
         "data.clean.unicode is NFKC instead of off.",
         "data.clean.html is true instead of false.",
     ]
+
+
+def test_of_long_lists_it_is_told_what_differs():
+    names = [f"label {i}" for i in range(30)]
+
+    def labels(names: list[str]) -> Spec:
+        text = START.replace('["bad", "good"]', json.dumps(names))
+        return read_spec(text, "spec.toml").spec
+
+    assert words(labels(names), labels([*names[1:], *"abcdefgh"])) == [
+        "Labels has 37 items instead of 30; new: a, b, c, d, e, f and 2 more; gone: label 0."
+    ]
+    assert words(labels(names), labels(names[::-1])) == [
+        "Labels has its 30 items in another order."
+    ]
+    (said,) = words(spec(), labels(names))
+    assert said.startswith("Labels has 30 items instead of 2; new: label 0, label 1,")
+    assert said.endswith("and 24 more; gone: bad, good.")
 
 
 def test_digits_are_left_out_where_they_tell_nothing():

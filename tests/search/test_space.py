@@ -125,7 +125,7 @@ def test_what_cannot_be_pruned_together_varies_apart(job: Job) -> None:
     known = [*varied(job).values()]
     seen = set()
     for number in range(60):
-        params = draw("random", (0, number, 0), number, 40, [], known, METRIC).params
+        params = draw("random", (0, number, 0), 40, [], known, METRIC).params
         asked = {k.split(".")[0] for k in params}
         if "prune-width" in asked:
             assert params["low-rank.rank"] == "off" and params["prune-ffn.keep"] == 1

@@ -128,6 +128,9 @@ def valid_specs(draw: st.DrawFn, task: str | None = None) -> Values:
     data["label"] = columns[0]
     if task == "regression" and (targets > 1 or draw(st.booleans())):
         data["label"] = [f"{columns[0]}{i}" for i in range(targets)]
+    if task == "multi-label" and len(labels) > 1 and draw(st.booleans()):
+        data["label"] = [f"{columns[0]}{i}" for i in range(len(labels))]
+        data.pop("separator", None)
     if "text" in data:
         pair = [f"{columns[6]} text", f"{columns[7]} pair"]
         data["text"] = draw(st.sampled_from([pair[0], pair[:1], pair]))
@@ -137,6 +140,9 @@ def valid_specs(draw: st.DrawFn, task: str | None = None) -> Values:
         if name in data:
             data[name] = file
             data.pop(f"{name}_fraction", None)
+    if data.get("image_bytes"):
+        for name in {"train", "valid", "test"} & data.keys():
+            data[name] = f"{data[name].rpartition('.')[0]}.parquet"
     fractions = [n for n in ("valid_fraction", "test_fraction") if n in data]
     for name in fractions:
         data[name] = data[name] / 2.5

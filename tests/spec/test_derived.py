@@ -119,6 +119,7 @@ OWN_TABLES = (
     (Data, "augment"),
     (Features, "select"),
     (Train, "distill"),
+    (Train, "prune"),
     (Search, "vary"),
 )
 

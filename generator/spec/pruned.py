@@ -1,0 +1,20 @@
+"""What the keys of [train.prune] cannot tell each by itself."""
+
+from __future__ import annotations
+
+from generator.spec.state import State
+
+TABLE = "train.prune"
+
+
+def check_prune(state: State) -> None:
+    """Adds to the problems of the table, whose values are read."""
+    if f"{TABLE}.recover" in state.given and state.values.get(f"{TABLE}.steps", 1) == 1:
+        state.add(
+            "G010",
+            (TABLE, "recover"),
+            "recover has no meaning where pruning has one step",
+            label="there is no step that it would come after",
+            help="add steps = 3, or remove it",
+            at="key",
+        )
