@@ -44,7 +44,7 @@ from generator.search.space import (
     scoring,
     unedited,
 )
-from generator.spec import SpecFile, read_spec
+from generator.spec import SpecFile
 
 FILE = "search.json"
 DATABASE = "search.db"
