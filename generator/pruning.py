@@ -12,7 +12,7 @@ import json
 import math
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Any
 
@@ -149,13 +149,12 @@ def key(spec_file: SpecFile, steps: tuple[SpecFile, ...], card: Card) -> str:
         "teacher": None if teacher is None else _told(teacher),
         "weights": weights_hash(card),
     }
-    return sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
+    return sha256(json.dumps(about, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def _told(spec_file: SpecFile) -> dict[str, Any]:
-    """A spec's values; edits of the same keys are told apart by their names."""
-    edits = [edit.DO for edit in spec_file.spec.edit]
-    return {**asdict(spec_file.spec), "edits": edits}
+    """What a spec says, and no defaults: a key that a later gen adds is no other course."""
+    return tomllib.loads(spec_file.text)
 
 
 def stays(spec: Spec, sizes: Mapping[str, int]) -> tuple[str, ...]:
