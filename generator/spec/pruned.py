@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from generator.spec.prune import Prune
 from generator.spec.state import State
 
 TABLE = "train.prune"
@@ -9,7 +10,9 @@ TABLE = "train.prune"
 
 def check_prune(state: State) -> None:
     """Adds to the problems of the table, whose values are read."""
-    if f"{TABLE}.recover" in state.given and state.values.get(f"{TABLE}.steps", 1) == 1:
+    recover = state.values.get(f"{TABLE}.recover", Prune().recover)
+    # The default may stand there, as it does in a spec that spells out all of them.
+    if recover != Prune().recover and state.values.get(f"{TABLE}.steps", 1) == 1:
         state.add(
             "G010",
             (TABLE, "recover"),

@@ -198,10 +198,9 @@ def _weights_and_columns(state: State) -> None:
             f"for {count(labels, 'label')}",
             label="one for each label, in their order",
         )
-    flags = state.task == "multi-label" and columns and len(columns) > 1
-    if (state.task == "regression" and columns or flags) and (
-        len(columns) != len(labels)
-    ):
+    flags = state.task == "multi-label" and columns is not None and len(columns) > 1
+    counted = flags or state.task == "regression"
+    if columns and counted and len(columns) != len(labels):
         what = "label" if flags else "target"
         state.add(
             "G008",

@@ -46,7 +46,9 @@ def random_spec(seed: int) -> tuple[str, Facts]:
     image, regression = task == "image-classification", task == "regression"
     facts = image_facts() if image else replace(text_facts(), tokenizer=TOKENIZER)
     labels = r.sample(WORDS, r.randint(1 if task in TASKS[1:3] else 2, 5))
-    ending = [r.choice([".csv", ".jsonl", ".parquet"]) for _ in range(3)]
+    held = image and r.random() < 0.3  # images that lie in the rows
+    kinds = [".parquet"] if held else [".csv", ".jsonl", ".parquet"]
+    ending = [r.choice(kinds) for _ in range(3)]
     spec: dict[str, Any] = {
         "name": f"job_{seed}",
         "task": task,
@@ -67,9 +69,12 @@ def random_spec(seed: int) -> tuple[str, Facts]:
             maybe(f"data.{name}_fraction", 0.05, 0.25)
     if image:
         spec["data.image"] = r.choice(["file", "image path"])
+        if held:
+            spec["data.image_bytes"] = True
     else:
         spec["data.text"] = r.choice(["text", ["question", "answer {x}"]])
         maybe("data.max_tokens", 16, 512)
+        maybe("data.rows", "files", "memory")
     spec["data.label"] = r.choice(["label", 'the "label"'])
     if regression and (len(labels) > 1 or r.random() < 0.5):
         spec["data.label"] = [f"target {i}" for i in range(len(labels))]
@@ -125,6 +130,8 @@ def random_spec(seed: int) -> tuple[str, Facts]:
     augment = _augment(r, image, spec, kept, bool(beside))
     own = _clean(r, task, labels) + _guard(r, task) + augment + beside
     own += _deploy(r, spec, bool(beside))
+    if 'duplicates = "near"' in own:  # what finds them lies in files
+        spec.pop("data.rows", None)
     return spec_text(spec) + own + "".join(tables), facts
 
 
@@ -151,7 +158,6 @@ def _deploy(r: random.Random, spec: dict[str, Any], columns: bool) -> str:
             values["calibration_rows"] = 64
         else:
             values["quantize_aware"] = True
-            values["quantize_after"] = 0.5
     else:
         values["precision"] = "bf16"
     if columns:
@@ -164,8 +170,8 @@ def _deploy(r: random.Random, spec: dict[str, Any], columns: bool) -> str:
     if "quantize" not in given:
         for name in {*given} - {"export", "temperature", "thresholds", "precision"}:
             del given[name]
-    if "quantize_aware" not in given:
-        given.pop("quantize_after", None)
+    if "quantize_aware" in given:
+        given["quantize_after"] = 0.5
     lines = [f"{name} = {toml(v)}" for name, v in given.items()]
     return "\n".join(["\n[deploy]", *lines, ""]) if lines else ""
 

@@ -314,7 +314,7 @@ def test_images_in_the_rows(tmp_path):
     plan = replace(IMAGE, held=True)
     module, _ = load_package(tmp_path, make_job(plan, task=TASK, files=files))
 
-    def write(name: str, images: list, kind: pa.DataType) -> None:
+    def write(name: str, images: list, kind: Any) -> None:
         labels = [("no", "yes")[i % 2] for i in range(len(images))]
         table = {"image": pa.array(images, kind), "label": labels}
         parquet.write_table(pa.table(table), tmp_path / f"{name}.parquet")
