@@ -36,6 +36,7 @@ BESIDE: Mapping[str, tuple[int, str]] = {
     "TemporaryDirectory": (STDLIB, "from tempfile"),
     "save_file": (INSTALLED, "from safetensors.torch"),
     "nn": (INSTALLED, "from torch"),
+    "GradScaler": (INSTALLED, "from torch.amp"),
     "AdamW": (INSTALLED, "from torch.optim"),
     "LambdaLR": (INSTALLED, "from torch.optim.lr_scheduler"),
     "load_pretrained": (OWN, "from .model"),
@@ -131,6 +132,7 @@ class BenchView:
     criterion: str  # code
     their_criterion: str  # code: transformers', which know no focal loss
     step_argument: str  # code
+    scaled: bool  # losses are, as those of fp16 have to be
     lessons: str  # code: what a step is told of a teacher, and a comma
     projected: bool  # hidden states are, to the width of the teacher's
     model: str  # code: what a step is given
@@ -259,6 +261,7 @@ def bench_view(job: Job) -> BenchView:
         weights_else="" if recipe.weights_required else recipe.weights,
         criterion=criterion,
         their_criterion=recipe.standard if recipe.focal else criterion,
+        scaled=recipe.scaled,
         lessons=recipe.lessons,
         projected=recipe.projected,
         step_argument=(f"[{batch}]" if recipe.accumulate > 1 else batch),

@@ -374,6 +374,34 @@ def test_cuda_form_measures_there(tmp_path: Path) -> None:
     assert "torch.autocast(" in source
 
 
+@pytest.mark.filterwarnings("ignore:CUDA is not available")
+def test_losses_are_scaled_for_fp16(tmp_path: Path) -> None:
+    """The processor stands in for the device, and scaling is on there too."""
+    made = make("text", tmp_path, device="cuda", precision="fp16")
+    write_rows(tmp_path)
+    module, train = made.module("bench"), made.module("train")
+    args = arguments(made, tmp_path)
+    module.DEVICE = train.DEVICE = torch.device("cpu")
+    rows, split = module.training_rows(args)
+    scaled: list[float] = []
+
+    class Seen(torch.amp.GradScaler):
+        def scale(self, outputs: Any) -> Any:
+            scaled.append(self.get_scale())
+            return super().scale(outputs)
+
+    module.GradScaler = Seen
+    taken = module.batches_by_length(split)[:2]
+    for name, scale in (
+        (module.OURS, 2.0**16),
+        (module.DEFAULTS, 1),
+        (module.BEST, 2.0**16),
+    ):
+        scaled.clear()
+        module.enter(name, "train", args, rows, split)(taken)
+        assert scale in scaled, name
+
+
 @pytest.mark.slow
 def test_from_the_command_line(tmp_path: Path) -> None:
     made = make("text", tmp_path)
