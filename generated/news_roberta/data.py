@@ -427,7 +427,7 @@ def split_up(rows: Rows) -> dict[str, Rows]:
     strata, kinds = strata_of(rows), len(LABELS)
 
     def by_text() -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Numbers of rows, the number of each one's text, and those's strata."""
+        """Rows, the number of each one's text, and the strata of those."""
         for numbers, new in by_key(rows.column("keys")):
             index = new.cumsum(0) - 1
             most = torch.full((int(new.sum()),), kinds)

@@ -14,7 +14,7 @@ from keyword import iskeyword
 
 from generator.errors import Diagnostic, GenError
 from generator.ir.cut import CALLS, owned, reaching, trained
-from generator.ir.dims import Dim, DType, Type
+from generator.ir.dims import Dim, DType, Type, dim
 from generator.ir.job import (
     Const,
     Instance,
@@ -637,10 +637,11 @@ def _cut(job: Job) -> Iterator[Diagnostic]:
         return
     made = {r.name: r.type for op in main.ops for r in op.results}
     kind = None if cut.startswith("_") else made.get(cut)
-    if kind is None or kind.dtype != "f32" or len(kind.shape) not in (2, 3):
+    of_rows = kind is not None and kind.dtype == "f32" and kind.shape[0] == dim("B")
+    if kind is None or not of_rows or len(kind.shape) not in (2, 3):
         yield Diagnostic(
             "G364",
-            f"%{cut} is no f32 of two or three dimensions that {main.name} works out and "
+            f"%{cut} is no vector of each row or position that {main.name} works out and "
             "names",
         )
         return

@@ -93,6 +93,11 @@ IN_SMALL: list[tuple[str, str, list[tuple[str, str]]]] = [
         "the alias 'y' is a label itself, or stands twice",
         clean('labels = [["yes", ["y"]], ["no", ["y"]]]'),
     ),
+    (
+        "G342",
+        "near duplicates are looked for in files alone",
+        [*clean('duplicates = "near"'), ("plan data\n", 'plan data\n  rows = "memory"\n')],
+    ),
     ("G342", "texts have no pixels to change", augment("cutmix = 0.1")),
     ("G342", "texts have no pixels to clean", clean("levels = true")),
     (
@@ -519,19 +524,19 @@ ELSEWHERE: list[tuple[str, str, str, list[tuple[str, str]]]] = [
     (
         DECODER,
         "G364",
-        "%x.9 is no f32 of three dimensions that Model works out and names",
+        "%x.9 is no vector of each row or position that Model works out and names",
         [('model "a decoder"', 'model "a decoder"\ncut %x.9')],
     ),
     (
         DECODER,
         "G364",
-        "%cos is no f32 of three dimensions that Model works out and names",
+        "%cos is no vector of each row or position that Model works out and names",
         [('model "a decoder"', 'model "a decoder"\ncut %cos')],
     ),
     (
         DECODER,
         "G364",
-        "%_.2 is no f32 of three dimensions that Model works out and names",
+        "%_.2 is no vector of each row or position that Model works out and names",
         [('model "a decoder"', 'model "a decoder"\ncut %_.2')],
     ),
     (
