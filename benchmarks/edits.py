@@ -7,7 +7,9 @@ Trainer at its best settings (transformers_trainer.py); after them those of `EDI
 accuracy is what matters. Then prediction is timed in
 rounds, one job after the other in each. The accuracies are means over the seeds; the
 interval of a difference is a bootstrap over test rows of the mean over seeds, in pairs.
-Prints the tables as Markdown. A run that was stopped goes on where it was.
+Prints the tables as Markdown. A run that was stopped goes on where it was. With `--names`
+it is about some jobs alone; without the unedited one differences are from transformers', and
+prediction is not timed.
 """
 
 from __future__ import annotations
@@ -246,23 +248,31 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--names", nargs="+", choices=JOBS, default=JOBS)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
-    timed = [train(seed, args.work, TIMED) for seed in args.seeds]
-    edited = [train(seed, args.work, EDITED) for seed in args.seeds]
-    all_runs = [a | b for a, b in zip(timed, edited, strict=True)]
+    timed, edited = (
+        [name for name in part if name in (THEIRS, *args.names)]
+        for part in (TIMED, EDITED)
+    )
+    timed_runs = [train(seed, args.work, timed) for seed in args.seeds]
+    edited_runs = [train(seed, args.work, edited) for seed in args.seeds]
+    all_runs = [a | b for a, b in zip(timed_runs, edited_runs, strict=True)]
     first = args.work / f"seed{args.seeds[0]}"
-    speeds = predictions(first, args.rounds)
+    every = set(args.names) == set(JOBS)
+    speeds = predictions(first, args.rounds) if every else {}
+    whole = UNEDITED if UNEDITED in args.names else THEIRS
     result: dict[str, Any] = {
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
         "seeds": args.seeds,
-        "trimmed": trimmed(first),
+        "points from": whole,
+        "trimmed": trimmed(first) if every else {},
         "jobs": {},
     }
-    unedited = [runs[UNEDITED] for runs in all_runs]
+    unedited = [runs[whole] for runs in all_runs]
     best = [runs[THEIRS] for runs in all_runs]
-    for name in (THEIRS, *JOBS):
+    for name in (THEIRS, *(n for n in JOBS if n in args.names)):
         runs = [some[name] for some in all_runs]
         paired = list(zip(runs, best, strict=True))
         goals = [t.evaluations[0][1] for t in best]
@@ -297,10 +307,11 @@ def main() -> None:
 
 
 def table(result: dict[str, Any]) -> str:
-    whole = result["jobs"][UNEDITED]
+    base = result["points from"]
+    whole = result["jobs"][base]
     lines = [
         (
-            "| job | test accuracy | points more than unedited | examples/s in steps | "
+            f"| job | test accuracy | points more than {base} | examples/s in steps | "
             "times theirs | time to their accuracy, times theirs | prediction, times "
             "unedited | parameters | trained | optimizer |"
         ),
@@ -315,9 +326,9 @@ def table(result: dict[str, Any]) -> str:
             words(j["steps"]) if name != THEIRS else "",
             words(j["time_to_theirs"]) if name != THEIRS else "",
         ]
-        if name != THEIRS:
+        if name != THEIRS and base == UNEDITED:
             cells += [
-                words(j["prediction"]) if name != UNEDITED else "",
+                words(j["prediction"]) if "prediction" in j and name != base else "",
                 (
                     f"{j['parameters'] / 1e6:.2f} M "
                     f"({j['parameters'] / whole['parameters'] - 1:+.1%})"

@@ -96,7 +96,10 @@ IN_SMALL: list[tuple[str, str, list[tuple[str, str]]]] = [
     (
         "G342",
         "near duplicates are looked for in files alone",
-        [*clean('duplicates = "near"'), ("plan data\n", 'plan data\n  rows = "memory"\n')],
+        [
+            *clean('duplicates = "near"'),
+            ("plan data\n", 'plan data\n  rows = "memory"\n'),
+        ],
     ),
     ("G342", "texts have no pixels to change", augment("cutmix = 0.1")),
     ("G342", "texts have no pixels to clean", clean("levels = true")),
