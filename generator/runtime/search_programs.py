@@ -8,6 +8,7 @@ arguments, environment and exit code; it ends with the worker, whatever ends tha
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import os
 import runpy
 import signal
@@ -15,8 +16,8 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -26,11 +27,26 @@ from generator.runtime.programs import TAIL, Ended, Programs
 # An optimizer brings torch._dynamo, which takes as long as the rest.
 LOADED = ("torch", "torch._dynamo", "safetensors.torch", "tokenizers", "tqdm")
 TICK = 0.05  # seconds between two looks at a program
+LOOK = 0.1  # seconds between two looks at whether another worker is done
 Beat = Callable[[], bool]
 
 
 class Lost(Exception):
     """The trial is another worker's by now."""
+
+
+@contextmanager
+def alone(path: Path, beat: Beat) -> Iterator[None]:
+    """Whoever holds this file does it while no other worker of this machine does."""
+    with open(path, "w") as file:
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                beat()
+                time.sleep(LOOK)
+        yield
 
 
 def warm() -> None:

@@ -8,22 +8,19 @@ the same rows, so that nothing has to be carried from machine to machine.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
-import time
 import tomllib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from generator.runtime import build as building
 from generator.runtime.programs import Ended
 from generator.runtime.search_job import RESULT, TRAINED, Job, tidy
-from generator.runtime.search_programs import Beat
+from generator.runtime.search_programs import Beat, alone
 
 FOLDER = "teachers"
-LOOK = 0.1  # seconds between two looks at whether another worker is done
 KEPT = 4  # files of what teachers said, which trials of other blocks have others of
 # Runs a program for the package of a name in a folder.
 Run = Callable[[Path, str, list[str | Path]], Ended]
@@ -51,7 +48,7 @@ def taught(
         folder = work / FOLDER / name
         ready = folder / "work"
         folder.mkdir(parents=True, exist_ok=True)
-        with _alone(folder, beat):
+        with alone(folder / "lock", beat):
             if not _trained(ready):
                 above = taught(work, first, teacher, teacher.spec_file.text, run, beat)
                 _train(teacher, folder, above, run)
@@ -76,20 +73,6 @@ def _train(job: Job, folder: Path, above: list[str | Path], run: Run) -> None:
         lines = ended.output.strip().splitlines() or [f"exit code {ended.code}"]
         raise Untaught(f"its teacher {name} cannot be trained: {lines[-1]}")
     tidy(work)
-
-
-@contextmanager
-def _alone(folder: Path, beat: Beat) -> Iterator[None]:
-    """Whoever trains a teacher here does it while the other workers wait for it."""
-    with open(folder / "lock", "w") as file:
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                beat()
-                time.sleep(LOOK)
-        yield
 
 
 def lend(shared: Path, own: Path) -> None:

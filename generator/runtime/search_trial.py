@@ -6,12 +6,10 @@ each step whether the next is worth its time. The test rows are not looked at.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,7 +24,7 @@ from generator.runtime.programs import Ended, Programs
 from generator.runtime.ready import TORCH_DTYPES
 from generator.runtime.search_job import DEPLOYED, TRAINED, Job, tidy
 from generator.runtime.search_plan import Candidate, Planned, Records
-from generator.runtime.search_programs import Beat, Forked
+from generator.runtime.search_programs import Beat, Forked, alone
 from generator.runtime.search_teach import Run, Untaught, keep, lend, taught
 from generator.runtime.tables import score_name
 from generator.search.goals import Constraint, Objective, promoted
@@ -379,7 +377,7 @@ class Trial:
             # So many times that a round is long beside what disturbs it.
             (once,) = self._measured({**asked, "contenders": [mine], "rounds": 2})
             asked["times"] = max(1, min(200, round(LATENCY_SECONDS / max(once, 1e-6))))
-        with alone(self.setting.work, self.beat):
+        with alone(self.setting.work / "measuring", self.beat):
             seconds = self._measured(asked)
         if not self.planned.number:
             return seconds[0] / asked["times"]
@@ -484,17 +482,3 @@ def signed(figures: Mapping[str, Any]) -> float:
 def _last(output: str, otherwise: str) -> str:
     lines = [line for line in output.splitlines() if line.strip()]
     return lines[-1][:300] if lines else otherwise
-
-
-@contextmanager
-def alone(work: Path, beat: Beat) -> Iterator[None]:
-    """Whoever measures does it while no other worker here does."""
-    with open(work / "measuring", "w") as file:
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                beat()
-                time.sleep(0.1)
-        yield
