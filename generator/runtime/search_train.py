@@ -73,7 +73,9 @@ def deployed(name: str, root: Path, work: Path) -> dict[str, Any] | None:
     for batch in data.evaluation_batches(splits.valid):
         logits.append(model(*batch.inputs).float())
         targets.append(batch.targets)
-    return train.measure(torch.cat(logits), torch.cat(targets))
+    # Of a regression, what its loss is measured in.
+    scale = [model.classifier.scale] if hasattr(train, "standardise") else []
+    return train.measure(torch.cat(logits), torch.cat(targets), *scale)
 
 
 def main() -> int:
