@@ -38,7 +38,7 @@ IMAGES = (
 IDENTIFIERS = frozenset(
     (
         *("id", "idx", "index", "uuid", "guid", "url", "link", "split", "fold", "row"),
-        *("key", "hash", "user", "author", "name"),
+        *("key", "hash", "user", "author", "name", "file", "path", "filename"),
     )
 )
 NEVER_LABELS = IDENTIFIERS | {
