@@ -1326,6 +1326,14 @@ frozen as all of its stages are, has no cut, and as many epochs as they have tog
         "Images have no texts to look into, and triggers, spectral and label_noise are "
         "of rows\nthat have one label each.",
     ),
+    "G377": Code(
+        "Rows have no room for their texts",
+        """
+`max_tokens` counts the special tokens that the tokenizer puts around a row, such as [CLS] and
+[SEP]. With as many as these, or fewer, nothing of the texts would be left, and all rows would be
+the same. The message has the least that gives each text a token.
+""",
+    ),
     "G380": _invalid(
         "The features do not fit the model",
         "`numbers` and `categories` have as many columns as the plan of the features gives, "

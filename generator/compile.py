@@ -18,7 +18,7 @@ from math import prod
 from typing import Any, get_args
 
 from generator import archs, pruning, saved, vocab
-from generator.archs.build import Imported, Request, Saved
+from generator.archs.build import Imported, Request, Saved, reference
 from generator.arguments import arguments, features_to_keep
 from generator.cost import Cost, Stage, describe
 from generator.errors import Diagnostic, GenError, fail
@@ -546,6 +546,7 @@ def import_job(spec_file: SpecFile, facts: Facts) -> Job:
             quantize_after=float(spec.deploy.quantize_after),
         ),
         export=_export(spec, architecture.SAVED),
+        reference=reference(card.config),
     )
     verify(job, after="import")
     return job
@@ -601,6 +602,7 @@ def _data(spec_file: SpecFile, imported: Imported, facts: Facts) -> DataPlan:
                     help=f"max_tokens = {most}",
                 )
             longest = bound
+        _check_room(spec_file, facts, longest)
         inputs = TextPlan(
             data.text,
             longest,
@@ -626,6 +628,25 @@ def _data(spec_file: SpecFile, imported: Imported, facts: Facts) -> DataPlan:
         guard=GuardPlan(**asdict(data.guard)),
         rows=data.rows,
     )
+
+
+def _check_room(spec_file: SpecFile, facts: Facts, longest: int) -> None:
+    """A row of `longest` tokens has some of each of its texts among them."""
+    # A large tokenizer takes a second to read, and no template has as many tokens.
+    if facts.tokenizer is None or longest > 64:
+        return
+    texts = len(spec_file.spec.data.text)
+    special = vocab.special_tokens(facts.tokenizer, pair=texts == 2)
+    if longest < special + texts:
+        of = "either of its texts" if texts == 2 else "its text"
+        raise fail(
+            "G377",
+            f"a row of {longest} tokens has no room for {of}: the tokenizer puts "
+            f"{special} special tokens around {'the two' if texts == 2 else 'it'}",
+            place=spec_file.place("data.max_tokens"),
+            label=f"at least {special + texts}",
+            help="max_tokens = 128 is enough for a few sentences",
+        )
 
 
 def _features(features: Features) -> FeaturePlan:

@@ -85,6 +85,8 @@ def _config(job: Job, edited: Job, request: Request) -> dict[str, Any]:
         if config.get(key) is not None:
             config[key] = _renumbered(edited, config[key])
     config.pop("num_labels", None)  # which follows from these
+    if config.get("chunk_size_feed_forward"):  # which takes rows of some lengths alone
+        config["chunk_size_feed_forward"] = 0
     config["id2label"] = {str(i): label for i, label in enumerate(job.labels)}
     config["label2id"] = {label: i for i, label in enumerate(job.labels)}
     for key in ("dtype", "torch_dtype"):

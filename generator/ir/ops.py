@@ -360,13 +360,19 @@ def _patches(args: Types, params: Params, attrs: Attrs) -> Types:
     weight = _is(params["weight"], "f32", 4)
     _same(weight.shape[1], x.shape[1], "channels")
     _need(
-        x.shape[2] == rows * weight.shape[2]
-        and x.shape[3] == columns * weight.shape[3],
+        _begins(x.shape[2], rows * weight.shape[2])
+        and _begins(x.shape[3], columns * weight.shape[3]),
         f"{x} is not {rows} by {columns} patches of {weight}",
     )
     if "bias" in params:
         _same(params["bias"].shape, weight.shape[:1], "bias")
     return (Type("f32", (x.shape[0], rows * columns, weight.shape[0])),)
+
+
+def _begins(side: Dim, whole: Dim) -> bool:
+    """Whether a side is `whole`, or a number of pixels more."""
+    rest = dict(side.terms).get((), 0) - dict(whole.terms).get((), 0)
+    return rest >= 0 and side == whole + number(rest)
 
 
 def _prepend(args: Types, params: Params, attrs: Attrs) -> Types:

@@ -344,9 +344,7 @@ def _as_target(column: ColumnFacts, table: TableFacts) -> Target | str:
         return f"it has more than {MOST_VALUES:,} values, or long ones"
     if len(column.values) == 1:
         if column.missing:
-            return (
-                f"rows have {quote(*column.values)} or nothing: 1 and 0 would be labels"
-            )
+            return f"rows have {quote(next(iter(column.values)))} or nothing: 1 and 0 would be labels"
         return "all rows have the same value"
     if numbers and not _names_classes(column):
         return _number(column)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from generator.errors import GenError, fail, quote
 from generator.propose.facts import DATE, ColumnFacts, TableFacts, kind_of
 
-WORDS = 3  # in a text, from which on it is no usual name of a column
+WORDS = 4  # in a text, from which on it is no usual name of a column
 
 
 def check_header(table: TableFacts, file: str) -> None:

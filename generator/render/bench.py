@@ -180,7 +180,6 @@ class BenchView:
     field: str  # code: of a Row
     text_type: str  # code
     joined: str  # code: the texts of some rows as one
-    strategy: str  # code
     cold_row: str  # code: what predict is given
 
 
@@ -321,7 +320,6 @@ def bench_view(job: Job) -> BenchView:
             if pair
             else '" ".join(some)'
         ),
-        strategy=', strategy="longest_first"' if pair else "",
         cold_row=_cold_row(job),
     )
     body = fill("partials/bench_body.j2", view)
@@ -424,11 +422,13 @@ def frozen_keys(job: Job) -> tuple[str, ...]:
 
 
 def _sizes(job: Job) -> Iterator[tuple[str, int | tuple[int, ...]]]:
-    """Sizes of transformers' model where an edit made them others than the checkpoint's."""
+    """Sizes of transformers' model where they are to be others than the checkpoint's."""
     if job.reference.positions:
         yield "max_position_embeddings", job.reference.positions
     if job.reference.size:
         yield "image_size", job.reference.size
+    if job.reference.chunked:
+        yield "chunk_size_feed_forward", 0
 
 
 def _processor_arguments(job: Job) -> str:

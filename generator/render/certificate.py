@@ -217,6 +217,7 @@ class CertificateView:
     rewritten: str
     longer: tuple[str, ...]  # code: lines that make its table of positions longer
     config: str  # code: what its configuration says then
+    chunked: bool  # its feed-forwards are told to take rows as a whole
     position_doc: str
     resized: tuple[
         int, ...
@@ -362,6 +363,7 @@ def certificate_view(job: Job) -> CertificateView:
         rewritten=" and ".join(rewritten),
         longer=tuple(_longer(job)),
         config=config,
+        chunked=job.reference.chunked,
         position_doc=_position_doc(job),
         resized=job.reference.size,
         patches=_patches(job) if job.reference.size else 0,

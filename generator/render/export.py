@@ -119,7 +119,6 @@ class ExampleView:
     temperature: bool
     text_type: str  # code
     encoded: str  # code
-    strategy: str  # code
     row: str  # what a row is called in the answer
     redacts: bool
     clean: CleanView
@@ -386,7 +385,6 @@ def example_view(job: Job) -> ExampleView:
         temperature=job.deploy.temperature,
         text_type="tuple[str, str]" if pair else "str",
         encoded="list(texts)" if clean == "text" else f"[{clean} for text in texts]",
-        strategy=view.strategy,
         row=thing,
         redacts=job.data.guard.personal == "redact",
         clean=view.clean,

@@ -246,6 +246,8 @@ FAULTS = (
           "for column in TARGETS[::-1]:", _data("values")),
     Fault(P + "data_tokens.j2", "place < lengths", "place <= lengths",
           _data("batches_hold")),
+    Fault(P + "data_pairs.j2", "if sizes[0] > sizes[1]", "if sizes[0] < sizes[1]",
+          _data("pairs")),
     Fault(P + "data_image_constants.j2", "CROP_HEIGHT, CROP_WIDTH =",
           "CROP_WIDTH, CROP_HEIGHT =", _images("pixels")),
     Fault(P + "data_parts.j2", "records, None))", "0, None))", _rows("stopped")),

@@ -104,6 +104,13 @@ GOOD = [
         PATCHES,
         ["f32[B,R*S,C]"],
     ),
+    (
+        "patches",
+        ["f32[B,I,P*R,Q*S+2]"],
+        {"weight": "f32[C,I,P,Q]"},
+        PATCHES,
+        ["f32[B,R*S,C]"],
+    ),
     ("prepend", [X, "f32[C]"], {}, {}, ["f32[B,T+1,C]"]),
     ("rope_tables", ["i64[B,T]"], {}, ROPE, ["f32[T,D]", "f32[T,D]"]),
     ("rope_tables", ["i64[B,T]"], {}, LLAMA3, ["f32[T,D]", "f32[T,D]"]),
@@ -276,6 +283,13 @@ BAD = [
     ("pick_rows", ["f32[T,D]"], {}, {}, "takes a table and an index"),
     ("pick_rows", [X, "i64[B]"], {}, {}, "takes 2 dimensions"),
     ("patches", ["f32[B,J,P*R,Q*S]"], {"weight": "f32[C,I,P,Q]"}, PATCHES, "channels"),
+    (
+        "patches",
+        ["f32[B,I,P*R+T,Q*S]"],
+        {"weight": "f32[C,I,P,Q]"},
+        PATCHES,
+        "is not R by S patches of f32[C,I,P,Q]",
+    ),
     (
         "patches",
         ["f32[B,I,P*R,Q*R]"],
