@@ -1488,10 +1488,10 @@ RUN: dict[str, Code] = {
         "There are no such data",
         """
 What `gen init` is to look at is not there, is no regular file (it is read twice), or does
-not end in .csv, .tsv, .jsonl or .parquet. Of a folder the files that end so are taken. 
-Images lie in folders that are named as their labels, and those perhaps in folders named
-train, valid and test; or a .csv file has a column of their paths, which start from its own
-folder, and a column of labels.
+not end in .csv, .tsv, .jsonl or .parquet. Of a folder the files that end so are taken.
+Images, or texts in .txt files, lie in folders that are named as their labels, and those
+perhaps in folders named train, valid and test; or a .csv file has a column of the paths of
+images, which start from its own folder, and a column of labels.
 """,
     ),
     "G521": Code(
@@ -1573,6 +1573,26 @@ is proposed.
         """
 guard.py, or the self-test that plants faults in a copy of the rows, ended with an error;
 what it said stands above the message. Mostly a file is missing or has no usable rows.
+""",
+    ),
+    "G531": Code(
+        "A table has no names of its columns",
+        """
+The first line of a .csv or .tsv file has the names of its columns. Here it reads as the
+lines below it do: a number where all cells are numbers, a date where they are dates, or a
+value that rows have as well, and nothing in it that must be a name. A spec would have to
+name the columns by the cells of a row, which would be lost. Put a line of names above it:
+
+    sed -i 1i'label,text' FILE.csv
+""",
+    ),
+    "G532": Code(
+        "A named column cannot be the label or the text",
+        """
+`gen init --label` and `--text` name columns of the training file. One that is named is not
+there, or is named as both; or it cannot be a label, for the reason that the message gives:
+it has one value alone, say, or another one in every row. Several columns after `--label`
+are one for each label, of 0 and 1, and two after `--text` are a pair.
 """,
     ),
     "G535": Code(

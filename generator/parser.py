@@ -53,6 +53,20 @@ def parser(functions: Mapping[str, Run]) -> argparse.ArgumentParser:
 
     init = command("init", "look at data and write a spec to start from")
     init.add_argument("data", nargs="+", type=Path, metavar="DATA")
+    init.add_argument(
+        "--label",
+        nargs="+",
+        default=[],
+        metavar="COLUMN",
+        help="of the label, or one of 0 and 1 for each; default: by names and values",
+    )
+    init.add_argument(
+        "--text",
+        nargs="+",
+        default=[],
+        metavar="COLUMN",
+        help="of the text, or the two of a pair; default: by names and lengths",
+    )
     init.add_argument("--backbone", help="default: one that suits the data")
     init.add_argument("--out", type=Path, metavar="FILE", help="default: NAME.toml")
     _long(init)

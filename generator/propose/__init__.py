@@ -1,10 +1,11 @@
 """From what is in a table to a spec to start from: pure, each choice with its reason.
 
-`facts` is what is known of the data, `columns` chooses what they are for, `leaks` finds
-columns that give the answer away, `recipe` decides the rest, `text` writes it down.
+`facts` is what is known of the data, `columns` chooses what they are for (by `names` and
+by `cells`, below a `header`), `leaks` finds columns that give the answer away, and `beside`
+those that the head could be told of; `recipe` decides the rest, `text` writes it down.
 """
 
-from generator.propose.columns import Chosen, choose
+from generator.propose.columns import UNASKED, Asked, Chosen, choose
 from generator.propose.facts import (
     BackboneFacts,
     ColumnFacts,
@@ -18,6 +19,8 @@ from generator.propose.recipe import Proposal, propose
 from generator.propose.text import spec_text
 
 __all__ = [
+    "UNASKED",
+    "Asked",
     "BackboneFacts",
     "Chosen",
     "ColumnFacts",

@@ -11,9 +11,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from generator.errors import Diagnostic, GenError, quote
+from generator.errors import Diagnostic, GenError, fail, quote
 from generator.ir.plans import Task
+from generator.propose.cells import written_list
 from generator.propose.facts import (
+    DATE,
     LONGEST_VALUE,
     MOST_VALUES,
     ColumnFacts,
@@ -23,74 +25,34 @@ from generator.propose.facts import (
     label_names,
     mark_of,
 )
+from generator.propose.header import check_header
+from generator.propose.names import (
+    IMAGES,
+    LABELS,
+    NEVER_LABELS,
+    NUMBERS,
+    PAIRS,
+    TEXTS,
+    name_rank,
+    words_of,
+)
 from generator.spec.rules import COLUMN, LABEL, check_string
+from generator.spec.words import listed
 
-# Names of columns by what they hold, the surest first.
-LABELS = (
-    *("label", "labels", "target", "targets", "class", "classes", "y", "category"),
-    *("categories", "sentiment", "intent", "topic", "topics", "emotion", "emotions"),
-    *("tag", "tags", "genre", "genres", "gold", "answer_label", "polarity", "stance"),
-    *("toxic", "toxicity", "spam", "score", "rating", "stars", "grade", "similarity"),
-    *("overall", "price", "value"),
-)
-NUMBERS = frozenset(
-    (
-        *("score", "rating", "stars", "grade", "similarity", "price", "value", "age"),
-        *("year", "count", "amount", "overall"),
-    )
-)
-TEXTS = (
-    *("text", "sentence", "review", "content", "body", "document", "comment"),
-    *("message", "tweet", "question", "query", "utterance", "premise", "description"),
-    *("abstract", "title", "headline", "post", "prompt", "input", "snippet"),
-    *("passage", "context", "email"),
-)
-IMAGES = (
-    "image",
-    "images",
-    "file",
-    "path",
-    "filename",
-    "file_name",
-    "picture",
-    "photo",
-)
-NEVER_LABELS = frozenset(
-    (
-        *("id", "idx", "index", "uuid", "guid", "url", "link", "date", "time"),
-        *("datetime", "timestamp", "created", "updated", "split", "fold", "row"),
-        *("number", "key", "hash", "user", "author", "name"),
-    )
-)
-# Columns that are the two texts of a pair, besides those that a number or letter tells
-# apart.
-PAIRS = (
-    ("premise", "hypothesis"),
-    ("question", "sentence"),
-    ("question", "context"),
-    ("question", "passage"),
-    ("question", "answer"),
-    ("query", "document"),
-    ("query", "passage"),
-    ("query", "text"),
-    ("title", "text"),
-    ("title", "body"),
-    ("title", "content"),
-    ("title", "description"),
-    ("title", "abstract"),
-    ("headline", "body"),
-)
 SEPARATORS = (";", "|", ",")
-_DATE = re.compile(  # with a time or without
-    r"(\d{4}([-/.])\d\d?\2\d\d?|\d\d?([-/.])\d\d?\3\d{4})([T ]\d\d?:\d\d.*)?",
+_COMMA = re.compile(r"[+-]?\d+(\.\d{3})*,\d+", re.ASCII)  # for a point
+# With a sign of money, of a part or a unit, or with commas between thousands.
+_DRESSED = re.compile(
+    r"[^\w\s.,]{0,3}\s*[+-]?\d+(,\d{3})*(\.\d+)?\s*([^\w\s.,]{1,3}|[A-Za-z]{1,4})?",
     re.ASCII,
 )
-_COMMA = re.compile(r"[+-]?\d+(\.\d{3})*,\d+", re.ASCII)  # for a point
 
 FEW_NUMBERS = 20  # whole numbers of at most so many values are labels
 MOSTLY = 0.95  # of the cells are numbers: then the others are gaps, such as "n/a"
 ROWS_A_VALUE = 2.0  # what comes less often on average is no label
 WORDS = 3.0  # on average, from which on a column reads as text
+COUNTED = 50  # rows, from which on it is no chance that all have another whole number
+SPACED = 3  # cells for each word that they are made of: labels with spaces between them
 LABEL_WORDS = 5.0  # on average, up to which a value reads as a label
 
 
@@ -130,72 +92,39 @@ class Target:
     why: str  # of the task, what is said of the column
 
 
-def choose(table: TableFacts, file: str) -> Chosen:
-    """The columns; GenError where none could be the label (G524), the label is always the
-    same (G525), or there is neither text nor image (G526)."""
-    image = _image(table)
+@dataclass(frozen=True)
+class Asked:
+    """Columns that the user names: those of the label, and the text or the two of a pair."""
+
+    label: tuple[str, ...] = ()
+    text: tuple[str, ...] = ()
+
+
+UNASKED = Asked()
+
+
+def choose(table: TableFacts, file: str, asked: Asked = UNASKED) -> Chosen:
+    """The columns; GenError where they have no names (G531), none could be the label
+    (G524), the label is always the same (G525), or there is neither text nor image (G526).
+    """
+    check_header(table, file)
+    _there(table, file, asked)
+    image = _image(table) if not asked.text else None
     texts = [c.name for c in table.columns if _reads_as_text(c, table)]
-    named = [t for t in texts if _named(t, TEXTS) < len(TEXTS)]
-    inputs = {*named, *([image] if image else [])}
-    targets: list[Target] = []
-    refused: list[tuple[ColumnFacts, str]] = []
-    for column in table.columns:
-        if column.name not in inputs:
-            found = _target(column, table)
-            if isinstance(found, str):
-                refused.append((column, found))
-            elif image and not texts and found.task != "text-classification":
-                refused.append((column, f"it {found.why}, and an image has one label"))
-            else:
-                targets.append(found)
-    _one_class(targets, table, file)
-    if not targets:
-        raise _no_label(refused, file)
-    order = [c.name for c in table.columns]
-    best = min(targets, key=lambda t: _preference(t, order))
-    flags = _flags(table, targets, best) if texts or not image else ()
+    if asked.label:
+        best, flags, others = *_asked_label(table, file, asked, image), []
+    else:
+        targets = _targets(table, file, asked, image, texts)
+        order = [c.name for c in table.columns]
+        best = min(targets, key=lambda t: _preference(t, order))
+        flags = _flags(table, targets, best) if texts or not image else ()
+        others = [t.column for t in targets if t is not best]
     if flags:
-        text, why_input = _texts(table, best.column, texts, file)
-        names = ", ".join(map(quote, flags[:8])) + ", ..." * (len(flags) > 8)
-        return Chosen(
-            "multi-label",
-            flags[0],
-            text,
-            None,
-            None,
-            f"{len(flags)} columns say 0 or 1 each, so that a row may have several labels",
-            f"{names}: a row has the label of each column that is 1. {_marked(table, flags)}",
-            why_input,
-            flags=flags,
-        )
-    others = [t.column for t in targets if t is not best]
-    rank = _named(best.column, LABELS)
-    why = (
-        f"its name says it, and it {best.why}"
-        if rank < len(LABELS)
-        else f"no name tells; it {best.why}"
-    )
-    if others:
-        why += f". Could be the label too: {', '.join(map(quote, others[:8]))}"
+        return _of_flags(table, flags, _texts(table, best.column, texts, file, asked))
+    why = _why_label(best, others, asked)
     if image is not None and best.task == "text-classification":
-        held = image in table.held
-        return Chosen(
-            "image-classification",
-            best.column,
-            (),
-            image,
-            None,
-            f"{quote(image)} {'has images' if held else 'names image files'}, and each "
-            "row has one label",
-            why,
-            (
-                "its cells are images themselves, in bytes"
-                if held
-                else "its cells are paths of image files that are there"
-            ),
-            held=held,
-        )
-    text, why_input = _texts(table, best.column, texts, file)
+        return _of_image(table, image, best, why)
+    text, why_input = _texts(table, best.column, texts, file, asked)
     kind = "a pair of texts" if len(text) == 2 else "a text"
     return Chosen(
         best.task,
@@ -209,43 +138,179 @@ def choose(table: TableFacts, file: str) -> Chosen:
     )
 
 
-def words_of(name: str) -> list[str]:
-    """The words of a column's name, in small letters: reviewText has two."""
-    apart = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name)
-    return re.findall(r"[^\W\d_]+|\d+", apart.lower())
+def _of_flags(
+    table: TableFacts, flags: tuple[str, ...], input: tuple[tuple[str, ...], str]
+) -> Chosen:
+    text, why_input = input
+    names = ", ".join(map(quote, flags[:8])) + ", ..." * (len(flags) > 8)
+    return Chosen(
+        "multi-label",
+        flags[0],
+        text,
+        None,
+        None,
+        f"{len(flags)} columns say 0 or 1 each, so that a row may have several labels",
+        f"{names}: a row has the label of each column that is 1. {_marked(table, flags)}",
+        why_input,
+        flags=flags,
+    )
 
 
-def _named(name: str, names: Sequence[str]) -> int:
-    """How well a name tells, 0 the best; len(names) where it does not."""
-    words = words_of(name)
-    whole = "_".join(words)
-    if whole in names:
-        return names.index(whole)
-    found = [names.index(w) for w in words if w in names]
-    return min(min(found) + len(names) // 2, len(names) - 1) if found else len(names)
+def _of_image(table: TableFacts, image: str, best: Target, why: str) -> Chosen:
+    held = image in table.held
+    return Chosen(
+        "image-classification",
+        best.column,
+        (),
+        image,
+        None,
+        f"{quote(image)} {'has images' if held else 'names image files'}, and each "
+        "row has one label",
+        why,
+        (
+            "its cells are images themselves, in bytes"
+            if held
+            else "its cells are paths of image files that are there"
+        ),
+        held=held,
+    )
 
 
-def _preference(target: Target, order: Sequence[str]) -> tuple[int, int, int]:
-    """The best name first; without one labels before numbers, and the last column."""
-    tasks = ("text-classification", "multi-label", "regression")
-    rank = _named(target.column, LABELS)
-    return rank, tasks.index(target.task), -order.index(target.column)
+def _why_label(best: Target, others: Sequence[str], asked: Asked) -> str:
+    if asked.label:
+        return f"as --label says; it {best.why}"
+    told = name_rank(best.column, LABELS) < len(LABELS)
+    why = f"{'its name says it, and' if told else 'no name tells;'} it {best.why}"
+    if others:
+        shown = ", ".join(map(quote, others[:8])) + ", ..." * (len(others) > 8)
+        why += f". Could be the label too, by --label: {shown}"
+    return why
+
+
+# What the user names -----------------------------------------------------------------
+
+
+def _there(table: TableFacts, file: str, asked: Asked) -> None:
+    names = [c.name for c in table.columns]
+    for option, columns in (("--label", asked.label), ("--text", asked.text)):
+        for name in columns:
+            if name not in names:
+                raise fail(
+                    "G532",
+                    f"{option} names the column {quote(name)}, which {file} does not have",
+                    help=f"it has {listed([*map(quote, names[:20])], 'and')}"
+                    + ", and more" * (len(names) > 20),
+                )
+    if len(asked.text) > 2:
+        raise fail(
+            "G532",
+            f"--text names {len(asked.text)} columns",
+            help="a row has a text, or a pair of two; join others in a column of the file",
+        )
+    if both := [name for name in asked.text if name in asked.label]:
+        raise fail(
+            "G532",
+            f"{quote(both[0])} cannot be both the text and the label",
+            help="name another column after --text or --label",
+        )
+
+
+def _asked_label(
+    table: TableFacts, file: str, asked: Asked, image: str | None
+) -> tuple[Target, tuple[str, ...]]:
+    """What the named column is as a label, and several that are one for each label."""
+    columns = [table.column(name) for name in asked.label]
+    if len(columns) > 1:
+        for column in columns:
+            if not _is_flag(column):
+                raise _no_such_label(column, file, "it is not 0 or 1 in all rows")
+        target = Target(columns[0].name, "multi-label", None, "has 0 and 1")
+        return target, asked.label
+    found = _target(columns[0], table)
+    if isinstance(found, str):
+        raise _no_such_label(columns[0], file, found)
+    if image and found.task != "text-classification":
+        raise _no_such_label(
+            columns[0], file, f"it {found.why}, and an image has one label"
+        )
+    return found, ()
+
+
+def _no_such_label(column: ColumnFacts, file: str, why: str) -> GenError:
+    return fail(
+        "G532",
+        f"{quote(column.name)} of {file} cannot be the label: {why}",
+        help="name another column after --label",
+    )
 
 
 # Labels ------------------------------------------------------------------------------
 
 
+def _targets(
+    table: TableFacts,
+    file: str,
+    asked: Asked,
+    image: str | None,
+    texts: Sequence[str],
+) -> list[Target]:
+    """The columns that could be the label, one at least."""
+    telling = [t for t in texts if name_rank(t, TEXTS) < len(TEXTS)]
+    inputs = {*(asked.text or telling), *([image] if image else [])}
+    targets: list[Target] = []
+    refused: list[tuple[ColumnFacts, str]] = []
+    for column in table.columns:
+        if column.name not in inputs:
+            found = _not_meant(column, table) or _target(column, table)
+            if isinstance(found, str):
+                refused.append((column, found))
+            elif image and not texts and found.task != "text-classification":
+                refused.append((column, f"it {found.why}, and an image has one label"))
+            else:
+                targets.append(found)
+    _one_class(targets, table, file)
+    _written_out(targets, table, file)
+    if not targets:
+        raise _no_label(refused, file)
+    return targets
+
+
+def _preference(target: Target, order: Sequence[str]) -> tuple[int, int, int]:
+    """The best name first; without one labels before numbers, and the last column."""
+    tasks = ("text-classification", "multi-label", "regression")
+    rank = name_rank(target.column, LABELS)
+    return rank, tasks.index(target.task), -order.index(target.column)
+
+
+def _not_meant(column: ColumnFacts, table: TableFacts) -> str:
+    """Why nobody would mean it as the label, by its name or as it counts rows."""
+    words = set(words_of(column.name))
+    told = name_rank(column.name, LABELS) < len(LABELS)
+    if not told and words & NEVER_LABELS:
+        return "its name is not that of a label"
+    cells = table.cells(column.name)
+    apart = column.only("integer") and len({*map(str, cells)}) == len(cells)
+    if apart and len(cells) >= COUNTED and not told and not words & NUMBERS:
+        return "every row has another whole number, as an identifier has"
+    return ""
+
+
 def _target(column: ColumnFacts, table: TableFacts) -> Target | str:
     """What the column would be as a label, or why it cannot be one."""
     found = _as_target(column, table)
-    if isinstance(found, str) and (number := _with_comma(table.cells(column.name))):
+    if not isinstance(found, str):
+        return found
+    cells = table.cells(column.name)
+    if number := _mostly(_COMMA, cells):
         return f"{found}; numbers have a point in them, not a comma as {quote(number)}"
+    if column.kinds.get("text") and (number := _mostly(_DRESSED, cells)):
+        return f"{found}; numbers stand alone, without what is around them in {quote(number)}"
     return found
 
 
-def _with_comma(cells: Sequence[Any]) -> str | None:
-    """One of the numbers, where cells are numbers with commas."""
-    found = [c for c in cells if isinstance(c, str) and _COMMA.fullmatch(c.strip())]
+def _mostly(form: re.Pattern[str], cells: Sequence[Any]) -> str | None:
+    """The first cell, where nearly all are of a form."""
+    found = [c for c in cells if isinstance(c, str) and form.fullmatch(c.strip())]
     return found[0] if found and len(found) >= MOSTLY * len(cells) else None
 
 
@@ -255,9 +320,9 @@ def _as_target(column: ColumnFacts, table: TableFacts) -> Target | str:
         return "its name cannot stand in a spec"
     if not column.present:
         return "it is empty"
-    if set(words_of(name)) & NEVER_LABELS and _named(name, LABELS) == len(LABELS):
-        return "its name is not that of a label"
-    if column.values and all(_DATE.fullmatch(v.strip()) for v in column.values):
+    if column.values and all(DATE.fullmatch(v.strip()) for v in column.values):
+        return "it holds dates"
+    if column.kinds.get("date"):
         return "it holds dates"
     if column.kinds.get("other") or column.kinds.get("image"):
         return "it holds neither text nor numbers nor lists"
@@ -266,30 +331,24 @@ def _as_target(column: ColumnFacts, table: TableFacts) -> Target | str:
     count = column.kinds.get("integer", 0) + column.kinds.get("number", 0)
     numbers = count >= MOSTLY * column.present
     if not numbers:
+        if shown := written_list(table.cells(name)):
+            return f"its lists are written out as text, {quote(shown, 60)}"
         for mark in SEPARATORS:
             if found := _several(column, table, mark):
                 return found
+        if found := _spaced(column, table):
+            return found
     if column.values is None:
-        return _many(column, table, numbers)
+        if numbers:
+            return _number(column)
+        return f"it has more than {MOST_VALUES:,} values, or long ones"
     if len(column.values) == 1:
+        if column.missing:
+            return f"rows have {quote(next(iter(column.values)))} or nothing: 1 and 0 would be labels"
         return "all rows have the same value"
     if numbers and not _names_classes(column):
         return _number(column)
     return _classes(column)
-
-
-def _many(column: ColumnFacts, table: TableFacts, numbers: bool) -> Target | str:
-    if not numbers:
-        return f"it has more than {MOST_VALUES:,} values, or long ones"
-    cells = table.cells(column.name)
-    apart = column.only("integer") and len({*map(str, cells)}) == len(cells)
-    if apart and not _is_number(column.name):
-        return "every row has another whole number, as an identifier has"
-    return _number(column)
-
-
-def _is_number(name: str) -> bool:
-    return bool(set(words_of(name)) & NUMBERS) or _named(name, LABELS) < len(LABELS)
 
 
 def _number(column: ColumnFacts) -> Target:
@@ -352,6 +411,19 @@ def _several(column: ColumnFacts, table: TableFacts, separator: str) -> Target |
     return Target(column.name, "multi-label", mark, f"{how}, of {len(counts):,} labels")
 
 
+def _spaced(column: ColumnFacts, table: TableFacts) -> Target | None:
+    """The column as labels with spaces between them, where its name is that of labels and
+    few words make many cells: names such as "very good" have about as many words as there
+    are names."""
+    if name_rank(column.name, LABELS) == len(LABELS):
+        return None
+    cells = {c for c in table.cells(column.name) if isinstance(c, str)}
+    words = {word for cell in cells for word in cell.split()}
+    if SPACED * len(words) > len(cells):
+        return None
+    return _several(column, table, " ")
+
+
 def _flags(
     table: TableFacts, targets: Sequence[Target], best: Target
 ) -> tuple[str, ...]:
@@ -362,7 +434,7 @@ def _flags(
         for t in targets
         if t.task == "text-classification" and _is_flag(table.column(t.column))
     ]
-    named = [name for name in found if _named(name, LABELS) < len(LABELS)]
+    named = [name for name in found if name_rank(name, LABELS) < len(LABELS)]
     if best.column not in found or len(found) < (3 if len(named) == 1 else 2):
         return ()
     fit = all(check_string(LABEL, name) is None for name in found)
@@ -387,7 +459,10 @@ def _marked(table: TableFacts, flags: Sequence[str]) -> str:
             "make it a task of one label"
         )
     several = rows - counts[0] - counts[1]
-    return f"{several / rows:.0%} of rows have several, {counts[0] / rows:.0%} none"
+    shown = [
+        f"{n / rows:.0%}" if 200 * n > rows else f"{n:,}" for n in (several, counts[0])
+    ]
+    return f"Of {rows:,} rows {shown[0]} have several, {shown[1]} none"
 
 
 def _mark_that_none_has(names: Counter[str]) -> str | None:
@@ -403,10 +478,10 @@ def _holds(names: Counter[str], mark: str) -> bool:
 
 def _one_class(targets: Sequence[Target], table: TableFacts, file: str) -> None:
     """GenError where a column that is named as the label has one value alone."""
-    named = [t for t in targets if _named(t.column, LABELS) < len(LABELS)]
+    named = [t for t in targets if name_rank(t.column, LABELS) < len(LABELS)]
     for column in table.columns:
         single = column.values is not None and len(column.values) == 1
-        if named or not single or _named(column.name, LABELS) >= len(LABELS) // 2:
+        if named or not single or name_rank(column.name, LABELS) >= len(LABELS) // 2:
             continue
         value = next(iter(column.values or ()))
         raise GenError(
@@ -419,6 +494,22 @@ def _one_class(targets: Sequence[Target], table: TableFacts, file: str) -> None:
                 )
             ]
         )
+
+
+def _written_out(targets: Sequence[Target], table: TableFacts, file: str) -> None:
+    """GenError where the column with the best name of a label has lists as texts, since
+    another one is hardly meant."""
+    found = {c.name: written_list(table.cells(c.name)) for c in table.columns}
+    best = min((name_rank(t.column, LABELS) for t in targets), default=len(LABELS))
+    for name, shown in found.items():
+        if shown is not None and name_rank(name, LABELS) < best:
+            raise fail(
+                "G524",
+                f"column {quote(name)} of {file} is named as a label, and its lists are "
+                f"written out as text: {quote(shown)}",
+                help="write the labels of a row with ; between them, or save lists as "
+                "such, in a .jsonl or .parquet file",
+            )
 
 
 def _no_label(refused: Sequence[tuple[ColumnFacts, str]], file: str) -> GenError:
@@ -443,7 +534,7 @@ def _image(table: TableFacts) -> str | None:
     there = [
         c.name for c in table.columns if c.name in table.images or c.name in table.held
     ]
-    return min(there, key=lambda name: _named(name, IMAGES), default=None)
+    return min(there, key=lambda name: name_rank(name, IMAGES), default=None)
 
 
 def _reads_as_text(column: ColumnFacts, table: TableFacts) -> bool:
@@ -452,12 +543,12 @@ def _reads_as_text(column: ColumnFacts, table: TableFacts) -> bool:
         return False
     if column.kinds.get("text", 0) * 2 < column.present or not column.present:
         return False
-    if not {"list", "image", "other"}.isdisjoint(column.kinds):
+    if not {"list", "date", "image", "other"}.isdisjoint(column.kinds):
         return False
-    rank = _named(column.name, LABELS)
+    rank = name_rank(column.name, LABELS)
     if rank < len(LABELS) // 2:  # "label" itself
         return False
-    named = _named(column.name, TEXTS) < len(TEXTS) and rank == len(LABELS)
+    named = name_rank(column.name, TEXTS) < len(TEXTS) and rank == len(LABELS)
     return named or _words(column.name, table) >= WORDS
 
 
@@ -474,9 +565,11 @@ def _length(text: str) -> float:
 
 
 def _texts(
-    table: TableFacts, label: str, texts: Sequence[str], file: str
+    table: TableFacts, label: str, texts: Sequence[str], file: str, asked: Asked
 ) -> tuple[tuple[str, ...], str]:
     """The text, or the two of a pair, and why."""
+    if asked.text:
+        return asked.text, "as --text says"
     found = [t for t in texts if t != label]
     if not found:  # short ones: those with the most values
         rest = [
@@ -490,11 +583,14 @@ def _texts(
         rest = [c for c in rest if not check_string(COLUMN, c.name)]
         if not rest:
             raise _no_input(table, file)
-        most = max(rest, key=lambda c: len({*map(label_name, table.cells(c.name))}))
-        return (most.name,), "it has the most values of those that hold text"
+        values = {c.name: len({*map(label_name, table.cells(c.name))}) for c in rest}
+        many = [name for name in values if 2 * values[name] >= max(values.values())]
+        best = max(many, key=lambda name: (_words(name, table), values[name]))
+        why = "of the columns that hold text and have many values it has the most words"
+        return (best,), why
     if pair := _pair(found):
         return pair, "by their names they belong together"
-    best = min(found, key=lambda t: (_named(t, TEXTS), -_words(t, table)))
+    best = min(found, key=lambda t: (name_rank(t, TEXTS), -_words(t, table)))
     why = f"it has {_words(best, table):.0f} words in a row on average"
     others = [t for t in found if t != best]
     if others:

@@ -6,9 +6,10 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import date
 from typing import Any, Literal
 
-Kind = Literal["text", "integer", "number", "flag", "list", "image", "other"]
+Kind = Literal["text", "integer", "number", "flag", "date", "list", "image", "other"]
 
 MOST_VALUES = 1000  # of a column, that are counted one by one
 LONGEST_VALUE = 200  # characters; what is longer is no label
@@ -16,6 +17,10 @@ _INTEGER = re.compile(r"[+-]?\d{1,18}", re.ASCII)
 # What image files begin with: PNG, JPEG, GIF, BMP, TIFF; WebP has its name behind.
 _IMAGES = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\0", b"MM\0*")
 MARKS = {"0": False, "false": False, "1": True, "true": True}  # as packages read them
+DATE = re.compile(  # with a time or without
+    r"(\d{4}([-/.])\d\d?\2\d\d?|\d\d?([-/.])\d\d?\3\d{4})([T ]\d\d?:\d\d.*)?",
+    re.ASCII,
+)
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 
@@ -135,6 +140,8 @@ def kind_of(cell: Any) -> Kind:
             return "integer"
         case float():
             return "number"
+        case date():  # with a time or without
+            return "date"
         case list():
             return "list"
         case bytes() | dict():

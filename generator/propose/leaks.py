@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ SURE = 0.99  # of the rows
 OFTEN = 5  # rows with a value, from which on it tells something
 FEWEST = 20  # rows of the sample, below which nothing is claimed
 CORRELATED = 0.999
+_WORD = re.compile(r"\w+")
 
 
 @dataclass(frozen=True)
@@ -23,12 +25,13 @@ class Leak:
     """A column beside the label that a model must not read; `share` of rows it tells."""
 
     column: str
-    how: Literal["equals", "tells", "orders"]
+    how: Literal["equals", "spells", "tells", "orders"]
     share: float
 
 
 def leaks(table: TableFacts, chosen: Chosen) -> tuple[Leak, ...]:
-    """Such columns, over the sample. The chosen inputs are looked at for equality alone."""
+    """Such columns, over the sample. Of the chosen inputs it is asked whether they are the
+    label, or have it in them as a word."""
     found = []
     answers = [_answer(row, chosen) for row in table.sample]
     for column in table.columns:
@@ -56,7 +59,8 @@ def _leak(column: str, pairs: Sequence[tuple[Any, Any]], chosen: Chosen) -> Leak
     if same >= SURE:
         return Leak(column, "equals", same)
     if column in chosen.inputs:
-        return None
+        share = _spelled(pairs) if chosen.task == "text-classification" else 0.0
+        return Leak(column, "spells", share) if share >= SURE else None
     if chosen.task == "regression":
         share = abs(_correlation(pairs))
         return Leak(column, "tells", share) if share >= CORRELATED else None
@@ -67,6 +71,16 @@ def _leak(column: str, pairs: Sequence[tuple[Any, Any]], chosen: Chosen) -> Leak
     if _in_order(pairs):
         return Leak(column, "orders", 1.0)
     return None
+
+
+def _spelled(pairs: Sequence[tuple[Any, Any]]) -> float:
+    """The part of rows whose text has its label as a word; 0 where texts have other labels
+    as well, such as "a"."""
+    rows = [(set(_WORD.findall(str(a).lower())), str(b).lower()) for a, b in pairs]
+    labels = {label for _, label in rows}
+    own = sum(label in words for words, label in rows)
+    others = sum(bool((words & labels) - {label}) for words, label in rows)
+    return own / len(rows) if 2 * others < len(rows) else 0.0
 
 
 def _told(pairs: Sequence[tuple[str, str]]) -> float:
@@ -90,11 +104,13 @@ def _in_order(pairs: Sequence[tuple[Any, Any]]) -> bool:
         rows = sorted((float(a), str(b)) for a, b in pairs)
     except (TypeError, ValueError, OverflowError):
         return False
-    labels = {label for _, label in rows}
+    labels = Counter(label for _, label in rows)
     if len({a for a, _ in rows}) * 5 < len(rows) or len(rows) < 20 * len(labels):
         return False
     runs = 1 + sum(a[1] != b[1] for a, b in pairwise(rows))
-    return 1 < runs <= 2 * len(labels)
+    apart = 1 - sum((n / len(rows)) ** 2 for n in labels.values())
+    by_chance = 1 + len(rows) * apart  # runs of rows in any order
+    return 1 < runs <= min(2 * len(labels), by_chance / 10)
 
 
 def _correlation(pairs: Sequence[tuple[Any, Any]]) -> float:

@@ -13,6 +13,8 @@ from typing import Any
 
 from generator.errors import quote
 from generator.ir.plans import Task
+from generator.propose.beside import beside
+from generator.propose.cells import has_html, none_among, stands_for_none
 from generator.propose.columns import Chosen
 from generator.propose.facts import (
     BackboneFacts,
@@ -36,6 +38,7 @@ WIDE = 768  # from which on a smaller learning rate is usual
 EPOCHS = ((1000, 10), (5000, 5), (50_000, 3), (1_000_000, 2))  # below so many rows
 SMALL_FILE = 200  # rows, below which more of them are set aside
 IN_MEMORY = 50e6  # bytes of all files, up to which rows need no files of their own
+SOME = 0.01  # of the texts, from which on it is said what is in them
 FEWEST_STEPS = 20  # optimizer steps of an epoch
 
 MOST_SHOWN = 20  # columns that are described
@@ -44,6 +47,7 @@ KINDS: Mapping[Kind, str] = {
     "integer": "whole numbers",
     "number": "numbers",
     "flag": "true and false",
+    "date": "dates",
     "list": "lists",
     "image": "images",
     "other": "what is no label",
@@ -143,7 +147,8 @@ def propose(
     tokens = None
     size = sum(split.size for split in rows.splits)
     if chosen.text and size < IN_MEMORY:
-        why = f"{size / 1e6:.1f} MB: each run reads them anew, with less code"
+        much = f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{size / 1e3:.1f} KB"
+        why = f"{much}: each run reads them anew, with less code"
         choices.append(Choice("data.rows", "memory", why))
     if chosen.text:
         choices.append(_max_tokens(table, chosen, backbone))
@@ -151,7 +156,7 @@ def propose(
     choices += _recipe(chosen, rows, labels, backbone, tokens)
     return Proposal(
         tuple(choices),
-        tuple(_seen(table, rows)),
+        tuple(_seen(table, chosen, rows, found)),
         tuple(_warnings(table, chosen, rows, labels, found)),
     )
 
@@ -307,7 +312,9 @@ def _lr(backbone: BackboneFacts) -> Choice:
     return Choice("train.lr", rate, f"a narrow model, of width {width:,}, takes more")
 
 
-def _seen(table: TableFacts, rows: RowFacts) -> Iterator[str]:
+def _seen(
+    table: TableFacts, chosen: Chosen, rows: RowFacts, found: Sequence[Leak]
+) -> Iterator[str]:
     files = [
         f"{one.rows:,} of {quote(one.file.rpartition('/')[2], 200)}"
         for one in rows.splits
@@ -316,12 +323,20 @@ def _seen(table: TableFacts, rows: RowFacts) -> Iterator[str]:
     columns = [_described(column) for column in table.columns[:MOST_SHOWN]]
     more = len(table.columns) - len(columns)
     yield f"columns: {', '.join(columns)}" + (f" and {more:,} more" if more else "")
+    if more_columns := [*beside(table, chosen, found)]:
+        yield (
+            "beside the input there is what the head could be told of, by [features]: "
+            + "; ".join(more_columns)
+        )
     drawn = len(table.sample)
     which = "all" if drawn == table.rows else "drawn evenly by a fixed seed"
-    yield (
-        f"lengths and leaks are of {drawn:,} training rows ({which}); languages are "
-        "not looked at, only scripts"
-    )
+    looked = f"{drawn:,} training rows ({which})"
+    if chosen.image is not None:
+        yield f"leaks are of {looked}"
+    else:
+        yield (
+            f"lengths and leaks are of {looked}; languages are not looked at, only scripts"
+        )
 
 
 def _described(column: ColumnFacts) -> str:
@@ -346,6 +361,7 @@ def _warnings(
     yield from _overlaps(rows, thing)
     words = {
         "equals": "is the same as the label in",
+        "spells": "has the label in it, as a word, in",
         "tells": "tells the label alone in",
         "orders": "is a number by which the rows stand label by label, in",
     }
@@ -354,6 +370,7 @@ def _warnings(
             f"of {len(table.sample):,} training rows {quoted:,} have a text in quotes, "
             "which in .tsv are part of it: if they are not, save the file as .csv"
         )
+    yield from _texts(table, chosen)
     there = table.images.get(chosen.image or "", 1.0)
     if there < 1:
         yield f"{1 - there:.0%} of the image files that were tried are not there"
@@ -366,6 +383,24 @@ def _warnings(
         yield line
     if chosen.task != "regression":
         yield from _label_warnings(rows, labels)
+
+
+def _texts(table: TableFacts, chosen: Chosen) -> Iterator[str]:
+    """What [data.clean] would do to texts of the sample."""
+    texts = [text for row in row_texts(table, chosen) for text in row]
+    if nothing := none_among(texts):
+        names = [quote(name) for name, _ in nothing.most_common(5)]
+        yield (
+            f"texts that may stand for none: {listed(names, 'and')}, in "
+            f"{nothing.total():,} of {len(table.sample):,} training rows; `missing` of "
+            "[data.clean] puts them aside"
+        )
+    marked = sum(map(has_html, texts))
+    if marked >= SOME * len(texts) > 0:
+        yield (
+            f"{marked / len(texts):.0%} of {len(texts):,} texts have HTML in them; "
+            "`html = true` of [data.clean] makes it text"
+        )
 
 
 def _quoted(table: TableFacts, chosen: Chosen, file: str) -> int:
@@ -413,6 +448,11 @@ def _label_warnings(rows: RowFacts, labels: Sequence[str]) -> Iterator[str]:
     if rare:
         shown = ", ".join(map(quote, rare[:8])) + (", ..." if len(rare) > 8 else "")
         yield f"fewer than {RARE} training rows have the label {shown}"
+    if nothing := [n for n in labels if stands_for_none(n)]:
+        yield (
+            f"label {listed([*map(quote, nothing)], 'and')} may stand for none: taken out "
+            "of `labels`, its rows are put aside"
+        )
     gone = sorted(set(rows.train.labels) - kept)
     if gone:
         shown = ", ".join(map(quote, gone[:8])) + (", ..." if len(gone) > 8 else "")

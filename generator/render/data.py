@@ -109,6 +109,7 @@ IMPORTS: Mapping[str, tuple[int, str]] = {
     "by_key": (OWN, "from .rows"),
     "columns_on_disk": (OWN, "from .rows"),
     "hashes": (OWN, "from .rows"),
+    "in_columns": (OWN, "from .rows"),
     "in_order": (OWN, "from .rows"),
     "on_disk": (OWN, "from .rows"),
     "open_rows": (OWN, "from .rows"),
@@ -238,6 +239,8 @@ class DataView:
     clean: CleanView
     receives: str  # prose: what becomes of the work folder
     features: bool  # the head reads more of a row
+    beside: str  # code: what its columns say, where rows are compared by that too
+    same_else: str  # prose: what rows share, beside the text, of which one is enough
     dates: bool  # some of that are dates
     raw_args: str  # code: what they are read from, in a `record` and its `text`
     raw_of: str  # code: a call that reads them
@@ -416,6 +419,8 @@ def _view(job: Job) -> DataView:
         clean=clean_view(plan),
         receives=_receives(plan),
         features=len(more) > 0,
+        beside=compared(plan),
+        same_else="columns and target" if compared(plan) else "target",
         dates=len(plan.features.dates) > 0,
         raw_args=raw_args(plan),
         raw_of=raw_of(plan),
@@ -617,6 +622,19 @@ def beside(job: Job) -> tuple[str, ...]:
     """What of a row `forward` takes beside its text or image, in order."""
     numbers = ("numbers",) * (job.data.numbers > 0)
     return (*numbers, *("categories",) * bool(job.data.features.categorical))
+
+
+def compared(plan: DataPlan) -> str:
+    """Code: what a `row` says in columns, without what is of its text; "" where nothing
+    asks whether rows are the same but for their targets, or there are no columns."""
+    features = plan.features
+    asks = plan.clean.duplicates != "off" or plan.guard.contradictions != "off"
+    if not asks or not features.columns:
+        return ""
+    numbers = len(features.numeric) + 2 * len(features.dates)
+    own = [f"row.raw.numbers[:{numbers}]"] * (numbers > 0)
+    own += ["row.raw.categories"] * bool(features.categorical)
+    return ", ".join(own)
 
 
 def columns_at(job: Job, columns: str, rows: str) -> str:

@@ -74,6 +74,9 @@ class GuardView:
     block: str  # code: the last of the model
     moved: str  # code: inputs where the model is
     more: bool  # the head reads more of a row
+    compared: bool  # that says whether rows are the same, too
+    key: str  # code: what makes a `row` the same as another
+    key_type: str  # code
 
 
 def wanted(job: Job) -> bool:
@@ -141,6 +144,7 @@ def guard_view(job: Job) -> GuardView:
     featured = _featured(job)
     required = weights(job) == "args.weights"
     cuda = job.target.device == "cuda"
+    compared = bool(data.compared(job.data))
     single = job.task not in ("multi-label", "regression")
     view = GuardView(
         name=job.name,
@@ -169,6 +173,9 @@ def guard_view(job: Job) -> GuardView:
         target_shown="{LABELS[some[i].target]!r}" if single else "{some[i].target}",
         file_of=data.file_of(job.data),
         more=len(data.beside(job)) > 0,
+        compared=compared,
+        key="(identity(row), in_columns(row))" if compared else "identity(row)",
+        key_type="tuple[bytes, str]" if compared else "bytes",
         block=_last_block(job) if featured else "",
         moved=(
             "(None if x is None else x.to(device) for x in batch.inputs)"

@@ -60,8 +60,8 @@ def fitted(features: Any, splits: dict[str, Any]) -> dict[str, Any]:
     scaled = getattr(features, "SCALED", ())
     for i, name in enumerate(scaled):
         lacks = {}
-        if i in missable:  # a column of its own says so, behind the numbers
-            at = len(scaled) + missable.index(i)
+        if i in missable:  # a column of its own says so, those behind all the others
+            at = missable.index(i) - len(missable)
             lacks = {
                 s: x.columns.numbers[:, at].mean().item() for s, x in splits.items()
             }

@@ -17,6 +17,8 @@ from generator.compile import Compiled, draft
 from generator.errors import GenError, Place, fail, quote
 from generator.facts import Facts
 from generator.propose import (
+    UNASKED,
+    Asked,
     BackboneFacts,
     Chosen,
     Proposal,
@@ -34,7 +36,7 @@ from generator.propose.recipe import (
     other_script,
     row_texts,
 )
-from generator.runtime import image_folder
+from generator.runtime import label_folder
 from generator.runtime.look import SPLITS, count_rows, find_files, look
 from generator.runtime.programs import installed
 from generator.spec import SpecFile, read_spec
@@ -61,7 +63,8 @@ class Start:
 def init(args: argparse.Namespace) -> int:
     """`gen init DATA...`. 0; GenError where a spec cannot be proposed or is there."""
     with listed(args.data, args.out) as (data, lines):
-        start = make(data, args.backbone, args.out)
+        asked = Asked(tuple(args.label), tuple(args.text))
+        start = make(data, args.backbone, args.out, asked)
         write_new(start.path, start.text)
     if args.json:
         print(json.dumps(_figures(start), indent=1))
@@ -74,18 +77,20 @@ def init(args: argparse.Namespace) -> int:
 def listed(
     data: Sequence[Path], out: Path | None
 ) -> Iterator[tuple[Sequence[Path], list[str]]]:
-    """The data files, and what to say of them. A folder of images becomes files that list
-    them, beside the spec, which are taken away again where no spec comes of them."""
-    if len(data) != 1 or not image_folder.is_image_folder(data[0]):
+    """The data files, and what to say of them. A folder of images or texts becomes files
+    that list them, beside the spec, which are taken away again where no spec comes of them.
+    """
+    contents = label_folder.contents_of(data[0]) if len(data) == 1 else None
+    if contents is None:
         yield data, []
         return
-    found = image_folder.listings(data[0])
+    found = label_folder.listings(data[0], contents)
     folder = Path() if out is None else out.parent
-    paths = image_folder.paths_of(found, data[0], folder)
+    paths = label_folder.paths_of(found, contents, data[0], folder)
     for path in paths.values():
         _free(path)
     try:
-        image_folder.write(found, paths)
+        label_folder.write(found, contents, paths)
     except UnicodeEncodeError as error:
         raise fail(
             "G520",
@@ -93,7 +98,7 @@ def listed(
             help="rename it: a list of images is a text",
         ) from None
     lines = [
-        f"{paths[one.split]}: written, {len(one.images):,} images"
+        f"{paths[one.split]}: written, {len(one.files):,} {contents.name}"
         + (f"; {one.others:,} other files are left out" if one.others else "")
         for one in found
     ]
@@ -105,9 +110,14 @@ def listed(
         raise
 
 
-def make(data: Sequence[Path], backbone: str | None, out: Path | None) -> Start:
+def make(
+    data: Sequence[Path],
+    backbone: str | None,
+    out: Path | None,
+    asked: Asked = UNASKED,
+) -> Start:
     """Look at the data and propose a spec; nothing is written."""
-    return start(seen(data, out), backbone)
+    return start(seen(data, out, asked), backbone)
 
 
 @dataclass(frozen=True)
@@ -127,7 +137,7 @@ class Seen:
         return Path(os.path.realpath(self.path.parent))
 
 
-def seen(data: Sequence[Path], out: Path | None) -> Seen:
+def seen(data: Sequence[Path], out: Path | None, asked: Asked = UNASKED) -> Seen:
     """Look at the data; GenError where no spec can be made of them."""
     files = find_files(data)
     name = job_name(files, out)
@@ -137,7 +147,7 @@ def seen(data: Sequence[Path], out: Path | None) -> Seen:
     names = {split: _from_folder(file, folder) for split, file in files.items()}
     table = look(files["train"])
     with _shown_at(files["train"]):
-        chosen = choose(table, str(files["train"]))
+        chosen = choose(table, str(files["train"]), asked)
     rows = count_rows(files, names, chosen)
     with _shown_at(files["train"]):
         _enough(files["train"], chosen, rows)

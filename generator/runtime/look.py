@@ -14,6 +14,7 @@ import json
 import math
 import os
 import re
+import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -100,8 +101,9 @@ def _inside(path: Path) -> list[Path]:
         raise fail(
             "G520",
             f"the folder {path} holds no .csv, .tsv, .jsonl or .parquet file",
-            help="name the files; images lie in folders named as their labels, or a .csv "
-            "file beside them has a column of their paths and one of their labels",
+            help="name the files; images or .txt files lie in folders named as their "
+            "labels, or a .csv file beside images has a column of their paths and one of "
+            "their labels",
         )
     return found
 
@@ -174,6 +176,8 @@ def _csv_rows(path: Path) -> Iterator[Row]:
                 raise _bad_text(path, line, "".join(raw), *bad)
             if not header:
                 header = _header(path, line, fields)
+            elif fields == header:
+                raise _header_again(path, line)
             elif len(fields) != len(header):
                 raise fail(
                     "G522",
@@ -202,6 +206,8 @@ def _tsv_rows(path: Path) -> Iterator[Row]:
             fields = whole.split("\t")
             if not header:
                 header = _header(path, line, fields, "tabs", ";,|")
+            elif fields == header:
+                raise _header_again(path, line)
             elif len(fields) != len(header):
                 raise fail(
                     "G522",
@@ -243,7 +249,8 @@ def _header(
             help=f"save it with {between}"
             + (", or let its name end in .tsv" if mark == "\t" else ""),
         )
-    twice = [name for name, count in Counter(fields).items() if count > 1]
+    # What has no name cannot be in a spec, and tables have several at their end.
+    twice = [name for name, count in Counter(fields).items() if name and count > 1]
     if twice:
         raise fail(
             "G522",
@@ -252,6 +259,15 @@ def _header(
             help="give each column a name of its own",
         )
     return list(fields)
+
+
+def _header_again(path: Path, line: int) -> GenError:
+    return fail(
+        "G522",
+        f"a row of {path} has the names of the columns again",
+        place=Place(str(path), line, 1, 1),
+        help="it comes of files that were joined: take it out",
+    )
 
 
 def _bad_csv(path: Path, line: int, error: str) -> GenError:
@@ -278,6 +294,12 @@ def _bad_character(text: str) -> tuple[int, str] | None:
     return None if found is None else (found.start(), found.group())
 
 
+def check_text(path: Path, text: str) -> None:
+    """GenError (G522) where a file's text has a byte that is not UTF-8, or a NUL."""
+    if bad := _bad_character(text):
+        raise _bad_text(path, 1, text, *bad)
+
+
 def _bad_text(path: Path, line: int, text: str, at: int, char: str) -> GenError:
     """`line` is where `text`, which may have several lines, begins."""
     before = text[:at]
@@ -286,7 +308,10 @@ def _bad_text(path: Path, line: int, text: str, at: int, char: str) -> GenError:
         what, help = "a NUL character", "save it as UTF-8 text, without NULs"
     else:
         what = f"the byte 0x{ord(char) - 0xDC00:02X}, which is not UTF-8"
-        help = "save it as UTF-8"
+        help = (
+            "save it as UTF-8; where it comes from Windows or is Latin-1: "
+            f"iconv -f WINDOWS-1252 -t UTF-8 {shlex.quote(path.name)} > new{path.suffix}"
+        )
     return fail(
         "G522",
         f"{path} has {what}",
@@ -433,7 +458,7 @@ class _Column:
     def _count(self, cell: Any, kind: Kind) -> None:
         assert self.values is not None
         if (
-            kind in ("list", "image", "other")
+            kind in ("date", "list", "image", "other")
             or len(name := label_name(cell)) > LONGEST_VALUE
         ):
             self.values = None

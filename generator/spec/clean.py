@@ -94,7 +94,8 @@ class Clean:
         default=(),
         metadata=about(
             "Texts that stand for none, as the file has them but for white space around "
-            "them: such rows are put aside, as blank ones always are.",
+            "them: such rows are put aside, as blank ones always are. In columns of "
+            "[features] they are gaps.",
             ["NA", "n/a"],
             rule=MISSING,
             few=dict.fromkeys(TASKS, 0),
@@ -178,10 +179,10 @@ class Clean:
         default="off",
         metadata=about(
             'With "exact", of training rows with the same input and the same label the '
-            "first alone stays. Texts that differ in white space alone are the same. What "
-            "the validation or the test has as well leaves the training rows in any case. With "
-            '"near" this is also so of texts that are nearly the same: of their runs of five '
-            "characters they share 80%.",
+            "first alone stays. Texts that differ in white space alone are the same, and "
+            "columns of [features] are of the input. Texts that the validation or the test "
+            'has as well leave the training rows in any case. With "near" this is also so of '
+            "texts that are nearly the same: of their runs of five characters they share 80%.",
             "exact",
             spellings={"none": "off", "drop": "exact"},
             also="deduplicate dedup drop_duplicates",

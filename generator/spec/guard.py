@@ -38,7 +38,8 @@ class Guard:
 
     contradictions: Literal["off", "report", "quarantine"] = _check(
         "Rows of the same input with different targets: all of them, since none can be "
-        "trusted. Texts that differ in case or white space alone are the same.",
+        "trusted. Texts that differ in case or white space alone are the same, and columns "
+        "of [features] are of the input.",
         TASKS,
         "conflicts conflicting_labels inconsistent_labels",
     )

@@ -216,7 +216,7 @@ def test_columns_of_0_and_1(inside, backbone):
     assert spec.data.text == ("comment_text",)
     why = {c.path: c.why for c in start.proposal.choices}
     assert "3 columns say 0 or 1" in why["task"]
-    assert "33% of rows have several, 33% none" in why["data.label"]
+    assert "rows 33% have several, 33% none" in why["data.label"]
     assert start.proposal.warnings == ()
 
 
@@ -355,6 +355,74 @@ def test_folders_of_images_that_cannot_be(inside, capsys, files, code, words):
     assert words in refused(capsys, code, "photos")
 
 
+def test_folders_of_texts(inside, backbone, capsys):
+    """Their list has the texts themselves, as they are."""
+    for i, text in enumerate(texts(40)):
+        path = Path(f"news/{('sport', 'tech')[i % 2]}/{i}{('', '.txt')[i % 3 > 0]}")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f'{text}\n"ü ')
+    Path("news/README.pdf").touch()
+    assert gen("init", "news", "--backbone", backbone) == 0
+    told = capsys.readouterr().out
+    assert "news_train.jsonl: written, 40 texts; 1 other files are left out" in told
+    spec = load_spec(Path("news.toml")).spec
+    assert (spec.task, spec.labels) == ("text-classification", ("sport", "tech"))
+    rows = [row for _, row in read_rows(Path("news_train.jsonl"))]
+    assert {row["text"] for row in rows} == {f'{t}\n"ü ' for t in texts(40)}
+    Path("news_train.jsonl").unlink()
+    Path("news/tech/1.txt").write_bytes(b"caf\xe9")
+    capsys.readouterr()
+    told = refused(capsys, "G522", "news", "--out", "other.toml")
+    assert "news/tech/1.txt:1:4" in told and "iconv" in told
+
+
+def test_named_columns(inside, backbone, capsys):
+    """--label and --text go before what names and values tell."""
+    rows = [{**r, "kind": "xyz"[i % 3], "n": i / 7} for i, r in enumerate(reviews())]
+    save(Path("films.csv"), [{**r, "other": r["text"][::-1]} for r in rows])
+
+    def started(*arguments: str) -> Any:
+        Path("films.toml").unlink(missing_ok=True)
+        options = ("--backbone", backbone, "--quiet")
+        assert gen("init", "films.csv", *options, *arguments) == 0
+        return load_spec(Path("films.toml")).spec
+
+    spec = started("--label", "kind", "--text", "other", "text")
+    assert (spec.labels, spec.data.text) == (("x", "y", "z"), ("other", "text"))
+    assert started("--label", "n").task == "regression"
+    Path("films.toml").unlink()
+    refused(capsys, "G532", "films.csv", "--label", "nothing")
+    refused(capsys, "G532", "films.csv", "--label", "text", "--text", "text")
+    refused(capsys, "G532", "films.csv", "--label", "kind", "label")
+
+
+def test_what_else_is_in_the_columns_is_said(inside, backbone):
+    random = Random(1)
+    rows = [
+        {
+            "id": i,
+            **row,
+            "price": "N/A" if i % 9 == 0 else random.random(),
+            "shop": random.choice("xyz"),
+            "day": f"2024-01-{1 + random.randrange(28):02}",
+            "gone": "",
+        }
+        for i, row in enumerate(reviews())
+    ]
+    rows[0]["text"], rows[1]["text"], rows[4]["text"] = (
+        "<p>a &amp; b",
+        "NaN",
+        "&lt;3 it",
+    )
+    rows += [{**rows[2], "label": "-", "text": f"a film {i}"} for i in range(2)]
+    start = started(inside, backbone, rows, "films.csv")
+    seen = " ".join(start.proposal.seen)
+    assert 'numeric = ["price"]; categorical = ["shop"]; dates = ["day"]' in seen
+    assert 'with missing = ["N/A"] in [data.clean]' in seen
+    assert warned(start, '"NaN", in 1 of 122', "`missing`")
+    assert warned(start, "have HTML in them") and warned(start, 'label "-" may stand')
+
+
 def test_images_that_are_not_there_are_told(inside):
     write_photos(inside)
     for i in range(0, 24, 4):
@@ -398,7 +466,9 @@ def test_a_name_is_better_than_what_a_column_looks_like(inside, backbone):
     rows = [{**row, "kind": "xy"[i // 2 % 2]} for i, row in enumerate(reviews())]
     start = started(inside, backbone, rows, "films.csv")
     assert load_spec(start.path).spec.data.label == ("label",)
-    assert 'Could be the label too: "kind"' in " ".join(start.text.split("\n# "))
+    assert 'Could be the label too, by --label: "kind"' in " ".join(
+        start.text.split("\n# ")
+    )
 
 
 def test_short_texts(inside, backbone):
@@ -646,6 +716,12 @@ BROKEN = [
     ("a.tsv", b"text,label\n", "G522", "save it with tabs"),
     ("a.tsv", GOOD.replace(b",", b"\t") + b"one\n", "G522", "a.tsv:42:1"),
     ("a.tsv", GOOD.replace(b",", b"\t") + b"caf\xe9\tx\n", "G522", "a.tsv:42:4"),
+    ("a.csv", GOOD + b"text,label\n" + GOOD, "G522", "a.csv:42:1"),
+    ("a.tsv", GOOD.replace(b",", b"\t") + b"text\tlabel\n", "G522", "the names of the columns again"),
+    ("a.csv", b"".join(b"%s,a film of the year %d\n" % ((b"ham", b"spam")[i % 2], i) for i in range(40)), "G531", "would be lost"),
+    ("a.tsv", b"".join(b"%d\t%d.5\ta film of the year\n" % (i, i % 4) for i in range(40)), "G531", '"0", "0.5", "a film of the year"'),
+    ("a.csv", b"text,tags\n" + b"".join(b"a film %d,\"['a', '%s']\"\n" % (i, b"bcd"[i % 3 :][:1]) for i in range(40)), "G524", "are written out as text"),
+    ("a.csv", b"text,tags\n" + b"".join(b"a film %d,<a><%s>\n" % (i, b"bcd"[i % 3 :][:1]) for i in range(40)), "G524", "<a><b>"),
     ("a.txt", GOOD, "G520", "a .csv file with a line of names"),
     ("a.json", b"[]", "G520", "JSON lines"),
 ]  # fmt: skip

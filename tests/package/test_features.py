@@ -410,6 +410,52 @@ def test_what_stands_for_none_is_missing_in_columns_too(tmp_path: Path) -> None:
     assert raw.categories[0] == ""
 
 
+@pytest.mark.parametrize(
+    ("duplicates", "kept"), [("near", "files"), ("exact", "memory")]
+)
+def test_rows_that_say_other_things_in_columns_are_no_duplicates(
+    tmp_path: Path, duplicates: Any, kept: Any
+) -> None:
+    """Nor contradictions. What is in another split leaves by its text alone."""
+
+    def edit(job: Job) -> Job:
+        plan = FeaturePlan(numeric=("price",), categorical=("shop",), text=("length",))
+        job = joined(plan)(job)
+        clean = CleanPlan(duplicates=duplicates)
+        guard = GuardPlan(contradictions="quarantine")
+        data = replace(job.data, clean=clean, guard=guard, rows=kept)
+        return replace(job, data=data)
+
+    config, sizes, _ = CASES["bert"]
+    options = {
+        "head": "new",
+        "labels": ("no", "yes"),
+        "tidy": ("data", "rows", "guard"),
+    }
+    made = whole(tmp_path, config(**sizes), **options, edit=edit)
+    film = {"text": "a fine film of the year", "shop": "a", "price": "1"}
+    train = [
+        *(film | {"label": "no"}, film | {"label": "no", "price": "1.0"}),
+        *(film | {"label": "no", "price": "2"}, film | {"label": "no", "shop": ""}),
+        *(film | {"label": "yes", "price": "3"}, film | {"label": "yes", "price": "2"}),
+        {"text": "the other one", "price": "", "shop": "b", "label": "yes"},
+        {"text": "of the test", "price": "5", "shop": "b", "label": "yes"},
+    ]
+    other = [{"text": "of the test", "price": "6", "shop": "a", "label": "no"}]
+    other += [{"text": "seen by none", "price": "6", "shop": "a", "label": "yes"}]
+    apart = [{**row, "text": f"only here {i}"} for i, row in enumerate(other)]
+    for name, some in (("train", train), ("valid", apart), ("test", other)):
+        header = ["text", "price", "shop", "label"]
+        lines = [[row[column] for column in header] for row in some]
+        write_csv(tmp_path / f"{name}.csv", [header, *lines])
+    rows = made.module("data").load_rows(tmp_path, tmp_path / "work")
+    assert [row.line for row in rows["train"]] == [2, 4, 5, 6, 7, 8]
+    found = made.module("guard").contradictions(rows)
+    assert sorted(one.row for one in found) == [1, 4]
+    reasons = [row["reason"] for row in quarantined(tmp_path / "work")]
+    assert any("the same columns and target" in reason for reason in reasons)
+
+
 def test_decimals_of_a_table_are_numbers(made: Whole) -> None:
     raw = made.module("features").read(ROW | {"price": Decimal("2.5")}, "x")
     assert raw.numbers[0] == 2.5

@@ -105,7 +105,8 @@ def test_features_are_told_as_they_were_fitted() -> None:
     known = SimpleNamespace(
         means=(4.0, 2.5), deviations=(1.0, 0.5), categories=(("x", "y"), ("z",))
     )
-    numbers = torch.tensor([[0.1, 0.2, 0.0], [0.0, 0.3, 1.0]])
+    # What is standardised, the turns of a date, what is missing.
+    numbers = torch.tensor([[0.1, 0.2, -0.5, 0.0], [0.0, 0.3, -0.5, 1.0]])
     rows = {
         "train": torch.tensor([[1, 4], [2, 4]]),
         "test": torch.tensor([[0, 4], [1, 3]]),
