@@ -199,10 +199,28 @@ def flat(raw: bytearray | array, dtype: torch.dtype) -> Tensor:
     return torch.frombuffer(raw, dtype=dtype) if raw else torch.empty(0, dtype=dtype)
 
 
+def together(
+    sized: Iterable[tuple[Any, int]], most: int, chars: int
+) -> Iterator[list[Any]]:
+    """Items that are worked on at a time: `most` of them, fewer where they are long."""
+    some: list[Any] = []
+    size = 0
+    for item, length in sized:
+        some.append(item)
+        size += length
+        if len(some) == most or size > chars:
+            yield some
+            some, size = [], 0
+    if some:
+        yield some
+
+
 def encode(texts: Sequence[str]) -> Tokens:
     ids, counts = array("i"), array("q")
-    for i in range(0, len(texts), 1024):
-        for row in tokenizer().encode_batch_fast(list(texts[i : i + 1024])):
+    # Of long ones few, since the library also keeps what it cuts off.
+    sized = ((text, len(text)) for text in texts)
+    for some in together(sized, 1024, 1 << 17):
+        for row in tokenizer().encode_batch_fast(some):
             ids.extend(row.ids)
             counts.append(len(row.ids))
     lengths = flat(counts, torch.int64)
