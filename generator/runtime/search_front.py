@@ -39,7 +39,8 @@ from generator.spec import SpecFile, read_spec
 from generator.spec.alter import alter
 
 FOLDER = "front"
-CALIBRATION = "calibration.json"  # which stands beside the weights, where there is one
+# What stands beside the weights, where there is one of it.
+BESIDE = ("calibration.json", "features.json")
 ROUNDS = 5  # of the prediction of the test rows, and one that warms up
 
 
@@ -373,13 +374,16 @@ def _handed_over(setting: Setting, folder: Path, model: Model) -> str:
     how that went."""
     point = model.point
     folder.mkdir(parents=True)
-    path = folder / "spec.toml"
-    path.write_text(point.text)
-    spec_file, facts = point.job.read(point.text, str(path))
-    job = replace(point.job, spec_file=spec_file, facts=facts)
+    path, text = folder / "spec.toml", point.text
+    if (way := point.job.way(folder)) is not None:
+        text = alter(text, {"backbone.from": way})
+    path.write_text(text)
+    moved = point.job.elsewhere(folder)
+    spec_file, facts = moved.read(text, str(path))
+    job = replace(moved, spec_file=spec_file, facts=facts)
     gather.save_facts(job.facts, gather.facts_folder(folder, point.name))
-    _with_teachers(folder, point.job, spec_file)
-    for name in (TRAINED, DEPLOYED, CALIBRATION):
+    _with_teachers(folder, moved, spec_file)
+    for name in (TRAINED, DEPLOYED, *BESIDE):
         if model.trained.with_name(name).is_file():
             shutil.copyfile(model.trained.with_name(name), folder / name)
     return _certificate(job, point, folder)
@@ -429,7 +433,7 @@ def _with_teachers(folder: Path, job: Job, spec_file: SpecFile) -> None:
 
 def _certificate(job: Job, point: Point, folder: Path) -> str:
     """The checks of the package, written down; in a word how they went."""
-    checkpoint, weights = find(point.job.spec_file, job.facts)
+    checkpoint, weights = find(job.spec_file, job.facts)
     built = building.build(building.plan(job.spec_file, job.facts, folder))
     programs = Programs(folder, point.name, quiet=True)
     work = folder / "work"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -13,6 +14,7 @@ from generator.facts import Facts
 from generator.search.space import TEACHER, unedited
 from generator.spec import SpecFile, read_spec
 from generator.spec.alter import alter
+from generator.spec.source import FolderSource, parse_source
 
 TRAINED, DEPLOYED = "model.safetensors", "deployed.safetensors"
 RESULT = "result.json"  # which training writes at its end
@@ -43,6 +45,30 @@ class Job:
         teacher = self.teacher(named)
         facts = replace(self.facts, teacher=teacher.facts)
         return replace(spec_file, teacher=teacher.spec_file), facts
+
+    def way(self, folder: Path) -> str | None:
+        """How a spec in another folder calls the backbone; None where as this one does."""
+        source = self.spec_file.spec.backbone.source
+        if not isinstance(parse_source(source), FolderSource) or os.path.isabs(source):
+            return None
+        there = Path(self.spec_file.file).resolve().parent / source
+        return Path(os.path.relpath(there, folder.resolve())).as_posix()
+
+    def elsewhere(self, folder: Path) -> Job:
+        """The job as its spec would be in another folder, so that it builds and runs there;
+        its teachers likewise. Paths of data stay: `--root` says where they start."""
+        teachers = {name: one.elsewhere(folder) for name, one in self.teachers.items()}
+        moved, way = replace(self, teachers=teachers), self.way(folder)
+        if way is None:
+            return moved
+        text = alter(self.spec_file.text, {"backbone.from": way})
+        spec_file = read_spec(text, self.spec_file.file)
+        card = replace(self.facts.card, source=way)
+        return replace(
+            moved,
+            spec_file=replace(spec_file, teacher=self.spec_file.teacher),
+            facts=replace(self.facts, card=card),
+        )
 
     def teacher(self, named: str) -> Job:
         """The job of a teacher, by what a spec calls it."""

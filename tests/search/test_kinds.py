@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from runtime_support import gen, tiny_bert, write_job, write_photos
 
+from generator.runtime.programs import Programs
+
 SEARCH = """
 [search]
 objectives = ["metric", "{}"]
@@ -65,13 +67,11 @@ def several(folder: Path) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("write", "objective", "more"),
-    [(write_photos, "parameters", ()), (several, "memory", ("--no-test",))],
+    ("write", "objective"), [(write_photos, "parameters"), (several, "memory")]
 )
 def test_a_search_of_another_job(
     write: Callable[[Path], Path],
     objective: str,
-    more: tuple[str, ...],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -79,7 +79,7 @@ def test_a_search_of_another_job(
     path = write(tmp_path / "job")
     path.write_text(path.read_text() + SEARCH.format(objective))
     work = tmp_path / "work"
-    assert gen("search", path, "--work", work, "--quiet", *more) == 0
+    assert gen("search", path, "--work", work, "--quiet") == 0
     found = json.loads((work / "search.json").read_text())
     assert [t["state"] for t in found["trials"]] in (
         ["complete", "complete", "complete"],
@@ -92,7 +92,16 @@ def test_a_search_of_another_job(
         if trial["state"] == "complete":
             assert facts["training_memory_measured"] > 0
     assert "| trial |" in (work / "search.md").read_text()
-    assert len(found["front"]) == (0 if more else 1)
-    for point in found["front"]:
-        assert point["certificate"] == "holds"
-        assert len(point["test"]["metric"]["seeds"]) == found["end"]["seeds"] == 1
+    (point,) = found["front"]
+    assert point["certificate"] == "holds"
+    assert len(point["test"]["metric"]["seeds"]) == found["end"]["seeds"] == 1
+    # What predicts is whole there, with what was fitted beside the weights.
+    folder, name = Path(point["folder"]), found["name"]
+    rows = (
+        "--input",
+        path.parent / "rows" / "test.csv",
+        "--output",
+        tmp_path / "found",
+    )
+    weights = ("--weights", folder / "model.safetensors")
+    assert Programs(folder, name).module("predict", *rows, *weights).code == 0

@@ -14,12 +14,16 @@ from runtime_support import write_job
 
 from generator.compile import draft
 from generator.errors import GenError
-from generator.runtime.build import load_spec
+from generator.runtime import gather
+from generator.runtime.build import facts_for, load_spec
 from generator.runtime.programs import Ended
+from generator.runtime.ready import find
 from generator.runtime.search import _job
+from generator.runtime.search_front import _with_teachers
 from generator.runtime.search_job import RESULT, TRAINED, Job
 from generator.runtime.search_teach import KEPT, Untaught, keep, lend, taught
 from generator.search.space import TEACHER
+from generator.spec.alter import alter
 
 DISTILL = '\n[train.distill]\nteacher = "tiny_teacher.toml"\nhidden = 1.0\n'
 KEEP = '[[edit]]\ndo = "keep-layers"\nn = 1\n\n[train]\n'
@@ -76,6 +80,22 @@ def test_a_candidate_has_the_teacher_that_it_names(
     assert f"blocks: int = {blocks}".encode() in source
     (spec,) = (d.data for d in compiled.drafts if d.path == "teacher.toml")
     assert f'name = "{name}"'.encode() in spec and b"[search]" not in spec
+
+
+def test_a_point_builds_in_its_own_folder(job: Job, tmp_path: Path) -> None:
+    """Its backbone and its teacher's lie in folders, whose way is another from there."""
+    folder = tmp_path / "front" / "1"
+    moved, way = job.elsewhere(folder), job.way(folder)
+    assert way is not None and (folder / way).resolve() == job.weights.parent.resolve()
+    folder.mkdir(parents=True)
+    path = folder / "spec.toml"
+    path.write_text(alter(job.spec_file.text, {"backbone.from": way}))
+    spec_file, facts = moved.read(path.read_text(), str(path))
+    gather.save_facts(facts, gather.facts_folder(folder, spec_file.spec.name))
+    _with_teachers(folder, moved, spec_file)
+    there = load_spec(path)
+    assert draft(there, facts_for(there)).drafts == draft(spec_file, facts).drafts
+    assert find(there, facts)[1].samefile(job.weights)
 
 
 def test_no_other_is_a_teacher(job: Job, tmp_path: Path) -> None:
