@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -83,11 +84,13 @@ def write_rows(folder: Path, *units: Callable[[float], float]) -> Path:
     return folder
 
 
-def trained(made: Whole, folder: Path) -> tuple[dict[str, torch.Tensor], dict]:
+def trained(
+    made: Whole, folder: Path, *more: str
+) -> tuple[dict[str, torch.Tensor], dict]:
     """The weights that training writes, and its results."""
     work = folder / "work"
     given = ["--root", folder, "--work", work, "--weights", made.weights, "--quiet"]
-    assert made.module("train").main([*map(str, given)]) == 0
+    assert made.module("train").main([*map(str, given), *more]) == 0
     result = json.loads((work / "result.json").read_text())
     return load_file(work / "model.safetensors"), result
 
@@ -123,6 +126,16 @@ def test_units_change_nothing_but_themselves(made: Whole, tmp_path: Path) -> Non
         assert after["test"][name] == pytest.approx(before["test"][name], rel=5e-3)
     assert before["test"]["loss"] < 0.9  # 1 is what the mean would have
     assert after["test"]["mse"] > 1e4 * before["test"]["mse"]
+
+    # A run that goes on from a checkpoint has them from there, and ends the same.
+    whole_run = (other / "work").rename(other / "whole")
+    shutil.copytree(whole_run, other / "work")  # whose lock nobody holds
+    *_, last = sorted((other / "work/checkpoints").iterdir())
+    last.unlink()
+    trained(made, other, "--resume")
+    again, once = load_file(last), load_file(whole_run / "checkpoints" / last.name)
+    assert again.keys() == once.keys()
+    assert all(torch.equal(again[name], once[name]) for name in once)
 
 
 def test_they_are_the_mean_and_the_deviation(made: Whole) -> None:
