@@ -4,6 +4,7 @@ and data where a key asks for it."""
 from __future__ import annotations
 
 import itertools
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -111,7 +112,10 @@ def features_list(by: str, job: Job) -> str:
     """The name of the scores of the vectors of a job. It has a hash of all that they follow
     from beside the weights and the files: the model, and how rows are read."""
     text = print_job(replace(job, name="job"))
-    text = text.replace(f'  rows = "{job.data.rows}"\n', "")  # where they are kept
+    # Not where rows are kept, and not whether transformers is told to take them whole.
+    chunked = json.dumps(job.reference.chunked)
+    for line in (f'  rows = "{job.data.rows}"', f"  chunked = {chunked}"):
+        text = text.replace(f"{line}\n", "")
     parts = text.split("\n\n")
     about = [p for p in parts if not p.startswith(("plan train", "plan target"))]
     return f"{by}/features/{sha256(chr(10).join(about).encode()).hexdigest()[:16]}"

@@ -998,7 +998,9 @@ into the backbone's shape, from which the next step leaves out more. So adapters
 stays as it is, cannot be there; nor edits that widen, add blocks or make positions anew, of which
 there is nothing to put back; nor `[[train.stage]]`, since there is one recipe to recover by; nor
 chosen features, which are of one model's vectors. Where `keep-layers` goes in steps, blocks have
-other numbers in each, and `blocks` of other edits would mean others. `gen search` trains each
+other numbers in each, and `blocks` of other edits would mean others. The last layer of a regression
+takes up what standardising its targets multiplies by and adds, and one without a bias, such as a
+decoder's, has no room for the mean: `standardise = false` in `[train]`. `gen search` trains each
 candidate in one go: prune the point that is chosen in steps.
 """,
     ),
@@ -1325,6 +1327,14 @@ frozen as all of its stages are, has no cut, and as many epochs as they have tog
         "The guard does not fit the data",
         "Images have no texts to look into, and triggers, spectral and label_noise are "
         "of rows\nthat have one label each.",
+    ),
+    "G377": Code(
+        "Rows have no room for their texts",
+        """
+`max_tokens` counts the special tokens that the tokenizer puts around a row, such as [CLS] and
+[SEP]. With as many as these, or fewer, nothing of the texts would be left, and all rows would be
+the same. The message has the least that gives each text a token.
+""",
     ),
     "G380": _invalid(
         "The features do not fit the model",

@@ -18,7 +18,7 @@ from math import prod
 from typing import Any, get_args
 
 from generator import archs, pruning, saved, vocab
-from generator.archs.build import Imported, Request, Saved
+from generator.archs.build import Imported, Request, Saved, reference
 from generator.arguments import arguments, features_to_keep
 from generator.cost import Cost, Stage, describe
 from generator.errors import Diagnostic, GenError, fail
@@ -61,6 +61,7 @@ from generator.passes import (
     Step,
     join_features,
     select_features,
+    standardise,
     steps,
 )
 from generator.passes.prune_width import of_rms
@@ -111,6 +112,7 @@ EDIT_PLACES = {
     "G266": ("do",),
 }
 SELECT = "select-features"  # the step behind the edits
+STANDARDISE = "standardise"  # and that ahead of the passes, of a regression
 # Edits that change the blocks or channels that a pooling of several layers reads.
 COUNTED = ("keep-layers", "add-layers", "prune-width")
 ADAPTING = ("lora", "dora", "ia3", "adapter")
@@ -264,8 +266,10 @@ def _named(
     edits = tuple(_edits(spec_file, facts, imported))
     edits += tuple(_selected(spec_file, facts, edits[-1].job if edits else imported))
     edits += tuple(_joined(spec_file.spec, edits[-1].job if edits else imported))
+    job = edits[-1].job if edits else imported
+    ready = tuple(_standardised(spec_file, job))
     naming = [name for name in NAMING if name not in left_out]
-    return edits, tuple(steps(edits[-1].job if edits else imported, naming))
+    return edits, (*ready, *steps(ready[-1].job if ready else job, naming))
 
 
 def _teacher(spec_file: SpecFile, facts: Facts, job: Job) -> Job | None:
@@ -404,6 +408,24 @@ def _joined(spec: Spec, job: Job) -> Iterator[Step]:
         )
         verify(job, after="features")
         yield Step("features", job, weights)
+
+
+def _standardised(spec_file: SpecFile, job: Job) -> Iterator[Step]:
+    """The job whose last layer answers in standard deviations of the targets."""
+    if job.task != "regression" or not spec_file.spec.train.standardise:
+        return
+    job, weights = standardise.run(job)
+    if pruning.stepped(spec_file.spec) and not classifier(job.model).has_bias:
+        raise fail(
+            "G292",
+            "standardised targets cannot go together with pruning in steps, as the last "
+            "layer of this model has no bias",
+            place=spec_file.place("train.standardise"),
+            label="no step could hand on their mean to the next",
+            help="standardise = false, or prune at once: remove [train.prune]",
+        )
+    verify(job, after=STANDARDISE)
+    yield Step(STANDARDISE, job, weights)
 
 
 def as_read(spec_file: SpecFile) -> SpecFile:
@@ -546,6 +568,7 @@ def import_job(spec_file: SpecFile, facts: Facts) -> Job:
             quantize_after=float(spec.deploy.quantize_after),
         ),
         export=_export(spec, architecture.SAVED),
+        reference=reference(card.config),
     )
     verify(job, after="import")
     return job
@@ -601,6 +624,7 @@ def _data(spec_file: SpecFile, imported: Imported, facts: Facts) -> DataPlan:
                     help=f"max_tokens = {most}",
                 )
             longest = bound
+        _check_room(spec_file, facts, longest)
         inputs = TextPlan(
             data.text,
             longest,
@@ -626,6 +650,25 @@ def _data(spec_file: SpecFile, imported: Imported, facts: Facts) -> DataPlan:
         guard=GuardPlan(**asdict(data.guard)),
         rows=data.rows,
     )
+
+
+def _check_room(spec_file: SpecFile, facts: Facts, longest: int) -> None:
+    """A row of `longest` tokens has some of each of its texts among them."""
+    # A large tokenizer takes a second to read, and no template has as many tokens.
+    if facts.tokenizer is None or longest > 64:
+        return
+    texts = len(spec_file.spec.data.text)
+    special = vocab.special_tokens(facts.tokenizer, pair=texts == 2)
+    if longest < special + texts:
+        of = "either of its texts" if texts == 2 else "its text"
+        raise fail(
+            "G377",
+            f"a row of {longest} tokens has no room for {of}: the tokenizer puts "
+            f"{special} special tokens around {'the two' if texts == 2 else 'it'}",
+            place=spec_file.place("data.max_tokens"),
+            label=f"at least {special + texts}",
+            help="max_tokens = 128 is enough for a few sentences",
+        )
 
 
 def _features(features: Features) -> FeaturePlan:

@@ -17,6 +17,7 @@ from generator.archs.build import PROBLEMS, Request, Saved
 from generator.errors import GenError
 from generator.facts import Card
 from generator.ir.dims import Dim
+from generator.ir.head import classifier, units
 from generator.ir.job import (
     Const,
     Job,
@@ -50,6 +51,11 @@ def files(job: Job, edited: Job, card: Card, request: Request) -> dict[str, byte
 
     Unsaveable where transformers has no class that computes what the job computes.
     """
+    if units(job.model) and not classifier(job.model).has_bias:
+        raise Unsaveable(
+            "its last layer has no bias to take up the mean of the targets, without which "
+            "answers mean nothing (standardise = false in [train] does without)"
+        )
     config = _config(job, edited, request)
     shapes = {p.path: p.shape for p in parameters(job)}
     pairs = (pair for one in stored(job) for pair in one.shapes(shapes))
@@ -85,6 +91,8 @@ def _config(job: Job, edited: Job, request: Request) -> dict[str, Any]:
         if config.get(key) is not None:
             config[key] = _renumbered(edited, config[key])
     config.pop("num_labels", None)  # which follows from these
+    if config.get("chunk_size_feed_forward"):  # which takes rows of some lengths alone
+        config["chunk_size_feed_forward"] = 0
     config["id2label"] = {str(i): label for i, label in enumerate(job.labels)}
     config["label2id"] = {label: i for i, label in enumerate(job.labels)}
     for key in ("dtype", "torch_dtype"):

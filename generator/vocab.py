@@ -161,6 +161,26 @@ def mask_token(tokenizer_json: bytes) -> str:
     return next((name for name in MASKS if name in names), "")
 
 
+def special_tokens(tokenizer_json: bytes, pair: bool) -> int:
+    """How many tokens stand around a text, or around the two of a pair."""
+    found = _object(tokenizer_json, "tokenizer.json")
+    return _around(found.get("post_processor"), "pair" if pair else "single")
+
+
+def _around(value: Any, of: Literal["single", "pair"]) -> int:
+    match value:
+        case {"type": "Sequence", "processors": list(parts)}:
+            return sum(_around(part, of) for part in parts)
+        case {"type": "TemplateProcessing", "special_tokens": special}:
+            parts = (part.get("SpecialToken") for part in value[of])
+            return sum(len(special[part["id"]]["ids"]) for part in parts if part)
+        case {"type": "BertProcessing"}:
+            return {"single": 2, "pair": 3}[of]
+        case {"type": "RobertaProcessing"}:
+            return {"single": 2, "pair": 4}[of]
+    return 0
+
+
 # ---------------------------------------------------------------------------- reading
 
 

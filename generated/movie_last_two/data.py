@@ -59,7 +59,7 @@ MAX_TOKENS = 128  # special tokens included; longer texts are cut
 PAD = 0
 BATCH = 32  # examples
 OTHER = "other reasons"  # where there are too many to count each
-PART, PART_CHARS = 4096, 1 << 22  # rows that are prepared at a time, and their size
+PART, PART_CHARS = 4096, 1 << 20  # rows that are prepared at a time, and their size
 FORK_BYTES = 1 << 22  # of a file, for each process that prepares it
 # Elsewhere than on Linux processes are not forked safely.
 CORES = len(os.sched_getaffinity(0)) if sys.platform == "linux" else 1
@@ -224,10 +224,28 @@ def flat(raw: bytearray | array, dtype: torch.dtype) -> Tensor:
     return torch.frombuffer(raw, dtype=dtype) if raw else torch.empty(0, dtype=dtype)
 
 
+def together(
+    sized: Iterable[tuple[Any, int]], most: int, chars: int
+) -> Iterator[list[Any]]:
+    """Items that are worked on at a time: `most` of them, fewer where they are long."""
+    some: list[Any] = []
+    size = 0
+    for item, length in sized:
+        some.append(item)
+        size += length
+        if len(some) == most or size > chars:
+            yield some
+            some, size = [], 0
+    if some:
+        yield some
+
+
 def encode(texts: Sequence[str]) -> Tokens:
     ids, counts = array("i"), array("q")
-    for i in range(0, len(texts), 1024):
-        for row in tokenizer().encode_batch_fast(list(texts[i : i + 1024])):
+    # Of long ones few, since the library also keeps what it cuts off.
+    sized = ((text, len(text)) for text in texts)
+    for some in together(sized, 1024, 1 << 17):
+        for row in tokenizer().encode_batch_fast(some):
             ids.extend(row.ids)
             counts.append(len(row.ids))
     lengths = flat(counts, torch.int64)
@@ -284,16 +302,9 @@ def part_of(name: str, records: list[tuple]) -> tuple[dict[str, bytes], dict]:
 
 def parts_of(records: Iterable[Record]) -> Iterator[list[tuple]]:
     """The rows that are prepared together: PART of them, fewer where they are long."""
-    some: list[tuple] = []  # which go to another process in half the time
-    size = 0
-    for record in records:
-        some.append(tuple(record))
-        size += sum(map(len, map(str, record.fields.values())))
-        if len(some) == PART or size > PART_CHARS:
-            yield some
-            some, size = [], 0
-    if some:
-        yield some
+    # As tuples they go to another process in half the time.
+    sized = ((tuple(x), sum(map(len, map(str, x.fields.values())))) for x in records)
+    return together(sized, PART, PART_CHARS)
 
 
 def prepare(path: Path, split: str, folder: Path) -> dict[str, Any]:

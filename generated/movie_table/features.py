@@ -97,7 +97,7 @@ def number_of(fields: Mapping[str, Any], column: str) -> float:
 
 
 def category_of(fields: Mapping[str, Any], column: str) -> str:
-    """Empty where it is missing; the same of 1, 1.0 and "1"."""
+    """Empty where it is missing; the same of 1, 1.0 and "1.0", of true and "True"."""
     match value_of(fields, column):
         case None:
             return ""
@@ -110,7 +110,10 @@ def category_of(fields: Mapping[str, Any], column: str) -> str:
                 name.encode()
             except UnicodeEncodeError:
                 raise ValueError(f'"{column}" is not valid UTF-8') from None
-            return name
+            whole = name.removesuffix(".0")  # of a column with gaps
+            if whole.removeprefix("-").isdecimal():
+                return whole
+            return name.lower() if name in ("True", "False") else name
     raise ValueError(f'"{column}" is no category, a text or a number')
 
 

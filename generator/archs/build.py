@@ -30,7 +30,7 @@ from generator.ir.job import (
     walk_parameters,
 )
 from generator.ir.ops import infer
-from generator.ir.plans import ImagePlan, Task
+from generator.ir.plans import ImagePlan, ReferencePlan, Task
 from generator.ir.sources import (
     Checkpoint,
     Init,
@@ -224,6 +224,11 @@ class Imported:
     token_types: bool = False  # forward takes segments
     pad_id: int = 0
     image: ImagePlan | None = None  # what the model's pixels are, where it takes any
+
+
+def reference(config: Mapping[str, Any]) -> ReferencePlan:
+    """What transformers' model of a configuration is told, whatever its architecture."""
+    return ReferencePlan(chunked=bool(config.get("chunk_size_feed_forward")))
 
 
 @dataclass

@@ -318,6 +318,13 @@ def _select(args: Types, params: Params, attrs: Attrs) -> Types:
     return (Type("f32", (x.shape[0], _dim(attrs, "width"))),)
 
 
+def _rescale(args: Types, params: Params, attrs: Attrs) -> Types:
+    x = _one(args, "f32", 2)
+    taken = attrs.get("taken_over", True)
+    _need(taken is True, "taken_over is true, or not there")
+    return (x,)
+
+
 def _narrow(args: Types, params: Params, attrs: Attrs) -> Types:
     B, _, C = _one(args, "f32", 3).shape
     return (Type("f32", (B, number(1), C)),)
@@ -360,13 +367,19 @@ def _patches(args: Types, params: Params, attrs: Attrs) -> Types:
     weight = _is(params["weight"], "f32", 4)
     _same(weight.shape[1], x.shape[1], "channels")
     _need(
-        x.shape[2] == rows * weight.shape[2]
-        and x.shape[3] == columns * weight.shape[3],
+        _begins(x.shape[2], rows * weight.shape[2])
+        and _begins(x.shape[3], columns * weight.shape[3]),
         f"{x} is not {rows} by {columns} patches of {weight}",
     )
     if "bias" in params:
         _same(params["bias"].shape, weight.shape[:1], "bias")
     return (Type("f32", (x.shape[0], rows * columns, weight.shape[0])),)
+
+
+def _begins(side: Dim, whole: Dim) -> bool:
+    """Whether a side is `whole`, or a number of pixels more."""
+    rest = dict(side.terms).get((), 0) - dict(whole.terms).get((), 0)
+    return rest >= 0 and side == whole + number(rest)
 
 
 def _prepend(args: Types, params: Params, attrs: Attrs) -> Types:
@@ -473,6 +486,7 @@ OPS: dict[str, OpDef] = {
         OpDef("flatten", _flatten),
         OpDef("rest", _rest),
         OpDef("select", _select, attrs=("by", "width")),
+        OpDef("rescale", _rescale, optional_attrs=("taken_over",)),
         OpDef("narrow", _narrow),
         OpDef("last_index", _last_index, optional_attrs=("padding",)),
         OpDef("keys_until", _keys_until),

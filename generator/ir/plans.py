@@ -279,6 +279,9 @@ class ReferencePlan:
     positions: int = 0
     size: tuple[int, ...] = ()
     head: bool = False  # the head is ours alone: they are compared up to it
+    # Its configuration has feed-forwards run over parts of a row, which gives the same, and
+    # which it does with rows of certain lengths alone: it is told not to.
+    chunked: bool = False
 
 
 @dataclass(frozen=True)

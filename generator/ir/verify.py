@@ -443,6 +443,14 @@ class _Checker:
                 yield self.error(
                     "G334", f"the list {attrs['by']} is not {few} numbers of {wide}"
                 )
+        if op.kind == "patches":
+            sides, parts = args[0].shape[2:], params["weight"].shape[2:]
+            for name, *each in zip(("rows", "columns"), sides, parts):
+                side, part = (_size(d, sizes) for d in each)
+                if side and part and side // part != _size(attrs[name], sizes):
+                    yield self.error(
+                        "G334", f"{side} pixels are {side // part} {name} of {part}"
+                    )
         if op.kind == "attention" and "groups" in attrs:
             h, g = (_size(args[i].shape[1], sizes) for i in (0, 1))
             if h and g and h % g:

@@ -43,7 +43,8 @@ def run(job: Job, *, size: Pair) -> tuple[Job, WeightMap]:
     module, cut = _patches(job)
     rows, columns = _dim(cut, "rows"), _dim(cut, "columns")
     before = rows.value(model.sizes), columns.value(model.sizes)
-    patch = height // before[0], width // before[1]
+    kernel = next(p for p in module.parameters if p.name == f"{cut.name}.weight")
+    patch = kernel.type.sizes(model.sizes)[2:]
     if before[0] != before[1] or patch[0] != patch[1]:
         raise fail(
             "G265",
@@ -70,6 +71,7 @@ def run(job: Job, *, size: Pair) -> tuple[Job, WeightMap]:
         for p in module.parameters
     )
     model = model.with_modules({module.name: replace(module, parameters=parameters)})
+    model = model.with_modules({m.name: _of_patches(m, sides) for m in model.modules})
     new = {str(rows): after[0], str(columns): after[1]}
     tokens = old.type.shape[0]
     sizes = {**model.sizes, **new}
@@ -101,6 +103,18 @@ def _patches(job: Job) -> tuple[Module, Op]:
         for op in module.ops
         if op.kind == "patches"
     )
+
+
+def _of_patches(module: Module, sides: tuple[Dim, ...]) -> Module:
+    """The module with an image of whole patches: none of these sides has a rest."""
+    whole = {side: Dim(tuple(t for t in side.terms if t[0])) for side in sides}
+    inputs = (
+        replace(
+            v, type=replace(v.type, shape=tuple(whole.get(d, d) for d in v.type.shape))
+        )
+        for v in module.inputs
+    )
+    return replace(module, inputs=tuple(inputs))
 
 
 def _dim(op: Op, name: str) -> Dim:

@@ -71,6 +71,7 @@ BESIDE: Mapping[str, tuple[int, str]] = {
             "keep_memory",
             "LR",
             "FocalLoss",
+            "StandardisedError",
             "make_criterion",
             "make_optimizer",
             "set_up_cuda",
@@ -180,7 +181,6 @@ class BenchView:
     field: str  # code: of a Row
     text_type: str  # code
     joined: str  # code: the texts of some rows as one
-    strategy: str  # code
     cold_row: str  # code: what predict is given
 
 
@@ -260,7 +260,9 @@ def bench_view(job: Job) -> BenchView:
         ),
         weights_else="" if recipe.weights_required else recipe.weights,
         criterion=criterion,
-        their_criterion=recipe.standard if recipe.focal else criterion,
+        their_criterion=(
+            recipe.standard if recipe.focal or recipe.standardised else criterion
+        ),
         scaled=recipe.scaled,
         lessons=recipe.lessons,
         projected=recipe.projected,
@@ -321,7 +323,6 @@ def bench_view(job: Job) -> BenchView:
             if pair
             else '" ".join(some)'
         ),
-        strategy=', strategy="longest_first"' if pair else "",
         cold_row=_cold_row(job),
     )
     body = fill("partials/bench_body.j2", view)
@@ -424,11 +425,13 @@ def frozen_keys(job: Job) -> tuple[str, ...]:
 
 
 def _sizes(job: Job) -> Iterator[tuple[str, int | tuple[int, ...]]]:
-    """Sizes of transformers' model where an edit made them others than the checkpoint's."""
+    """Sizes of transformers' model where they are to be others than the checkpoint's."""
     if job.reference.positions:
         yield "max_position_embeddings", job.reference.positions
     if job.reference.size:
         yield "image_size", job.reference.size
+    if job.reference.chunked:
+        yield "chunk_size_feed_forward", 0
 
 
 def _processor_arguments(job: Job) -> str:

@@ -262,7 +262,6 @@ class DataView:
     max_tokens: int
     pad: int
     types: bool
-    strategy: str  # code
     tokenizer_missing: bool
     # Images
     resize: tuple[int, int] | None
@@ -443,7 +442,6 @@ def _view(job: Job) -> DataView:
         max_tokens=text.max_tokens,
         pad=text.pad_id,
         types=text.token_types,
-        strategy=', strategy="longest_first"' if pair else "",
         tokenizer_missing=text.tokenizer_missing,
         resize=pixels.resize,
         shortest=_shortest(pixels),

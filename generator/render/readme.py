@@ -8,6 +8,7 @@ from math import prod
 from typing import Any
 
 from generator.cost import Stage, describe
+from generator.ir.head import units
 from generator.ir.job import Job, added, parameters
 from generator.ir.plans import DataPlan, FeaturePlan, TextPlan
 from generator.ir.sources import Init
@@ -260,6 +261,7 @@ def _unusual(job: Job) -> list[tuple[str, str]]:
         ("Trained", "the adapters and the head alone" if added(job) else ""),
         ("Moving average of the weights", f"{t.ema:g}" if t.ema else ""),
         ("Rounded in training", _rounded(job)),
+        ("Targets are learned", "in standard deviations" if units(job.model) else ""),
         ("Early stopping", _patience(t.early_stopping)),
         *(
             (name.replace("_", " ").capitalize(), f"{value:g}")

@@ -35,6 +35,7 @@ NAMES = {
     "train.layer_decay": "the decay of the learning rate by block",
     "train.lr": "the learning rate",
     "train.seed": "the seed",
+    "train.standardise": "whether targets are standardised",
     "train.warmup": "the part of the training that warms up",
     "train.weight_decay": "weight decay",
 }

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from generator import archs
 from generator.errors import Diagnostic, GenError, Place, fail
 from generator.facts import (
     Card,
@@ -92,6 +93,7 @@ def gather_facts(
 def gather(checkpoint: Checkpoint, *, convert_tokenizer: bool = False) -> Facts:
     """The facts of a checkpoint that was resolved already."""
     config = read_config(checkpoint)
+    archs.find(config.get("model_type"))  # else nothing that follows would help
     weights = find_weights(checkpoint)
     tensors = read_tensors(checkpoint)
     tokenizer = read_tokenizer(checkpoint, config, convert=convert_tokenizer)

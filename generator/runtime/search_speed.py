@@ -141,13 +141,19 @@ def texts(asked: dict[str, Any], contender: Mapping[str, Any]) -> Work:
 
 def theirs(asked: Mapping[str, Any], contender: Mapping[str, Any]) -> Work:
     """transformers at its best: fp32, rows of one length together."""
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+    from transformers import (
+        AutoConfig,
+        AutoModelForSequenceClassification,
+        AutoTokenizer,
+    )
 
     reference = contender["weights"]
     tokenizer = AutoTokenizer.from_pretrained(reference)
+    config = AutoConfig.from_pretrained(reference, num_labels=asked["labels"])
+    config.chunk_size_feed_forward = 0  # with parts of rows it takes some lengths alone
     model = AutoModelForSequenceClassification.from_pretrained(
         reference,
-        num_labels=asked["labels"],
+        config=config,
         ignore_mismatched_sizes=True,
         dtype=torch.float32,
     )

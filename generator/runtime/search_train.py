@@ -73,7 +73,9 @@ def deployed(name: str, root: Path, work: Path) -> dict[str, Any] | None:
         calibrate.calibrate(model, splits.valid, splits.test, work)
     batches = [*data.evaluation_batches(splits.valid)]
     targets = torch.cat([batch.targets for batch in batches])
-    return train.measure(deploy.answers(model, batches), targets)
+    # Of a regression, what its loss is measured in.
+    scale = [model.classifier.scale.cpu()] if hasattr(train, "standardise") else []
+    return train.measure(deploy.answers(model, batches), targets, *scale)
 
 
 def main() -> int:

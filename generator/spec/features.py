@@ -32,7 +32,8 @@ class Features:
         metadata=about(
             "Columns of categories, which are those of the training rows. Each has a "
             "learned vector; one that is missing, or that the training rows do not have, "
-            "is the unknown category.",
+            "is the unknown category. However a file writes it, a whole number is one: "
+            '1, 1.0, "1" and "1.0" are the same, and so are true, "true" and "True".',
             ["shop"],
             rule=COLUMN,
             few=NONE,

@@ -77,6 +77,7 @@ def parity(config: ViTConfig, **more: Any) -> Job:
         pytest.param({"image_size": [20, 4]}, id="a tall image"),
         pytest.param({"image_size": [9, 8], "patch_size": [3, 4]}, id="oblong patches"),
         pytest.param({"image_size": 4}, id="one patch"),
+        pytest.param({"image_size": [15, 14]}, id="pixels that no patch has"),
         pytest.param(
             {"image_size": [2, 3], "patch_size": 1}, id="patches of one pixel"
         ),
@@ -154,7 +155,10 @@ def test_random_sizes(seed: int) -> None:
             num_attention_heads=heads,
             intermediate_size=draw.randint(1, 90),
             hidden_act=draw.choice(list(ACTIVATIONS)),
-            image_size=[height * draw.randint(1, 5), width * draw.randint(1, 5)],
+            image_size=[
+                side * draw.randint(1, 5) + draw.randrange(side)
+                for side in (height, width)
+            ],
             patch_size=patch_size,
             layer_norm_eps=10 ** draw.uniform(-8, -1),
             qkv_bias=draw.random() < 0.5,
@@ -219,7 +223,7 @@ def test_every_key_is_classified(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ({"num_channels": 1}, "G203", "num_channels = 1 is not supported"),
         ({"hidden_act": "mish"}, "G203", "hidden_act = 'mish'"),
-        ({"image_size": 14}, "G202", "no multiple of patch_size"),
+        ({"image_size": [12, 3]}, "G202", "less than patch_size"),
         ({"image_size": [12, 12, 12]}, "G202", "image_size is [12, 12, 12]"),
         ({"image_size": "12"}, "G202", "image_size is '12'"),
         ({"patch_size": [4, 0]}, "G202", "patch_size is [4, 0]"),

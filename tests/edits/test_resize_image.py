@@ -93,6 +93,14 @@ def test_only_whole_patches() -> None:
     assert mend == "size = [24, 36]"
 
 
+def test_pixels_that_no_patch_had_are_gone(tmp_path) -> None:
+    made = make("vit", image_size=(18, 17), patch_size=4, num_hidden_layers=1)
+    assert str(made.job.model.main.inputs[0].type) == "f32[B,3,M*P+2,N*P+1]"
+    job = edited(made.job, "resize-image", size=(20, 12))
+    assert str(job.model.main.inputs[0].type) == "f32[B,3,M*P,N*P]"
+    assert_equal_to_edited(made, job, tmp_path)
+
+
 def test_only_square_grids_and_once() -> None:
     wide = make("vit", image_size=(16, 8), patch_size=4)
     code, message, _ = refused("resize-image", wide.job, size=(16, 16))

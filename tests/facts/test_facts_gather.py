@@ -46,6 +46,16 @@ def test_what_a_checkpoint_lacks_is_told_at_its_place(checkpoint: Path) -> None:
     assert [(d.code, d.place) for d in caught.value.diagnostics] == [("G110", place)]
 
 
+def test_an_unknown_architecture_is_told_first(checkpoint: Path) -> None:
+    """Whatever else such a checkpoint lacks would be mended in vain."""
+    config = json.loads((checkpoint / "config.json").read_text())
+    (checkpoint / "config.json").write_text(json.dumps(config | {"model_type": "odd"}))
+    (checkpoint / "tokenizer.json").write_text("[]")
+    with pytest.raises(GenError) as caught:
+        gather_facts("tiny", checkpoint.parent)
+    assert [d.code for d in caught.value.diagnostics] == ["G201"]
+
+
 def seen(checkpoint: Path) -> LocalCheckpoint:
     return LocalCheckpoint("tiny", checkpoint)
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from generator.archs import find
-from generator.archs.build import Request
+from generator.archs.build import Request, reference
 from generator.ir.job import Backbone, Job, Tensor
 from generator.ir.plans import (
     DataPlan,
@@ -91,6 +92,7 @@ def job_from(
     backbone = Backbone("a/folder", None, None, architecture)
     names = tuple(labels)
     job = Job("tiny", task, names, backbone, model, data(inputs), TRAIN, TARGET)
+    job = replace(job, reference=reference(config))
     verify(job)
     return job
 

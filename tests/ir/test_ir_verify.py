@@ -455,6 +455,12 @@ ELSEWHERE: list[tuple[str, str, str, list[tuple[str, str]]]] = [
         [("dim D = 4", "dim D = 5")],
     ),
     (
+        IMAGE,
+        "G334",
+        "Model: 9 pixels are 4 rows of 2",
+        [("P*R", "P*R+3"), ("resize = [6, 8]", "resize = [9, 8]")],
+    ),
+    (
         DECODER,
         "G334",
         "Model: 1 factors for heads of width 4",

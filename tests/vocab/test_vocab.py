@@ -5,13 +5,18 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
+from tokenizers import Tokenizer
 
+from generator.compile import import_job
 from generator.errors import Diagnostic, GenError
+from generator.runtime.gather import load_facts
 from generator.runtime.vocab import Span, compare, used_tokens
-from generator.vocab import Merge, closure, parse, trim
+from generator.spec import read_spec
+from generator.vocab import Merge, closure, parse, special_tokens, trim
 
 
 def tokenizer(model: dict[str, Any], **other: Any) -> bytes:
@@ -231,3 +236,59 @@ def test_it_loads_nothing_heavy():
     loaded = set(subprocess.check_output(command, text=True).split())
     assert "generator.vocab" in loaded
     assert not loaded & {"torch", "tokenizers", "safetensors", "numpy"}
+
+
+BERT = {"type": "BertProcessing", "sep": ["ab", 5], "cls": ["a", 2]}
+ROBERTA = {**BERT, "type": "RobertaProcessing", "trim_offsets": True}
+ROBERTA["add_prefix_space"] = False
+BYTES = {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True}
+TEMPLATE = {
+    "type": "TemplateProcessing",
+    "single": [
+        {"SpecialToken": {"id": "two", "type_id": 0}},
+        {"Sequence": {"id": "A", "type_id": 0}},
+    ],
+    "pair": [
+        {"SpecialToken": {"id": "two", "type_id": 0}},
+        {"Sequence": {"id": "A", "type_id": 0}},
+        {"SpecialToken": {"id": "b", "type_id": 0}},
+        {"Sequence": {"id": "B", "type_id": 1}},
+        {"SpecialToken": {"id": "two", "type_id": 1}},
+    ],
+    "special_tokens": {
+        "two": {"id": "two", "ids": [2, 5], "tokens": ["a", "ab"]},
+        "b": {"id": "b", "ids": [4], "tokens": ["b"]},
+    },
+}
+BOTH = {"type": "Sequence", "processors": [BYTES, TEMPLATE]}
+
+
+@pytest.mark.parametrize("processor", [None, BERT, ROBERTA, BYTES, TEMPLATE, BOTH])
+def test_the_tokens_around_a_row(processor: Any) -> None:
+    data = tokenizer(WORDPIECE, post_processor=processor)
+    own = Tokenizer.from_str(data.decode())
+    for pair in (False, True):
+        assert special_tokens(data, pair) == own.num_special_tokens_to_add(pair)
+
+
+@pytest.mark.parametrize(
+    "text, least", [("text = 'text'", 3), ("text = ['text', 'other']", 5)]
+)
+def test_a_row_has_room_for_its_texts(text: str, least: int) -> None:
+    """[CLS] and [SEP] stand around a text, and another [SEP] between two."""
+    specs = Path(__file__).parents[2] / "specs"
+    facts = load_facts(specs / "facts/movie_sentiment")
+    assert facts is not None
+    spec = (specs / "movie_sentiment.toml").read_text()
+    spec = spec.replace('text = "text"', text)
+
+    def imported(tokens: int) -> None:
+        own = spec.replace("max_tokens = 128", f"max_tokens = {tokens}")
+        import_job(read_spec(own, "movie.toml"), facts)
+
+    imported(least)
+    with pytest.raises(GenError, match="no room") as caught:
+        imported(least - 1)
+    (found,) = caught.value.diagnostics
+    assert (found.code, found.label) == ("G377", f"at least {least}")
+    assert found.place is not None and found.place.file == "movie.toml"

@@ -47,11 +47,16 @@ TOKENS = "M*N+1"  # patches and the class token
 
 @dataclass(frozen=True)
 class Sizes:
-    """The sizes of a ViT. An image is `rows` by `columns` patches of `patch` pixels."""
+    """The sizes of a ViT. An image is `rows` by `columns` patches of `patch` pixels.
+
+    `rest` is how many pixels are left over, at the bottom and at the right: they are not
+    read, as the convolution of transformers does not.
+    """
 
     rows: int
     columns: int
     patch: tuple[int, int]  # height, width
+    rest: tuple[int, int]
     blocks: int
     width: int
     heads: int
@@ -107,10 +112,15 @@ class Writer:
     def dropout(self, b: Builder, x: str) -> str:
         return b.dropout(x) if self.drops else x
 
-    def embedding(self, patch_width: str) -> Module:
+    def embedding(self, patch_width: str, rest: tuple[int, int]) -> Module:
         """Relative to `embeddings.`; transformers' tables have an axis too many."""
-        b = self.builder("Embedding", "Patches from left to right, top to bottom.")
-        pixels = b.input("pixels", f"f32[B,3,M*P,N*{patch_width}]")
+        left = "; what is over is not read" if any(rest) else ""
+        b = self.builder(
+            "Embedding", f"Patches from left to right, top to bottom{left}."
+        )
+        more = [f"+{pixels}" if pixels else "" for pixels in rest]
+        shape = f"f32[B,3,M*P{more[0]},N*{patch_width}{more[1]}]"
+        pixels = b.input("pixels", shape)
         conv = "patch_embeddings.projection"
         kernel = f"f32[C,3,P,{patch_width}]"
         b.parameter("patch.weight", kernel, "matrix", Checkpoint(f"{conv}.weight"))
@@ -205,7 +215,7 @@ def build(request: Request) -> Imported:
     drops = any(const.name == "dropout" and const.value for const in consts)
     writer = Writer(request, size, keys, activation, qkv_bias, drops)
     square = sizes.patch[0] == sizes.patch[1]
-    embedding = writer.embedding("P" if square else "Q")
+    embedding = writer.embedding("P" if square else "Q", sizes.rest)
     blocks = [writer.block(i) for i in range(sizes.blocks)]
     classifier = writer.classifier(prefix, std)
 
@@ -245,8 +255,8 @@ def _sizes(c: Config) -> Sizes:
     head_width = c.maybe_size("head_dim")
     image, patch = c.pair("image_size", 224), c.pair("patch_size", 16)
     c.require(
-        image[0] % patch[0] == 0 and image[1] % patch[1] == 0,
-        f"image_size {image[0]} by {image[1]} is no multiple of patch_size "
+        image[0] >= patch[0] and image[1] >= patch[1],
+        f"image_size {image[0]} by {image[1]} is less than patch_size "
         f"{patch[0]} by {patch[1]}",
     )
     c.require(
@@ -257,6 +267,7 @@ def _sizes(c: Config) -> Sizes:
         rows=image[0] // patch[0],
         columns=image[1] // patch[1],
         patch=patch,
+        rest=(image[0] % patch[0], image[1] % patch[1]),
         blocks=c.size("num_hidden_layers", 12),
         width=width,
         heads=heads,
