@@ -588,7 +588,7 @@ def test_the_files_are_formatted_and_say_only_what_was_asked_for(tmp_path: Path)
             folder = tmp_path / job.name
             folder.mkdir()
             for name, renderer in (("data", data), ("predict", predict)):
-                source = formatted(renderer.render(job))
+                source = formatted(renderer.render(replace(job, name="package")))
                 assert max(map(len, source.splitlines())) <= 88, (clean, name)
                 (folder / f"{name}.py").write_text(source)
                 assert ("def clean(" in source) == (
