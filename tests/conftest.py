@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 from types import SimpleNamespace
 
 import pytest
 import warm
+from laid_out import drafted
 
+from generator import compile as compiling
+from generator.runtime import build as building
 from generator.runtime import programs
+
+
+def pytest_collection_finish() -> None:
+    """What torch and transformers made when imported is never garbage: half a million
+    objects that every full collection would go through."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -17,4 +28,14 @@ def warm_programs() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         quick = {**vars(programs.subprocess), "Popen": warm.Popen}
         patch.setattr(programs, "subprocess", SimpleNamespace(**quick))
+        yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def layout() -> Iterator[None]:
+    """Builds write drafts. Where files are compared to the byte, a conftest.py nearer by
+    has them laid out."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(compiling, "finished", drafted)
+        patch.setattr(building, "finished", drafted)
         yield

@@ -20,6 +20,7 @@ from typing import IO, Any
 
 LOADED = [
     "torch",
+    "torch._dynamo",  # which torch.optim imports when it is first used
     "torch.utils.flop_counter",
     "safetensors.torch",
     "tokenizers",

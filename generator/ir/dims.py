@@ -7,6 +7,7 @@ belongs is an error even in a model where the two are equal.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -130,6 +131,7 @@ class Type:
 _TYPE = re.compile(r"(f32|i64|bool)\[([^\]]*)\](\?)?")
 
 
+@functools.lru_cache(maxsize=1024)  # the text of a job has few, each many times
 def parse_type(text: str) -> Type:
     """`f32[B,T,3*C]`, `bool[B,T]?`; the inverse of str."""
     match = _TYPE.fullmatch(text.strip())

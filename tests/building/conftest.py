@@ -1,19 +1,18 @@
-"""Formatting is the dearest step of a build, and a pure function: it is done once here."""
+"""Builds write what users get."""
 
 from __future__ import annotations
 
-import functools
+from collections.abc import Iterator
 
 import pytest
+from laid_out import finished
 
 from generator import compile as compiling
-from generator.render import package
 from generator.runtime import build as building
 
 
-@pytest.fixture(scope="session", autouse=True)
-def formatted_once():
-    finished = functools.lru_cache(maxsize=1000)(package.finished)
+@pytest.fixture(scope="module", autouse=True)
+def layout() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(compiling, "finished", finished)
         patch.setattr(building, "finished", finished)

@@ -11,9 +11,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import children
 import pytest
 import torch
-import train_support as support
 from safetensors.torch import load_file
 from test_cache import fill
 from test_certificate import CASES, one_thread  # noqa: F401
@@ -174,7 +174,7 @@ def test_the_certificate(kind: str, tmp_path: Path) -> None:
 def trained(made: Whole, folder: Path) -> Callable[..., int]:
     fill(folder, made, "bert")
     flags = ("--weights", str(made.weights / "model.safetensors"))
-    return functools.partial(support.run, folder, *flags, name=made.job.name)
+    return functools.partial(children.run, folder, *flags, name=made.job.name)
 
 
 def test_the_bench_trains_so(tmp_path: Path, monkeypatch: Any) -> None:
@@ -203,7 +203,7 @@ def test_it_trains_and_resumes_as_it_was(kind: str, tmp_path: Path) -> None:
     made = make(plan, tmp_path, recipe=recipe)
     run = trained(made, tmp_path)
     assert run("--work", "whole") == 0, (tmp_path / "log").read_text()
-    hook = functools.partial(support.signal_at, 4, signal.SIGTERM)
+    hook = functools.partial(children.signal_at, 4, signal.SIGTERM)
     assert run("--work", "other", hook=hook) == 75
     assert run("--work", "other", "--resume") == 0
     check_equals_whole(tmp_path, "other")

@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import BertConfig, LlamaConfig, ViTConfig
 from whole_support import Whole, whole
 
-from generated import generated, load_module, source_of
+from generated import draft_of, generated, load_module
 from generator.cost import describe
 from generator.errors import GenError
 from generator.ir.job import Job, added, parameters
@@ -432,7 +432,7 @@ def test_the_counted_flops_are_the_predicted(tmp_path) -> None:
     for case in ("lora", "ia3", "adapter"):
         _, job = made("bert", case)
         after, _ = run_passes(job)
-        module = load_module(source_of(job), tmp_path, "counted")
+        module = load_module(draft_of(job), tmp_path, "counted")
         with torch.device("meta"):
             model = module.Model().eval()
             ids = torch.ones(1, 8, dtype=torch.long)

@@ -11,7 +11,7 @@ from test_certificate import CASES
 from torch import nn
 from whole_support import whole
 
-from generated import assert_same, generated, source_of
+from generated import assert_same, draft_of, generated
 from generator.cost import describe
 from generator.errors import GenError
 from generator.ir.job import Job, parameters
@@ -87,7 +87,7 @@ def test_one_head_after_another_is_the_last(kind) -> None:
     first = edited(made.job, "head", kind="mlp", hidden=5, dropout=0.5, samples=3)
     second = edited(first, "head", kind="mlp", hidden=6, dropout=0.1)
     once = edited(made.job, "head", kind="mlp", hidden=6, dropout=0.1)
-    assert source_of(second) == source_of(once)
+    assert draft_of(second) == draft_of(once)
     assert describe(run_passes(second)[0]) == describe(run_passes(once)[0])
 
 

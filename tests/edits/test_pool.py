@@ -12,7 +12,7 @@ from test_certificate import CASES
 from torch import Tensor
 from whole_support import whole
 
-from generated import assert_same, generated, source_of
+from generated import assert_same, draft_of, generated
 from generator.errors import GenError
 from generator.ir.job import parameters
 from generator.ir.sources import Init
@@ -112,7 +112,7 @@ def test_what_it_is_already_changes_nothing(kind, pool) -> None:
 def test_only_one_position_is_computed_where_one_is_read(kind, pool) -> None:
     job = edited(make(kind, num_hidden_layers=2).job, "pool", kind=pool)
     prefix = {"first": "FirstToken", "last": "LastToken"}.get(pool)
-    source = source_of(job)
+    source = draft_of(job)
     assert ("FirstToken" in source) == (prefix == "FirstToken")
     assert ("LastToken" in source) == (prefix == "LastToken")
 
@@ -123,7 +123,7 @@ def test_pooling_again_is_pooling_once(kind) -> None:
     for one, other in (("mean", "attention"), ("attention", "max"), ("max", "mean")):
         twice = edited(edited(made.job, "pool", kind=one), "pool", kind=other)
         once = edited(made.job, "pool", kind=other)
-        assert source_of(twice) == source_of(once)
+        assert draft_of(twice) == draft_of(once)
 
 
 @pytest.mark.parametrize("kind", KINDS)

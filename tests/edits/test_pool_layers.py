@@ -14,7 +14,7 @@ from test_certificate import CASES
 from transformers import AutoModel
 from whole_support import whole
 
-from generated import assert_same, generated, source_of
+from generated import assert_same, draft_of, generated
 from generator.compile import draft
 from generator.ir.cut import blocks_before, halves
 from generator.ir.job import Job, parameters
@@ -108,7 +108,7 @@ def test_behind_a_head_of_its_own(kind, tmp_path) -> None:
     below = edited(edited(made.job, "pool", **pool), "head", **mlp)
     above = edited(edited(made.job, "head", **mlp), "pool", **pool)
     # All but which edit has left out the old head's weights.
-    sources = (source_of(job) for job in (below, above))
+    sources = (draft_of(job) for job in (below, above))
     one, other = (source.replace("by head", "by pool") for source in sources)
     assert one == other
     model, _ = generated(below, made.tensors, tmp_path)

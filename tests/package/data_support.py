@@ -15,7 +15,6 @@ from textwrap import dedent
 from types import ModuleType
 from typing import Any
 
-import black
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from generator.ir.job import Backbone, Job, Model
@@ -96,22 +95,18 @@ def make_job(
     )
 
 
-def formatted(source: str) -> str:
-    return black.format_str(source, mode=black.Mode())
-
-
 def write_package(folder: Path, job: Job, tokenizer: Tokenizer | None = None) -> Path:
     """data.py and predict.py as rendered, with a tiny model beside them."""
     package = folder / job.name
     package.mkdir()
     (package / "__init__.py").touch()
-    (package / "data.py").write_text(formatted(data.render(job)))
-    (package / "rows.py").write_text(formatted(rows.render(job)))
-    (package / "predict.py").write_text(formatted(predict.render(job)))
+    (package / "data.py").write_text(data.render(job))
+    (package / "rows.py").write_text(rows.render(job))
+    (package / "predict.py").write_text(predict.render(job))
     if augment.asked(job):
-        (package / "augment.py").write_text(formatted(augment.render(job)))
+        (package / "augment.py").write_text(augment.render(job))
     if guard.wanted(job):
-        (package / guard.FILE).write_text(formatted(guard.render(job)))
+        (package / guard.FILE).write_text(guard.render(job))
     images = isinstance(job.data.inputs, ImagePlan)
     outputs = len(job.data.label) if job.task == "regression" else len(job.labels)
     model = IMAGE_MODEL if images else TEXT_MODEL

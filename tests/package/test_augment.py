@@ -20,13 +20,13 @@ import torch
 from data_support import (
     SINGLE,
     TYPED,
-    formatted,
     load_package,
     make_job,
     quarantined,
     write_csv,
     write_jsonl,
 )
+from laid_out import formatted
 from tokenizers import (
     Tokenizer,
     decoders,

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import children
 import pytest
 import test_stages
 import torch
@@ -89,7 +90,7 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     job = tiny_job(save_every=5, evaluate_every=7, ema=EMA, frozen=("embedding",))
     support.write_package(folder, job)
     (folder / "steps").mkdir()
-    assert support.run(folder, "--work", "whole", hook=record_weights) == 0
+    assert children.run(folder, "--work", "whole", hook=record_weights) == 0
     return folder
 
 
@@ -100,9 +101,9 @@ def test_it_is_the_average_by_its_definition(package: Path) -> None:
 @pytest.mark.parametrize("steps", [3, 15])
 def test_it_resumes_as_it_was(steps: int, package: Path) -> None:
     work = f"signal-{steps}"
-    hook = functools.partial(support.signal_at, steps, signal.SIGTERM)
-    assert support.run(package, "--work", work, hook=hook) == 75
-    assert support.run(package, "--work", work, "--resume") == 0
+    hook = functools.partial(children.signal_at, steps, signal.SIGTERM)
+    assert children.run(package, "--work", work, hook=hook) == 75
+    assert children.run(package, "--work", work, "--resume") == 0
     check_equals_whole(package, work)
 
 
@@ -116,7 +117,7 @@ def test_a_stage_starts_from_the_average(cache: str, tmp_path: Path) -> None:
     lines = test_stages.lines(tmp_path / "whole")
     steps = [line["stage"] for line in lines if "step" in line]
     check_by_hand(tmp_path, [steps.count(stage) for stage in (1, 2, 3)])
-    hook = functools.partial(support.signal_at, 17, signal.SIGTERM)
+    hook = functools.partial(children.signal_at, 17, signal.SIGTERM)
     assert run("--work", "other", hook=hook) == 75
     assert run("--work", "other", "--resume") == 0
     check_equals_whole(tmp_path, "other")

@@ -18,7 +18,6 @@ from data_support import (
     IMAGE,
     PAIR,
     SINGLE,
-    formatted,
     load_package,
     make_job,
     quarantined,
@@ -26,6 +25,7 @@ from data_support import (
     write_csv,
     write_jsonl,
 )
+from laid_out import formatted
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import BertConfig
 from whole_support import Whole, whole
@@ -588,8 +588,7 @@ def test_the_files_are_formatted_and_say_only_what_was_asked_for(tmp_path: Path)
             folder = tmp_path / job.name
             folder.mkdir()
             for name, renderer in (("data", data), ("predict", predict)):
-                source = formatted(renderer.render(job))
-                assert formatted(source) == source
+                source = formatted(renderer.render(replace(job, name="package")))
                 assert max(map(len, source.splitlines())) <= 88, (clean, name)
                 (folder / f"{name}.py").write_text(source)
                 assert ("def clean(" in source) == (

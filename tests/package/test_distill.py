@@ -18,6 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import children
 import pytest
 import torch
 import train_support as support
@@ -71,7 +72,7 @@ def an_empty_teacher(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Packages of tiny jobs have a teacher.py to import, of which the loss needs nothing."""
     write = support.write_package
 
-    def with_teacher(folder: Path, job: Any, name: str = support.NAME) -> Path:
+    def with_teacher(folder: Path, job: Any, name: str = children.NAME) -> Path:
         found = write(folder, job, name)
         (folder / name / "teacher.py").touch()
         return found
@@ -128,7 +129,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
     build(write_pair(folder / "specs"), folder)
     build(folder / "specs/tiny_teacher.toml", folder)
     work = ("--work", "runs/tiny_teacher")
-    assert support.run(folder, *work, *WEIGHTS, name="tiny_teacher") == 0
+    assert children.run(folder, *work, *WEIGHTS, name="tiny_teacher") == 0
     assert run(folder, "whole") == 0, (folder / "log").read_text()
     return folder
 
@@ -136,10 +137,10 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
 WEIGHTS = ("--root", "specs", "--weights", "specs/backbone")
 
 
-def run(folder: Path, work: str, *more: str, hook: support.Hook | None = None) -> int:
+def run(folder: Path, work: str, *more: str, hook: children.Hook | None = None) -> int:
     """Train the pupil; its teacher is where it is looked for by default."""
     given = ("--work", work, *WEIGHTS, *more)
-    return support.run(folder, *given, hook=hook, name="tiny_pupil")
+    return children.run(folder, *given, hook=hook, name="tiny_pupil")
 
 
 def module(folder: Path, name: str) -> Any:
@@ -240,7 +241,7 @@ def test_the_bench_takes_the_steps_of_training(pair: Path, tmp_path: Path) -> No
 
 
 def test_it_resumes_as_it_was(pair: Path) -> None:
-    hook = functools.partial(support.signal_at, 6, signal.SIGTERM)
+    hook = functools.partial(children.signal_at, 6, signal.SIGTERM)
     assert run(pair, "stopped", hook=hook) == 75
     assert run(pair, "stopped", "--resume") == 0, (pair / "log").read_text()
     check_equals_whole(pair, "stopped")
@@ -313,7 +314,7 @@ def test_with_what_else_training_may_have(
     assert run(tmp_path, "whole", *given) == 0, (tmp_path / "log").read_text()
     assert len(list((tmp_path / "whole/teacher").iterdir())) == 1
     assert len(list((tmp_path / "whole/cache").iterdir())) == 2
-    hook = functools.partial(support.signal_at, 3, signal.SIGTERM)
+    hook = functools.partial(children.signal_at, 3, signal.SIGTERM)
     assert run(tmp_path, "other", *given, hook=hook) == 75
     assert run(tmp_path, "other", *given, "--resume") == 0
     check_equals_whole(tmp_path, "other")
@@ -402,7 +403,7 @@ def test_it_has_sound_types(pair: Path) -> None:
 
 
 def test_other_jobs_have_nothing_of_it() -> None:
-    source = support.formatted(replace(tiny_job(), distill=DistillPlan()))
+    source = support.render(replace(tiny_job(), distill=DistillPlan()))
     assert "teacher" not in source and "distill" not in source
 
 

@@ -65,9 +65,8 @@ def make(case: str, folder: Path, plan: FeaturePlan, own: dict, **more: Any) -> 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Whole:
-    tidy = ("data", "predict", "train", "model", "bench", "test_model")
     folder = tmp_path_factory.mktemp("features")
-    return make("bert", folder, EVERY, OWN, tidy=tidy, recipe={"epochs": 1})
+    return make("bert", folder, EVERY, OWN, recipe={"epochs": 1})
 
 
 def rows(count: int, seed: int) -> list[dict[str, Any]]:

@@ -13,9 +13,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import children
 import pytest
 import torch
-import train_support as support
 from runtime_support import (
     tiny_bert,
     tiny_llama,
@@ -50,9 +50,9 @@ def module(folder: Path, name: str) -> Any:
         return importlib.import_module(f"{package}.{name}")
 
 
-def run(folder: Path, work: str, *more: str, hook: support.Hook | None = None) -> int:
+def run(folder: Path, work: str, *more: str, hook: children.Hook | None = None) -> int:
     given = ("--work", work, *WEIGHTS, "--teacher", "teacher.safetensors", *more)
-    return support.run(folder, *given, hook=hook, name="tiny_pupil")
+    return children.run(folder, *given, hook=hook, name="tiny_pupil")
 
 
 def write_teacher(folder: Path) -> None:
@@ -267,7 +267,7 @@ def test_a_wider_teacher_is_learned_from_through_projections(pair: Path) -> None
 
 
 def test_it_resumes_as_it_was(pair: Path) -> None:
-    hook = functools.partial(support.signal_at, 6, signal.SIGTERM)
+    hook = functools.partial(children.signal_at, 6, signal.SIGTERM)
     assert run(pair, "stopped", hook=hook) == 75
     assert run(pair, "stopped", "--resume") == 0, (pair / "log").read_text()
     check_equals_whole(pair, "stopped")
@@ -340,7 +340,7 @@ def test_with_what_else_training_may_have(
     build(path, tmp_path)
     shutil.copy(pair / "teacher.safetensors", tmp_path)
     assert run(tmp_path, "whole") == 0, (tmp_path / "log").read_text()
-    hook = functools.partial(support.signal_at, 3, signal.SIGTERM)
+    hook = functools.partial(children.signal_at, 3, signal.SIGTERM)
     assert run(tmp_path, "other", hook=hook) == 75
     assert run(tmp_path, "other", "--resume") == 0, (tmp_path / "log").read_text()
     check_equals_whole(tmp_path, "other")

@@ -334,7 +334,7 @@ def test_images_that_are_broken(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.png")
     (tmp_path / "loop.png").symlink_to("loop.png")
     (tmp_path / "zip.png").write_bytes(zipped("x" * 10_000))
-    Image.new("1", (40_000, 40_000)).save(tmp_path / "bomb.png")
+    Image.new("1", (14_000, 14_000)).save(tmp_path / "bomb.png")
     broken = [path.name for path in sorted(tmp_path.glob("[a-z]*.png"))]
     broken += ["none.png", "", "\x00.png", "x" * 300 + ".png"]
     for name, rows in zip(names, (["0", "1", "2", "3"], ["4", "5"], ["6", "7"])):

@@ -16,7 +16,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import black
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedConfig, PreTrainedTokenizerFast
@@ -95,7 +94,6 @@ def whole(
     recipe: Mapping[str, Any] | None = None,
     frozen: tuple[str, ...] = (),
     stages: tuple[StagePlan, ...] = (),
-    tidy: Sequence[str] = (),
     edits: Sequence[tuple[str, Mapping[str, Any]]] = (),
     standardised: bool = True,
     edit: Callable[[Job], Job] = lambda job: job,
@@ -103,9 +101,8 @@ def whole(
 ) -> Whole:
     """Everything of a job; `bare` has the checkpoint be of the backbone alone.
 
-    `tidy` names the files that are formatted as `gen build` formats them, which takes
-    longer than all the rest. `edits` are applied in turn, each with its arguments,
-    and `edit` behind them. A regression's targets are `standardised`.
+    `edits` are applied in turn, each with its arguments, and `edit` behind them. A
+    regression's targets are `standardised`.
     """
     oracle, card, tensors = tiny(config, labels)
     tensors = {k: t.float() for k, t in saved(oracle)[1].items()}
@@ -146,7 +143,7 @@ def whole(
     weights.mkdir(parents=True)
     save_file(tensors, weights / "model.safetensors", {"format": "pt"})
     (weights / "config.json").write_text(json.dumps(card))
-    package = write(folder, job, tidy)
+    package = write(folder, job)
     inputs = job.data.inputs
     if isinstance(inputs, TextPlan):
         words = tokenizer(inputs.pad_id)
@@ -162,16 +159,13 @@ def whole(
     return Whole(job, package, weights)
 
 
-def write(folder: Path, job: Job, tidy: Sequence[str] = ()) -> Path:
+def write(folder: Path, job: Job) -> Path:
     """The sources of a package, in a folder that can be imported from."""
     package = folder / job.name
     package.mkdir()
     (package / "__init__.py").touch()
     for name, renderer in RENDERERS.items():
-        source = renderer.render(job)
-        (package / f"{name}.py").write_text(
-            formatted(source) if name in tidy else source
-        )
+        (package / f"{name}.py").write_text(renderer.render(job))
     if deploy.asked(job):
         (package / deploy.FILE).write_text(deploy.render(job))
     if quantize_aware.asked(job):
@@ -189,10 +183,6 @@ def write(folder: Path, job: Job, tidy: Sequence[str] = ()) -> Path:
     if str(folder) not in sys.path:
         sys.path.append(str(folder))
     return package
-
-
-def formatted(source: str) -> str:
-    return black.format_str(source, mode=black.Mode())
 
 
 def tokenizer(pad_id: int) -> Tokenizer:

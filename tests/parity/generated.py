@@ -9,6 +9,7 @@ transformers' model, in fp64.
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import math
 import sys
@@ -19,13 +20,13 @@ from types import ModuleType
 from typing import Any
 
 import torch
-from black import format_str
-from black.mode import Mode, TargetVersion
+from laid_out import formatted
 from oracle import batches_of, call_oracle, distance, lifted, oracle_name
 from safetensors.torch import save_file
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from generator import passes
 from generator.ir.job import Job, parameters
 from generator.ir.sources import (
     Concatenate,
@@ -45,18 +46,24 @@ from generator.ir.sources import (
     keys,
 )
 from generator.ir.text import parse_job, print_job
-from generator.passes import run as run_passes
 from generator.render import model as render_model
 from generator.runtime.interpret import evaluate_source
 
-MODE = Mode(target_versions={TargetVersion.PY311})
+
+@functools.lru_cache(maxsize=16)
+def passed(job: Job) -> Job:
+    """The job after the passes, which whoever compares asks for again."""
+    return passes.run(job)[0]
 
 
 def source_of(job: Job) -> str:
-    """model.py of an imported job, as a build writes it."""
-    after, _ = run_passes(job)
-    text = render_model.render(parse_job(print_job(after)))
-    return format_str(text, mode=MODE)
+    """model.py of an imported job, as a build lays it out."""
+    return formatted(draft_of(job))
+
+
+def draft_of(job: Job) -> str:
+    """The same not yet laid out, which takes far longer than all before it."""
+    return render_model.render(parse_job(print_job(passed(job))))
 
 
 def load_module(source: str, folder: Path, name: str = "generated_model") -> ModuleType:
@@ -75,7 +82,6 @@ def generated(
     job: Job, tensors: Mapping[str, Tensor], folder: Path
 ) -> tuple[Any, ModuleType]:
     """The generated model in fp64 with the weights that its own loader read."""
-    module = load_module(source_of(job), folder)
     file = folder / "model.safetensors"
     exact = {
         k: t.double().contiguous() if t.is_floating_point() else t
@@ -86,7 +92,7 @@ def generated(
     torch.set_default_dtype(torch.float64)  # of tables that are worked out
     try:
         # The checkpoint is fp64 here, and a loader casts what is not fp32.
-        source = source_of(job).replace(".get_tensor(key).float()", ".get_tensor(key)")
+        source = draft_of(job).replace(".get_tensor(key).float()", ".get_tensor(key)")
         module = load_module(source, folder)
         model = module.load_pretrained(file).double().eval()
     finally:
@@ -128,14 +134,19 @@ def assert_same(
     `tensors` has transformers' own weights, `loaded` what the model was loaded from where
     that differs; `ids` are theirs of our tokens, where they have other numbers.
     """
-    after, _ = run_passes(job)
-    infos = parameters(after)
+    infos = parameters(passed(job))
     state = model.state_dict()
     assert list(state) == sorted(state, key=list(state).index)
     assert {i.path for i in infos} == set(state), "names in the state dict"
     with torch.no_grad():
         for ours, name in (new or {}).items():
             theirs.get_parameter(name).copy_(state[ours])
+    named = {
+        key: (names or {}).get(key) or name_of(key, tensors[key], theirs)
+        for info in infos
+        for key in keys(info.source)
+        if not spelt
+    }
     for batch in batches_of(job, None, 0, spelt):
         inputs = list(batch.values())
         if "pixels" in batch:
@@ -175,11 +186,6 @@ def assert_same(
             assert far <= tolerance, f"{name} differs by {far:.3g}"
         if spelt:  # transformers never trains the vector of the padding token
             continue
-        named = {
-            key: (names or {}).get(key) or name_of(key, tensors[key], theirs)
-            for info in infos
-            for key in keys(info.source)
-        }
         pair = seen["logits"], want["logits"]
         chain = Chain(loaded or tensors, model)
         copies = tuple(f"{name}." for name in job.model.copies)

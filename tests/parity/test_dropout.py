@@ -14,7 +14,7 @@ from oracle import job_of, tiny
 from torch import nn
 from transformers import BertConfig
 
-from generated import load_module, source_of
+from generated import draft_of, load_module
 from generator.ir.job import Job
 from generator.ir.plans import TargetPlan
 
@@ -36,7 +36,7 @@ def job(p: float = 0.3) -> Job:
 @pytest.fixture(scope="module")
 def module(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModuleType]:
     folder: Path = tmp_path_factory.mktemp("dropout")
-    found = load_module(source_of(job()), folder, "dropout_model")
+    found = load_module(draft_of(job()), folder, "dropout_model")
     yield found
     del sys.modules["dropout_model"]
 
@@ -101,5 +101,5 @@ def test_all_dropouts_of_the_model_are_of_this_kind(module):
     ],
 )
 def test_elsewhere_it_is_torchs_own(target, p):
-    source = source_of(replace(job(p), target=target))
+    source = draft_of(replace(job(p), target=target))
     assert "class Dropout" not in source and "nn.Dropout(c.dropout)" in source

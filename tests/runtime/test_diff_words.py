@@ -96,8 +96,8 @@ def test_what_is_the_same_has_no_words():
         ),
         (
             'do = "pool"\nkinds = ["first", "mean"]\nlayers = [-4, -1]',
-            "A row's vector is made in another way: first and mean, of the layers -4 and "
-            "-1.",
+            "A row's vector is made in another way: first and mean, of the layers "
+            + "-4 and -1.",
         ),
         ('do = "extend-positions"\nto = 1024', "Rows may have 1024 tokens."),
         (

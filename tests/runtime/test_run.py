@@ -63,6 +63,7 @@ def finished(tmp_path_factory) -> Iterator[Ran]:
     output = io.StringIO()
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(output):
         patch.setattr(measure, "installed", lambda name: False)
+        patch.setattr(measure, "SHORT_ROUNDS", 1)  # each starts a process
         code = gen("run", spec, "--out", out, "--work", work, "--json")
     assert code == 0
     yield Ran(spec, out, work, last_json(output.getvalue()))
