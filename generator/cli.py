@@ -7,6 +7,7 @@ torch nor transformers.
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import sys
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from generator.errors import Diagnostic, GenError, fail, render_diagnostics
 from generator.parser import parser
 
 OK, DIFFERS, WRONG = 0, 1, 2
+FULL = (errno.ENOSPC, errno.EDQUOT)  # of a disk, which no file's name comes with
 LARGEST_SHOWN = 1 << 24  # bytes of a file of which a line is shown below a message
 
 
@@ -38,11 +40,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         # What is known beforehand, as of --out and --work, is looked at there.
         place = error.filename2 or error.filename
-        if place is None:
+        if place is None and error.errno not in FULL:
             raise
         wrong = Diagnostic(
             "G403",
-            f"{place} cannot be read or written: {error.strerror}",
+            f"{place or 'a file'} cannot be read or written: {error.strerror}",
             help="mend that, and run this again",
         )
         sys.stderr.write(explained([wrong]))

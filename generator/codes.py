@@ -998,7 +998,9 @@ into the backbone's shape, from which the next step leaves out more. So adapters
 stays as it is, cannot be there; nor edits that widen, add blocks or make positions anew, of which
 there is nothing to put back; nor `[[train.stage]]`, since there is one recipe to recover by; nor
 chosen features, which are of one model's vectors. Where `keep-layers` goes in steps, blocks have
-other numbers in each, and `blocks` of other edits would mean others. `gen search` trains each
+other numbers in each, and `blocks` of other edits would mean others. The last layer of a regression
+takes up what standardising its targets multiplies by and adds, and one without a bias, such as a
+decoder's, has no room for the mean: `standardise = false` in `[train]`. `gen search` trains each
 candidate in one go: prune the point that is chosen in steps.
 """,
     ),

@@ -61,6 +61,7 @@ from generator.passes import (
     Step,
     join_features,
     select_features,
+    standardise,
     steps,
 )
 from generator.passes.prune_width import of_rms
@@ -111,6 +112,7 @@ EDIT_PLACES = {
     "G266": ("do",),
 }
 SELECT = "select-features"  # the step behind the edits
+STANDARDISE = "standardise"  # and that ahead of the passes, of a regression
 # Edits that change the blocks or channels that a pooling of several layers reads.
 COUNTED = ("keep-layers", "add-layers", "prune-width")
 ADAPTING = ("lora", "dora", "ia3", "adapter")
@@ -264,8 +266,10 @@ def _named(
     edits = tuple(_edits(spec_file, facts, imported))
     edits += tuple(_selected(spec_file, facts, edits[-1].job if edits else imported))
     edits += tuple(_joined(spec_file.spec, edits[-1].job if edits else imported))
+    job = edits[-1].job if edits else imported
+    ready = tuple(_standardised(spec_file, job))
     naming = [name for name in NAMING if name not in left_out]
-    return edits, tuple(steps(edits[-1].job if edits else imported, naming))
+    return edits, (*ready, *steps(ready[-1].job if ready else job, naming))
 
 
 def _teacher(spec_file: SpecFile, facts: Facts, job: Job) -> Job | None:
@@ -404,6 +408,24 @@ def _joined(spec: Spec, job: Job) -> Iterator[Step]:
         )
         verify(job, after="features")
         yield Step("features", job, weights)
+
+
+def _standardised(spec_file: SpecFile, job: Job) -> Iterator[Step]:
+    """The job whose last layer answers in standard deviations of the targets."""
+    if job.task != "regression" or not spec_file.spec.train.standardise:
+        return
+    job, weights = standardise.run(job)
+    if pruning.stepped(spec_file.spec) and not classifier(job.model).has_bias:
+        raise fail(
+            "G292",
+            "standardised targets cannot go together with pruning in steps, as the last "
+            "layer of this model has no bias",
+            place=spec_file.place("train.standardise"),
+            label="no step could hand on their mean to the next",
+            help="standardise = false, or prune at once: remove [train.prune]",
+        )
+    verify(job, after=STANDARDISE)
+    yield Step(STANDARDISE, job, weights)
 
 
 def as_read(spec_file: SpecFile) -> SpecFile:

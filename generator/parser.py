@@ -166,7 +166,7 @@ def parser(functions: Mapping[str, Run]) -> argparse.ArgumentParser:
         "--jobs", type=_at_least_one, default=1, help="worker processes"
     )
     search.add_argument("--trials", type=_at_least_one, help="instead of the spec's")
-    search.add_argument("--hours", type=float, help="instead of the spec's")
+    search.add_argument("--hours", type=_hours, help="instead of the spec's")
     search.add_argument(
         "--sampler",
         choices=("tpe", "nsga2", "random"),
@@ -273,6 +273,16 @@ def _at_least_one(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text} is not a number from 1 on")
     return int(text)
+
+
+def _hours(text: str) -> float:
+    try:
+        hours = float(text)
+    except ValueError:
+        hours = 0.0
+    if not 0 < hours <= 10000:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0 and at most 10000")
+    return hours
 
 
 def _tokens(text: str) -> str:

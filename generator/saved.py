@@ -17,6 +17,7 @@ from generator.archs.build import PROBLEMS, Request, Saved
 from generator.errors import GenError
 from generator.facts import Card
 from generator.ir.dims import Dim
+from generator.ir.head import classifier, units
 from generator.ir.job import (
     Const,
     Job,
@@ -50,6 +51,11 @@ def files(job: Job, edited: Job, card: Card, request: Request) -> dict[str, byte
 
     Unsaveable where transformers has no class that computes what the job computes.
     """
+    if units(job.model) and not classifier(job.model).has_bias:
+        raise Unsaveable(
+            "its last layer has no bias to take up the mean of the targets, without which "
+            "answers mean nothing (standardise = false in [train] does without)"
+        )
     config = _config(job, edited, request)
     shapes = {p.path: p.shape for p in parameters(job)}
     pairs = (pair for one in stored(job) for pair in one.shapes(shapes))

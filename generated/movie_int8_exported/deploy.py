@@ -80,9 +80,7 @@ class Int8Linear(nn.Module):
 
     def pack(self) -> None:
         """Lay the weights out as the product reads them; they cannot be saved any more."""
-        self.middle = torch.full(
-            (self.weight.shape[1],), 128.5
-        )  # 128 is 0; halves go up
+        self.middle = torch.full(self.weight.shape[1:], 128.5)  # 128 is 0; halves go up
         self.scale = self.step / 127
         self.zero = torch.zeros_like(self.step, dtype=torch.int64)
         self.weight = torch.ops.onednn.qlinear_prepack(self.weight, None)
@@ -90,9 +88,8 @@ class Int8Linear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         # Few operations: of one row they take longer than what they compute.
         most = x.abs().amax(-1, keepdim=True).clamp_(min=SMALLEST)  # 127 steps
-        whole = torch.addcdiv(self.middle, x, most, value=127).to(
-            torch.uint8
-        )  # 1 to 255
+        # From 1 to 255: what is behind the point is cut off.
+        whole = torch.addcdiv(self.middle, x, most, value=127).to(torch.uint8)
         y = torch.ops.onednn.qlinear_pointwise(
             *(whole, 1.0, 128, self.weight, self.scale, self.zero, None),
             *(1.0, 0, torch.float32, "none", [], ""),  # as it is, in floating point

@@ -111,9 +111,8 @@ class DynamicLinear(Int8Linear):
     def forward(self, x: Tensor) -> Tensor:
         # Few operations: of one row they take longer than what they compute.
         most = x.abs().amax(-1, keepdim=True).clamp_(min=SMALLEST)  # 127 steps
-        whole = torch.addcdiv(self.middle, x, most, value=127).to(
-            torch.uint8
-        )  # 1 to 255
+        # From 1 to 255: what is behind the point is cut off.
+        whole = torch.addcdiv(self.middle, x, most, value=127).to(torch.uint8)
         y = torch.ops.onednn.qlinear_pointwise(
             *(whole, 1.0, 128, self.weight, self.scale, self.zero, None),
             *(1.0, 0, torch.float32, "none", [], ""),  # as it is, in floating point

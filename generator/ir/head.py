@@ -39,6 +39,7 @@ class Classifier:
     module: Module
     pool: Op  # what makes a vector of the positions
     label: Op  # the last linear layer
+    rescale: Op | None  # what brings its answers to the units of the targets
     # The pooling joins vectors, in the main module; the classifier takes what it gives.
     joined: bool = False
 
@@ -84,6 +85,21 @@ class Classifier:
         op = made.get(self.label.args[0])
         return op if op is not None and op.kind == "dropout" else None
 
+    @property
+    def answers(self) -> Dim:
+        """How many numbers it gives."""
+        return self.label.results[0].type.shape[-1]
+
+    @property
+    def has_bias(self) -> bool:
+        """Whether the last linear layer has one."""
+        return f"{self.label.name}.bias" in (p.name for p in self.module.parameters)
+
+    @property
+    def taken_over(self) -> bool:
+        """Whether training is to have the checkpoint's last layer answer as it did."""
+        return self.rescale is not None and "taken_over" in self.rescale.attrs_dict
+
     def std(self) -> float:
         """The standard deviation of new weights."""
         found = [p.source for p in self.module.parameters]
@@ -96,7 +112,10 @@ def classifier(model: Model) -> Classifier:
     main = model.main
     (call,) = (op for op in main.ops if op.results[0].name == main.outputs[0])
     module = model.by_name[main.instance(call.name).module]
-    (label,) = (op for op in module.ops if op.results[0].name == module.outputs[0])
+    made = {r.name: op for op in module.ops for r in op.results}
+    label, rescale = made[module.outputs[0]], None
+    if label.kind == "rescale":
+        label, rescale = made[label.args[0]], label
     pools = [op for op in module.ops if op.kind in POOLS]
     if not pools:
         (pool,) = (
@@ -104,9 +123,18 @@ def classifier(model: Model) -> Classifier:
             for op in main.ops
             if op.kind == "join" and op.results[0].name in call.args
         )
-        return Classifier(call, module, pool, label, joined=True)
+        return Classifier(call, module, pool, label, rescale, joined=True)
     (pool,) = pools
-    return Classifier(call, module, pool, label)
+    return Classifier(call, module, pool, label, rescale)
+
+
+def units(model: Model) -> tuple[str, ...]:
+    """The names of the tensors that bring answers to the units of the targets, if it has
+    any: what they are multiplied by, and what is added."""
+    if not any(op.kind == "rescale" for m in model.modules for op in m.ops):
+        return ()
+    at = classifier(model).call.name
+    return f"{at}.scale", f"{at}.shift"
 
 
 @dataclass(frozen=True)

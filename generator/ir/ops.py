@@ -318,6 +318,13 @@ def _select(args: Types, params: Params, attrs: Attrs) -> Types:
     return (Type("f32", (x.shape[0], _dim(attrs, "width"))),)
 
 
+def _rescale(args: Types, params: Params, attrs: Attrs) -> Types:
+    x = _one(args, "f32", 2)
+    taken = attrs.get("taken_over", True)
+    _need(taken is True, "taken_over is true, or not there")
+    return (x,)
+
+
 def _narrow(args: Types, params: Params, attrs: Attrs) -> Types:
     B, _, C = _one(args, "f32", 3).shape
     return (Type("f32", (B, number(1), C)),)
@@ -479,6 +486,7 @@ OPS: dict[str, OpDef] = {
         OpDef("flatten", _flatten),
         OpDef("rest", _rest),
         OpDef("select", _select, attrs=("by", "width")),
+        OpDef("rescale", _rescale, optional_attrs=("taken_over",)),
         OpDef("narrow", _narrow),
         OpDef("last_index", _last_index, optional_attrs=("padding",)),
         OpDef("keys_until", _keys_until),

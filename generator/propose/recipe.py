@@ -364,14 +364,8 @@ def _warnings(
         else:
             line += "; no input should be made of it"
         yield line
-    if chosen.task == "regression":
-        if max(abs(rows.mean), rows.spread) > 10:
-            yield (
-                "targets are trained on as they are: such large ones learn slowly; "
-                "bring them to about -1 to 1 in the file"
-            )
-        return
-    yield from _label_warnings(rows, labels)
+    if chosen.task != "regression":
+        yield from _label_warnings(rows, labels)
 
 
 def _quoted(table: TableFacts, chosen: Chosen, file: str) -> int:

@@ -71,6 +71,7 @@ BESIDE: Mapping[str, tuple[int, str]] = {
             "keep_memory",
             "LR",
             "FocalLoss",
+            "StandardisedError",
             "make_criterion",
             "make_optimizer",
             "set_up_cuda",
@@ -259,7 +260,9 @@ def bench_view(job: Job) -> BenchView:
         ),
         weights_else="" if recipe.weights_required else recipe.weights,
         criterion=criterion,
-        their_criterion=recipe.standard if recipe.focal else criterion,
+        their_criterion=(
+            recipe.standard if recipe.focal or recipe.standardised else criterion
+        ),
         scaled=recipe.scaled,
         lessons=recipe.lessons,
         projected=recipe.projected,

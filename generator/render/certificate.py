@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from generator.ir.cut import reaching
-from generator.ir.head import SELECTED, Selection, classifier, reads, selection
+from generator.ir.head import SELECTED, Selection, classifier, reads, selection, units
 from generator.ir.job import Job, Model, Module, Op, added, parameters
 from generator.ir.plans import FeaturePlan, ImagePlan, TextPlan
 from generator.ir.sources import (
@@ -238,6 +238,7 @@ class CertificateView:
     auto: str  # code: transformers' class
     # The loss of a job that learns from a teacher; "" of others.
     distills: Literal["", "cross-entropy", "bce", "mse"]
+    standardised: bool  # what the model ends with brings answers to the targets' units
     inside: InsideView | None  # of what it learns of the teacher's inside
     outputs: int
     vocab: int
@@ -397,6 +398,7 @@ def certificate_view(job: Job) -> CertificateView:
             else "AutoModelForSequenceClassification"
         ),
         distills=LOSSES[job.task] if job.distill.teacher else "",
+        standardised=units(job.model) != (),
         inside=inside_view(job) if job.distill.inside else None,
         outputs=len(job.labels),
         vocab=_vocabulary(job),
@@ -770,6 +772,8 @@ class _Hand:
                 yield f"{v} = {formula.format(x=self.variable(op.args[0]))}"
             case "embedding":
                 yield f"{v} = p[{self.weight(op)}][{op.args[0]}]"
+            case "rescale":
+                pass  # by 1, as long as nothing has trained
             case "flatten":
                 yield f"{v} = {self.variable(op.args[0])}.reshape(len({v}), -1)"
             case "join":

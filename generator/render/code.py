@@ -349,6 +349,10 @@ class Body:
         x = self._use(op.args[0], tight=True)
         return Parts(f"{x}[:, self.{op.attrs_dict['by']}]", comment=True)
 
+    def _rescale(self, op: Op) -> Parts:
+        x = self._use(op.args[0], tight=True)
+        return Parts(f"{x} * self.scale + self.shift", binary=True)
+
     def _narrow(self, op: Op) -> Parts:
         return Parts(f"{self._use(op.args[0], tight=True)}[:, :1]", comment=True)
 

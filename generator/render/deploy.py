@@ -11,6 +11,7 @@ from itertools import groupby
 from typing import Literal
 
 from generator.ir.deploy import ADAPTER_PARTS, Matrix, left, linears, tables
+from generator.ir.head import units
 from generator.ir.job import Job
 from generator.ir.ops import merges
 from generator.ir.plans import FeaturePlan, ImagePlan
@@ -59,6 +60,8 @@ class DeployView:
     imports: tuple[tuple[str, ...], ...]  # code: lines by section
     linears: tuple[str, ...]  # code: lines of the tuple of their names
     tables: tuple[str, ...]
+    units: tuple[str, ...]  # names of tensors that stay as they are in bfloat16
+    scale: str  # code: what of a model a regression's loss is measured in; "" for 1
     plain: tuple[str, ...]  # code: of the names of linears that merging makes plain
     parts: str  # code: all names of what is rounded to whole numbers
     adapters: tuple[str, ...]  # ends of names of tensors
@@ -178,6 +181,8 @@ def deploy_view(job: Job) -> DeployView:
         imports=(),
         linears=tuple(_lines([one.name for one in rounded])),
         tables=tuple(one.name for one in table),
+        units=() if whole else units(job.model),
+        scale=next(iter(units(job.model)), ""),
         plain=tuple(_lines(left(job, [one.name for one in rounded]))),
         parts=(
             "*" + ", *".join(names)

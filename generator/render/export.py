@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from generator.ir.deploy import linears
+from generator.ir.head import classifier, units
 from generator.ir.job import Job
 from generator.ir.plans import ImagePlan, TextPlan
 from generator.ir.saving import Stored, stored
@@ -81,6 +82,8 @@ class ExportView:
     calibrated: bool  # the probabilities are not those of the logits alone
     images: bool
     regression: bool
+    units: tuple[str, ...]  # names of tensors that answers are scaled and shifted by
+    head: str  # code: what of the model gives them
     outputs: str  # prose: how many numbers a row gets
     inputs: tuple[str, ...]  # of forward, by name
     example: str  # code: inputs but for the mask
@@ -224,6 +227,8 @@ def export_view(job: Job) -> ExportView:
         calibrated=calibrate.asked(job),
         images=images,
         regression=job.task == "regression",
+        units=units(job.model),
+        head=classifier(job.model).call.name,
         outputs="targets" if job.task == "regression" else "labels",
         inputs=tuple(names),
         example=", ".join(["ids", *["torch.zeros_like(ids)"] * (len(names) - 2)]),

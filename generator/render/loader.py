@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from generator.ir.dims import Dim
+from generator.ir.head import classifier, units
 from generator.ir.job import Job, Model, Module, Unused, absolute, list_name
 from generator.ir.sources import (
     Checkpoint,
@@ -135,7 +136,7 @@ def loader_view(job: Job, sizes: Sizes) -> LoaderView:
     if single and single[0].startswith("state[") and len(single[0]) < 80:
         name, _, value = single.pop(0).removeprefix("state[").partition("] = ")
         first = f"state = {{{name}: {value}}}"
-    lines = [first, *single, *paired, *last, *_selected(model)]
+    lines = [first, *single, *paired, *last, *_selected(model), *_rescaled(job, sizes)]
     new = [e.name for e in entries if isinstance(e.source, Init)]
     left, named = _left(model)
     unused = tuple(_unused(named))
@@ -190,6 +191,13 @@ def _selected(model: Model) -> Iterator[str]:
                 if len(index) <= kept.FEW:
                     value = f"torch.tensor({py(list(index))})"
                 yield f"state[{py(f'{instance.name}.{name}')}] = {value}"
+
+
+def _rescaled(job: Job, sizes: Sizes) -> Iterator[str]:
+    """The lines that fill what answers are multiplied by, and what is added."""
+    for name, start in zip(units(job.model), ("ones", "zeros"), strict=False):
+        wide = sizes.python(classifier(job.model).answers, "Config")
+        yield f"state[{py(name)}] = torch.{start}({wide})"
 
 
 def _fit(line: str) -> tuple[str, ...]:

@@ -373,6 +373,14 @@ def _init(module: Module, body: Body, sizes: Sizes, kinds: Classes) -> list[str]
             few = f"torch.arange({sizes.python(width)})"
             lines.append("# Of a row's vector; which they are comes with the weights.")
             lines.append(f'self.register_buffer("{op.attrs_dict["by"]}", {few})')
+    for op in module.ops:
+        if op.kind == "rescale":
+            wide = sizes.python(op.results[0].type.shape[-1])
+            lines += [
+                "# Deviations and means of the targets; training sets them.",
+                f'self.register_buffer("scale", torch.ones({wide}))',
+                f'self.register_buffer("shift", torch.zeros({wide}))',
+            ]
     if "rope_tables" in body.functions:
         lines += [
             "cos, sin = rope_tables(c)",
@@ -387,6 +395,8 @@ def _buffers(body: Body, module: Module) -> Iterator[str]:
     if "rope_tables" in body.functions:
         yield from ("cos", "sin")
     yield from (str(op.attrs_dict["by"]) for op in module.ops if op.kind == "select")
+    if any(op.kind == "rescale" for op in module.ops):
+        yield from ("scale", "shift")
 
 
 def _part(module: Module, op: Op, sizes: Sizes, kinds: Classes) -> str:

@@ -8,6 +8,7 @@ from math import prod
 from typing import Any
 
 from generator.cost import Stage, describe
+from generator.ir.head import units
 from generator.ir.job import Job, added, parameters
 from generator.ir.plans import DataPlan, FeaturePlan, TextPlan
 from generator.ir.sources import Init
@@ -47,6 +48,7 @@ class CardView:
     labels: tuple[str, ...]
     columns: tuple[str, ...]
     deployed: str  # what the model that predicts is kept in; "" is the trained one
+    exports: tuple[str, ...]  # kinds of what export.py writes
     features: bool  # the head reads more of a row
     cleaned: str  # what is done to texts
     text: bool
@@ -86,6 +88,7 @@ def card_view(
         labels=tuple(markdown(label) for label in job.labels),
         columns=tuple(markdown(c) for c in (*columns, *job.data.features.columns)),
         deployed=deploy.deployed_as(job),
+        exports=job.export.to,
         features=job.data.features != FeaturePlan(),
         cleaned=", ".join(_cleaned(job.data)),
         text=isinstance(inputs, TextPlan),
@@ -157,11 +160,25 @@ def _facts(job: Job) -> list[RowView]:
     if brought:
         count = sum(prod(i.shape) for i in brought)
         rows.append(RowView("Parameters of adapters", f"{count:,}"))
-    if kept := deploy.deployed_as(job):
-        rows.append(RowView("Deployed", kept))
+    rows += [RowView(name, value) for name, value in _predicts(job) if value]
     if job.backbone.revision:
         rows.insert(1, RowView("Revision", markdown(job.backbone.revision)))
     return rows
+
+
+def _predicts(job: Job) -> list[tuple[str, str]]:
+    """What stands between the trained model and an answer; empty where nothing does."""
+    plan, kept = job.deploy, deploy.deployed_as(job)
+    if plan.leave:
+        kept += f", but for {', '.join(f'`{name}`' for name in plan.leave)}"
+    soft = "divided by a number that the validation rows fit best"
+    given = "above thresholds" if job.task == "multi-label" else "by a threshold"
+    chosen = f"{given}, chosen on the validation rows by {plan.thresholds}"
+    return [
+        ("Deployed", kept),
+        ("Logits", soft if plan.temperature else ""),
+        ("Labels are given", chosen if plan.thresholds != "none" else ""),
+    ]
 
 
 def _recipe(job: Job) -> list[RowView]:
@@ -235,6 +252,8 @@ def _unusual(job: Job) -> list[tuple[str, str]]:
         weights = ", ".join(f"{w:g}" for w in weights)
     return [
         ("Layer decay", f"{t.layer_decay:g}" if t.layer_decay != 1 else ""),
+        ("Loss", f"focal, gamma {t.gamma:g}" if t.loss == "focal" else ""),
+        ("Rows of an epoch", "drawn, each label alike often" * (t.sampling != "all")),
         ("Label smoothing", f"{t.label_smoothing:g}" if t.label_smoothing else ""),
         ("Class weights", weights if weights != "none" else ""),
         ("Frozen", ", ".join(f"`{name}`" for name in job.frozen)),
@@ -242,6 +261,7 @@ def _unusual(job: Job) -> list[tuple[str, str]]:
         ("Trained", "the adapters and the head alone" if added(job) else ""),
         ("Moving average of the weights", f"{t.ema:g}" if t.ema else ""),
         ("Rounded in training", _rounded(job)),
+        ("Targets are learned", "in standard deviations" if units(job.model) else ""),
         ("Early stopping", _patience(t.early_stopping)),
         *(
             (name.replace("_", " ").capitalize(), f"{value:g}")

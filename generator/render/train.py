@@ -15,6 +15,7 @@ from typing import Literal
 
 from generator.ir.cut import Division, blocks_before, divisions
 from generator.ir.dims import Dim, dim
+from generator.ir.head import classifier, units
 from generator.ir.job import Job, ParameterInfo, Value, parameters
 from generator.ir.plans import AugmentPlan, FeaturePlan, ImagePlan, TextPlan
 from generator.ir.stages import by_stage, covers
@@ -207,6 +208,10 @@ class TrainView:
     functional: bool  # it takes functions of torch
     smoothing: bool
     targets_doc: str  # prose
+    standardised: bool  # answers are learned in standard deviations of the targets
+    head: str  # code: what of the model gives them
+    head_bias: bool  # its last layer has a bias
+    taken_over: bool  # it came with the checkpoint, and goes on answering as it did
     aware: bool  # there is a quantize_aware.py
     aware_when: str  # prose: the steps that round
     aware_from: str  # code: the first of them; "" where it is the first of all
@@ -275,6 +280,7 @@ def train_view(job: Job) -> TrainView:
         job, no_decay if decay_groups else (), frozen, trained, depths
     )
 
+    head = classifier(job.model) if units(job.model) else None
     cut = divisions(job)
     still = any(one.frozen for one in by_stage(job))
     staged = len(job.stages) > 0
@@ -321,8 +327,12 @@ def train_view(job: Job) -> TrainView:
         ),
         loss=loss,
         metrics_partial=MANY if _many_labels(job) else METRICS[loss],
-        score=SCORES[loss],
-        criterion=_criterion(loss, weighted, plan.label_smoothing > 0, focal),
+        score='-e["loss"]' if head else SCORES[loss],
+        criterion=(
+            f"StandardisedError(model.{head.call.name}.scale)"
+            if head
+            else _criterion(loss, weighted, plan.label_smoothing > 0, focal)
+        ),
         standard=_criterion(loss, False, plan.label_smoothing > 0, False),
         criterion_doc=_criterion_doc(loss, weighted, balanced, focal),
         balanced=balanced,
@@ -439,11 +449,18 @@ def train_view(job: Job) -> TrainView:
         mixed_inputs="inputs" if cuda or mixes == "inputs" else "batch.inputs",
         mixed_targets="targets" if cuda or mixes == "inputs" else "batch.targets",
         focal=focal,
-        functional=focal and (loss == "bce" or not mixes) or job.distill.teacher != "",
+        functional=focal
+        and (loss == "bce" or not mixes)
+        or job.distill.teacher != ""
+        and not (head is not None and (inside is None or inside.masked)),
         smoothing=plan.label_smoothing > 0,
         targets_doc=(
             "f32 (B, K)" if mixes or loss == "bce" else "the numbers of labels, i64 (B)"
         ),
+        standardised=head is not None,
+        head=head.call.name if head else "",
+        head_bias=head is not None and head.has_bias,
+        taken_over=head is not None and head.taken_over,
         aware=aware,
         aware_when=_aware_when(job),
         aware_from=_aware_from(job),

@@ -288,7 +288,11 @@ def _taylor(
         "units": units,
         "blocks": [block.name for block in job.model.blocks],
         "new": [p.path for p in parameters(job) if isinstance(p.source, Init)],
-        "loss": LOSSES.get(job.task, "cross-entropy"),
+        "loss": (
+            "standardised"
+            if job.task == "regression" and spec_file.spec.train.standardise
+            else LOSSES.get(job.task, "cross-entropy")
+        ),
         "rows": rows,
     }
     with tempfile.TemporaryDirectory() as folder:

@@ -12,6 +12,7 @@ from typing import Any
 from generator.compile import LOCK, Compiled, digest, draft, read_lock
 from generator.cost import describe
 from generator.facts import Facts, dump_card
+from generator.ir.head import units
 from generator.ir.job import Job, Module, parameters
 from generator.ir.text import print_op, print_source
 from generator.runtime import gather, terminal
@@ -272,6 +273,8 @@ def _flat(job: Job) -> dict[str, Any]:
         "labels": list(job.labels),
         "frozen": list(job.frozen),
     }
+    if job.task == "regression":
+        flat["train.standardise"] = units(job.model) != ()
     names = {field.name for field in fields(job)} - {"model", "reference"}
     plans = {name: getattr(job, name) for name in sorted(names)}
     for name, plan in plans.items():

@@ -35,14 +35,13 @@ NAMES = {
     "train.layer_decay": "the decay of the learning rate by block",
     "train.lr": "the learning rate",
     "train.seed": "the seed",
+    "train.standardise": "whether targets are standardised",
     "train.warmup": "the part of the training that warms up",
     "train.weight_decay": "weight decay",
 }
 OFF = (None, ())  # values that say that there is no such thing
-LONG, SHOWN = (
-    12,
-    6,
-)  # items of a list from which on it is told what differs, and so many
+LONG = 12  # items of a list from which on it is told what differs
+SHOWN = 6  # of those
 
 
 def words(a: Spec, b: Spec) -> list[str]:
@@ -114,7 +113,10 @@ def sentence(edit: Edit) -> str:
                 f"Detours of width {edit.width} train behind {on}{_where(edit.blocks)}."
             )
         case edits.Pool():
-            return f"A row's vector is made in another way: {edit.kind}."
+            kinds = edit.kinds or (edit.kind,) * (edit.kind is not None)
+            how = f": {_listed(kinds)}" if kinds else ""
+            layers = f", of the layers {_listed(edit.layers)}" if edit.layers else ""
+            return f"A row's vector is made in another way{how}{layers}."
         case edits.ExtendPositions():
             return f"Rows may have {edit.to} tokens."
     given = ", ".join(
@@ -161,13 +163,19 @@ def _keys(a: Spec, b: Spec) -> Iterator[str]:
             yield f"{_upper(name)} is no longer {_value(before)}: it is not set."
         elif before in OFF:
             yield f"{_upper(name)} is {_value(after)}; it was not set."
-        elif isinstance(after, tuple) and max(len(after), len(before)) >= LONG:
+        elif _long(before, after):
             yield f"{_upper(name)} has {_differing(before, after)}."
         else:
             is_now, was = _value(after), _value(before)
             if is_now == was:  # but for digits that are left out
                 is_now, was = str(after), str(before)
             yield f"{_upper(name)} is {is_now} instead of {was}."
+
+
+def _long(before: Any, after: Any) -> bool:
+    """Whether both are lists, and one of them a long one; `freeze` may be a number too."""
+    lists = isinstance(before, tuple) and isinstance(after, tuple)
+    return lists and max(len(before), len(after)) >= LONG
 
 
 def _differing(before: Sequence[Any], after: Sequence[Any]) -> str:

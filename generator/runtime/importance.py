@@ -4,7 +4,7 @@ Run as a program, `python importance.py PACKAGE ROOT WEIGHTS WORK ASKED`, where 
 can be imported; it imports nothing of this compiler. ASKED is JSON: `units`, for the
 path of each linear or norm whose inputs are scored how many units they make; `blocks`, the paths
 of the blocks, in order; `new`, the parameters of the head that no checkpoint has, which
-are fitted first with all else fixed; `loss`; `rows`. On standard output is JSON: the
+are fitted first with all else fixed; `loss`, of which "standardised" is train.py's own; `rows`. On standard output is JSON: the
 scores of `units` by path, and of the blocks under "taylor" and "influence".
 
 The score of a unit is the mean over rows of |sum of activation times gradient|, over the
@@ -40,11 +40,16 @@ def main(package: str, root: Path, weights: Path, work: Path, request: Path) -> 
     data: Any = importlib.import_module(f"{package}.data")
     torch.manual_seed(0)
     model = importlib.import_module(f"{package}.model").load_pretrained(weights).eval()
-    criterion = LOSSES[asked["loss"]]()
     try:
         train = data.load_splits(root, work).train
     except data.DataError as error:
         sys.exit(str(error))
+    if asked["loss"] == "standardised":
+        trains: Any = importlib.import_module(f"{package}.train")
+        trains.standardise(model, train)
+        criterion = trains.StandardisedError(model.classifier.scale)
+    else:
+        criterion = LOSSES[asked["loss"]]()
 
     def batches() -> Iterator[Any]:
         epoch = 0

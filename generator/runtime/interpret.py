@@ -298,12 +298,13 @@ class _Machine:
                 attrs = {name: self.number(value, scope) for name, value in op.attrs}
                 if op.kind == "select":
                     attrs["index"] = self.model.kept[str(attrs["by"])]
-                results = OPERATIONS[op.kind](
-                    _Here(
-                        self.params(module, op, path), attrs, self.dtype, self.device
-                    ),
-                    *operands,
-                )
+                params = self.params(module, op, path)
+                if op.kind == "rescale":  # its buffers, where something has set them
+                    both = {name: path + name for name in ("scale", "shift")}
+                    held = {n: at for n, at in both.items() if at in self.state}
+                    params |= {n: self.state[at] for n, at in held.items()}
+                here = _Here(params, attrs, self.dtype, self.device)
+                results = OPERATIONS[op.kind](here, *operands)
             for result, value in zip(op.results, results, strict=True):
                 values[result.name] = value
         return tuple(values[name] for name in module.outputs)
@@ -597,6 +598,11 @@ def _select(here: _Here, x: Tensor) -> Results:
     return (torch.stack([x[:, i] for i in index], 1),)
 
 
+def _rescale(here: _Here, x: Tensor) -> Results:
+    scale, shift = here.params.get("scale", 1.0), here.params.get("shift", 0.0)
+    return (x * scale + shift,)
+
+
 def _rest(here: _Here, x: Tensor) -> Results:
     return (x[:, 1:],)
 
@@ -691,6 +697,7 @@ OPERATIONS: dict[str, Callable[..., tuple[Tensor | None, ...]]] = {
     "flatten": _flatten,
     "rest": _rest,
     "select": _select,
+    "rescale": _rescale,
     "narrow": _narrow,
     "last_index": _last_index,
     "keys_until": _keys_until,

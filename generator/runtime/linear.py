@@ -162,6 +162,8 @@ def _scores(task: str, logits: Any, targets: Any, draws: Any) -> Any:
 
 def _pearson(guesses: Any, targets: Any) -> float:
     x, y = guesses - guesses.mean(0), targets - targets.mean(0)
+    unit = np.linalg.norm(y, axis=0)  # which may be very small
+    x, y = (z / np.where(unit > 0, unit, 1) for z in (x, y))
     size = np.linalg.norm(x, axis=0) * np.linalg.norm(y, axis=0)
     return float(((x * y).sum(0) / np.maximum(size, 1e-12)).mean())
 

@@ -13,6 +13,7 @@ from math import prod
 from typing import Literal
 
 from generator.compile import Compiled
+from generator.ir.head import classifier, units
 from generator.ir.job import parameters
 from generator.ir.sources import (
     Concatenate,
@@ -62,7 +63,8 @@ def migration(a: Compiled, b: Compiled) -> Migration:
     """From A's trained weights to B's."""
     old = {p.path: p.shape for p in parameters(a.job)}
     new = {p.path: p.shape for p in parameters(b.job)}
-    if old == new:
+    was, now = units(a.job.model), units(b.job.model)
+    if old == new and was == now:
         return Migration("strict", {}, (), {})
     if a.job.backbone.architecture != b.job.backbone.architecture:
         return Migration("no", {}, (), {}, alike=False)
@@ -81,6 +83,11 @@ def migration(a: Compiled, b: Compiled) -> Migration:
             sources[path] = source
         except Missing as why:
             missing[path] = str(why)
+    if was != now:
+        why = "it is new" if now else "the old model scales what it answers"
+        missing |= dict.fromkeys(
+            now or (f"{classifier(b.job.model).call.name}.label",), why
+        )
     read = {path for source in sources.values() for path in _read(source)}
     return Migration(
         "no" if missing else "map",

@@ -281,11 +281,16 @@ def device_at_hand(ready: Ready, found: dict[str, Any] | None) -> None:
             "be made; what Python says stands above",
             help='pip install "gen-compiler[run]" brings what packages import',
         )
-    if ready.spec_file.spec.target.device == "cuda" and not found["cuda"]:
+    card_at_hand(ready.spec_file, found["cuda"])
+
+
+def card_at_hand(spec_file: SpecFile, there: bool) -> None:
+    """GenError where the job is for a card and there is none."""
+    if spec_file.spec.target.device == "cuda" and not there:
         raise fail(
             "G504",
             "the job is for CUDA, and torch sees no such device here",
-            place=ready.spec_file.place("target.device"),
+            place=spec_file.place("target.device"),
             help='run it where there is one, or say device = "cpu"',
         )
 

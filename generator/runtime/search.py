@@ -26,7 +26,7 @@ from generator.runtime import build as building
 from generator.runtime import calibrate, search_report, search_view, terminal
 from generator.runtime.figures import cores
 from generator.runtime.files import write_if_changed
-from generator.runtime.ready import find, need
+from generator.runtime.ready import card_at_hand, find, need
 from generator.runtime.search_job import Job
 from generator.runtime.search_plan import Candidate, Planner, Records
 from generator.runtime.search_store import Store, Stored, open_store
@@ -92,7 +92,7 @@ def search(args: argparse.Namespace) -> int:
         if setting.tests:
             from generator.runtime.search_front import tested
 
-            found = tested(setting, store, found, clock, view.say)
+            found = tested(setting, store, planner, found, clock, view.say)
             found = _written(setting, found)
     found["beside"] = other
     found["report"] = search_report.write(found, setting.work)
@@ -118,6 +118,8 @@ def prepare(args: argparse.Namespace) -> tuple[Setting, Store]:
             label="it trains each candidate in one go",
             help="search without [train.prune], and add it to the point that is chosen",
         )
+    if spec.target.device == "cuda":
+        card_at_hand(spec_file, _sees_card())
     given = {n: getattr(args, n) for n in ("trials", "hours", "sampler", "storage")}
     asked = replace(spec.search, **{n: v for n, v in given.items() if v is not None})
     work: Path = args.work or Path("runs") / f"{spec.name}_search"
@@ -172,6 +174,12 @@ def prepare(args: argparse.Namespace) -> tuple[Setting, Store]:
         tests=not args.no_test,
     )
     return setting, store
+
+
+def _sees_card() -> bool:
+    """Asked in a process of its own: what has used CUDA must not fork."""
+    ask = "import torch; raise SystemExit(not torch.cuda.is_available())"
+    return subprocess.run([sys.executable, "-c", ask], check=False).returncode == 0
 
 
 def _job(spec_file: SpecFile, root: Path | None) -> Job:

@@ -28,9 +28,10 @@ from generator.runtime.programs import Ended, Programs, installed
 from generator.runtime.ready import Ready, find
 from generator.runtime.search import SPENT, Clock, ending, front_of
 from generator.runtime.search_job import DEPLOYED, TRAINED, Job, tidy
+from generator.runtime.search_plan import Planner
 from generator.runtime.search_store import Store
 from generator.runtime.search_teach import Untaught
-from generator.runtime.search_trial import Setting, signed
+from generator.runtime.search_trial import Setting, autocast, signed
 from generator.runtime.tables import counted, seconds
 from generator.search import budget
 from generator.search.budget import End
@@ -50,6 +51,8 @@ class Point:
     job: Job
     text: str
     folder: Path  # of the trial
+    device: str
+    autocast: str  # what predict.py computes in under it, or ""
 
     @property
     def number(self) -> int:
@@ -81,12 +84,15 @@ class Model:
             "deployed": str(self.trained.with_name(DEPLOYED).resolve()),
             "weights": str(self.point.job.weights.resolve()),
             "work": str((self.folder / "speed").resolve()),
+            "device": self.point.device,
+            "autocast": self.point.autocast,
         }
 
 
 def tested(
     setting: Setting,
     store: Store,
+    planner: Planner,
     found: dict[str, Any],
     clock: Clock,
     say: Callable[[str], None],
@@ -111,7 +117,8 @@ def tested(
         return found
     plan = ending(setting, found["trials"], clock.left(search.hours))
     say(_said(plan, len(numbers), setting, clock))
-    points = [_point(setting, trials[n]) for n in sorted({0, *plan.points})]
+    tried = [trials[n] for n in sorted({0, *plan.points})]
+    points = [_point(setting, trial, planner.text(trial)) for trial in tried]
     models = {p.number: _models(setting, p) for p in points}
     firsts = {n: some[0] for n, some in models.items()}
     _train(setting, [*firsts.values()], say)  # whose files are gone
@@ -209,10 +216,12 @@ def _without_others(
                 path.unlink(missing_ok=True)
 
 
-def _point(setting: Setting, trial: Mapping[str, Any]) -> Point:
-    folder = setting.folder(trial["number"])
+def _point(setting: Setting, trial: Mapping[str, Any], text: str) -> Point:
+    folder = setting.folder(trial["number"])  # where this machine did it
     job = setting.others.get(trial["baseline"] or "", setting.job)
-    return Point(trial, job, (folder / "spec.toml").read_text(), folder)
+    spec = read_spec(text, str(folder / "spec.toml")).spec
+    half = autocast(spec.target.precision, spec.deploy.precision)
+    return Point(trial, job, text, folder, spec.target.device, half)
 
 
 def _models(setting: Setting, point: Point) -> list[Model]:
@@ -307,7 +316,8 @@ def _speeds(setting: Setting, models: Mapping[int, Model]) -> dict[str, Any]:
     names = [str(n) for n in models]
     if text and installed("transformers"):
         reference = _reference(setting)
-        contenders.append({"name": "transformers", "weights": str(reference)})
+        theirs = {"name": "transformers", "weights": str(reference)}
+        contenders.append({**theirs, "device": setting.unedited.job.target.device})
         names.append("transformers")
     asked = {
         "kind": "texts" if text else "rows",

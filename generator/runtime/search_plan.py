@@ -122,6 +122,12 @@ class Planner:
             seen.get(candidate.key),
         )
 
+    def text(self, trial: Mapping[str, Any]) -> str:
+        """The spec of a trial by its record, whichever machine did it."""
+        if trial["number"] < len(self.baselines):
+            return self.baselines[trial["number"]][1].text
+        return self.candidate(trial["params"]).text
+
     def past(self, records: Records) -> list[Past]:
         """Trials as samplers are shown them: what went no further with what is known of it.
         Of amounts the logarithms are, which twice as much is as far from as half."""

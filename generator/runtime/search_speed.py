@@ -9,6 +9,7 @@ ratio to the first of them in a round, which another load of the machine changes
 
 from __future__ import annotations
 
+import gc
 import importlib
 import json
 import runpy
@@ -64,30 +65,47 @@ def model_of(contender: Mapping[str, str]) -> Any:
     return module(contender, "deploy").load_deployed(path)
 
 
+def computing(contender: Mapping[str, str]) -> torch.autocast:
+    """What predict.py runs the model in."""
+    half = contender["autocast"]
+    kind = getattr(torch, half or "bfloat16")
+    return torch.autocast(contender["device"], kind, enabled=half != "")
+
+
+def settled(device: str) -> None:
+    """Wait until a card has done what it was given."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
 def batch(asked: Mapping[str, Any], contender: Mapping[str, Any]) -> Work:
     """A batch of rows of one length."""
-    model = model_of(contender)
+    device = contender["device"]
+    model = model_of(contender).to(device)
     torch.manual_seed(0)
     inputs = []
     for dtype, shape in contender["inputs"]:
         kind = getattr(torch, dtype)
         if kind.is_floating_point:
-            inputs.append(torch.randn(shape, dtype=kind))
+            inputs.append(torch.randn(shape, dtype=kind).to(device))
         else:
-            inputs.append(torch.ones(shape, dtype=kind))
+            inputs.append(torch.ones(shape, dtype=kind, device=device))
     times = asked["times"]
 
     @torch.inference_mode()
     def work() -> None:
         for _ in range(times):
-            model(*inputs)
+            with computing(contender):
+                model(*inputs)
+        settled(device)
 
     return work
 
 
 def rows(asked: Mapping[str, Any], contender: Mapping[str, Any]) -> Work:
     """Validation rows in the batches of an evaluation."""
-    model = model_of(contender)
+    device = contender["device"]
+    model = model_of(contender).to(device)
     data = module(contender, "data")
     found = data.load_splits(Path(asked["root"]), Path(contender["work"])).valid
     batches = []
@@ -99,7 +117,10 @@ def rows(asked: Mapping[str, Any], contender: Mapping[str, Any]) -> Work:
     @torch.inference_mode()
     def work() -> None:
         for inputs in batches:
-            model(*inputs)
+            given = [x if x is None else x.to(device) for x in inputs]
+            with computing(contender):
+                model(*given)
+        settled(device)
 
     return work
 
@@ -119,7 +140,7 @@ def texts(asked: dict[str, Any], contender: Mapping[str, Any]) -> Work:
 
 
 def theirs(asked: Mapping[str, Any], contender: Mapping[str, Any]) -> Work:
-    """transformers at its best on a processor: fp32, rows of one length together."""
+    """transformers at its best: fp32, rows of one length together."""
     from transformers import (
         AutoConfig,
         AutoModelForSequenceClassification,
@@ -135,7 +156,8 @@ def theirs(asked: Mapping[str, Any], contender: Mapping[str, Any]) -> Work:
         config=config,
         ignore_mismatched_sizes=True,
         dtype=torch.float32,
-    ).eval()
+    )
+    model = model.eval().to(contender["device"])
     texts, size = asked["texts"], asked["batch"]
     pair = isinstance(texts[0], tuple)
     columns = [list(column) for column in zip(*texts)] if pair else [texts]
@@ -149,6 +171,7 @@ def theirs(asked: Mapping[str, Any], contender: Mapping[str, Any]) -> Work:
             some = order[start : start + size]
             batch = {name: [values[i] for i in some] for name, values in made.items()}
             padded = tokenizer.pad(batch, return_tensors="pt")
+            padded = padded.to(contender["device"])
             model(**padded).logits.tolist()
 
     return work
@@ -170,8 +193,14 @@ def held(asked: Mapping[str, Any], contender: Mapping[str, Any]) -> int:
     """Bytes that loading the model and predicting with it takes at most, of a process that
     has done both before: what it then has more of is no code of the libraries. The weights
     must be there."""
-    memory = runpy.run_path(str(Path(__file__).with_name("search_memory.py")))
     batch(asked, contender)()
+    if contender["device"] == "cuda":
+        gc.collect()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        batch(asked, contender)()
+        return torch.cuda.max_memory_allocated() - before
+    memory = runpy.run_path(str(Path(__file__).with_name("search_memory.py")))
     before = memory["begin"]()
     work = batch(asked, contender)
     work()

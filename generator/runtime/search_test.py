@@ -19,7 +19,8 @@ import torch
 from torch import Tensor
 
 # A program has what lies beside it, and nothing of the compiler to import it from.
-module = runpy.run_path(str(Path(__file__).with_name("search_speed.py")))["module"]
+speed = runpy.run_path(str(Path(__file__).with_name("search_speed.py")))
+module, computing = speed["module"], speed["computing"]
 taken_out = runpy.run_path(str(Path(__file__).with_name("guarded.py")))["taken_out"]
 SAMPLES = 1000
 SCORES = ("accuracy", "micro_f1", "pearson", "loss")  # what sums up an evaluation
@@ -34,16 +35,21 @@ def logits_of(contender: Mapping[str, str], root: Path) -> tuple[Tensor, Tensor]
         model = module(contender, "deploy").load_deployed(deployed)
     else:
         model = module(contender, "predict").load_trained(contender["trained"])
+    device = contender["device"]
+    model = model.to(device)
     data = module(contender, "data")
     left = taken_out(data, Path(contender["trained"]).parent)
     test = data.load_splits(root, Path(contender["work"]), **left).test
     logits: list[tuple[Tensor, Tensor, Tensor]] = []
     for batch in data.evaluation_batches(test):
-        logits.append((batch.rows, model(*batch.inputs), batch.targets))
+        inputs = [x if x is None else x.to(device) for x in batch.inputs]
+        with computing(contender):
+            found = model(*inputs).float().cpu()
+        logits.append((batch.rows, found, batch.targets))
     # In the order of the rows, which the batches of each package may cut in its own way.
     order = torch.cat([rows for rows, _, _ in logits]).argsort()
-    found = torch.cat([x for _, x, _ in logits])[order].float()
-    return found, torch.cat([y for _, _, y in logits])[order]
+    every = torch.cat([x for _, x, _ in logits])[order]
+    return every, torch.cat([y for _, _, y in logits])[order]
 
 
 def score_of(contender: Mapping[str, str]) -> Score:

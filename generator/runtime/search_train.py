@@ -66,14 +66,16 @@ def deployed(name: str, root: Path, work: Path) -> dict[str, Any] | None:
         ranges = [deploy.find_ranges(model, splits.train, *files)]
     save_file(deploy.lowered(model, *ranges), work / DEPLOYED)
     model = deploy.load_deployed(work / DEPLOYED)
+    if hasattr(deploy, "DEVICE"):  # of a card
+        model = model.to(deploy.DEVICE)
     if importlib.util.find_spec(f"{name}.calibrate") is not None:
         calibrate = importlib.import_module(f"{name}.calibrate")
         calibrate.calibrate(model, splits.valid, splits.test, work)
-    logits, targets = [], []
-    for batch in data.evaluation_batches(splits.valid):
-        logits.append(model(*batch.inputs).float())
-        targets.append(batch.targets)
-    return train.measure(torch.cat(logits), torch.cat(targets))
+    batches = [*data.evaluation_batches(splits.valid)]
+    targets = torch.cat([batch.targets for batch in batches])
+    # Of a regression, what its loss is measured in.
+    scale = [model.classifier.scale.cpu()] if hasattr(train, "standardise") else []
+    return train.measure(deploy.answers(model, batches), targets, *scale)
 
 
 def main() -> int:

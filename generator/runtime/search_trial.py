@@ -7,6 +7,7 @@ each step whether the next is worth its time. The test rows are not looked at.
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from generator.compile import Compiled, digest, draft
+from generator.compile import LOCK, Compiled, digest, draft
 from generator.cost import describe
 from generator.errors import GenError
 from generator.ir.plans import TextPlan
@@ -28,7 +29,7 @@ from generator.runtime.search_programs import Beat, Forked, alone
 from generator.runtime.search_teach import Run, Untaught, keep, lend, taught
 from generator.runtime.tables import score_name
 from generator.search.goals import Constraint, Objective, promoted
-from generator.search.space import Choice, candidate, difference
+from generator.search.space import Choice, candidate, difference, unedited
 from generator.spec.alter import without_search
 from generator.spec.search import Search
 
@@ -363,8 +364,7 @@ class Trial:
         mine = self._contender(self.planned.number, self.job, self.compiled)
         contenders = [mine]
         if self.planned.number:
-            first = self._contender(0, self.setting.job, self.setting.unedited)
-            contenders = [first, mine]
+            contenders = [self._unedited(), mine]
         asked = {
             "kind": kind,
             "contenders": contenders,
@@ -385,8 +385,21 @@ class Trial:
         reference = known / 1000 if name == "latency" else ROWS / known
         return reference * seconds[1] / seconds[0]
 
+    def _unedited(self) -> dict[str, Any]:
+        """The first trial's, whose package is built where another machine did that one."""
+        setting, job = self.setting, self.setting.job
+        folder = setting.folder(0)
+        with alone(setting.work / "unedited", self.beat):
+            if not (folder / job.spec_file.spec.name / LOCK).is_file():
+                text = unedited(job.spec_file.text)
+                spec_file, facts = job.read(text, str(folder / "spec.toml"))
+                plan = building.plan(spec_file, facts, folder)
+                building.build(plan, force=True)
+        return self._contender(0, job, setting.unedited)
+
     def _contender(self, number: int, job: Job, compiled: Compiled) -> dict[str, Any]:
         folder, search = self.setting.folder(number), self.setting.search
+        target, deploy = compiled.job.target, compiled.job.deploy
         return {
             "name": job.spec_file.spec.name,
             "parent": str(folder.resolve()),
@@ -395,6 +408,8 @@ class Trial:
             "deployed": str((folder / UNTRAINED / DEPLOYED).resolve()),
             "work": str((folder / "speed").resolve()),
             "inputs": inputs_of(compiled, search.latency_batch, search.latency_tokens),
+            "device": target.device,
+            "autocast": autocast(target.precision, deploy.precision),
         }
 
     def _asked(self, asked: Mapping[str, Any]) -> Path:
@@ -442,10 +457,12 @@ class Trial:
         if not whole:
             for name in (TRAINED, DEPLOYED):
                 (work / name).unlink(missing_ok=True)
-        valid = result["valid"]
+        metric = signed(result["valid"])
+        if not math.isfinite(metric):  # which no storage has, and nothing compares with
+            raise Enough("failed", f"its score is {metric}")
         return {
             "part": part,
-            "metric": signed(valid),
+            "metric": metric,
             "seconds": time.perf_counter() - start,
             "memory": result["memory"],
         }
@@ -471,6 +488,13 @@ def inputs_of(
         for v in model.main.inputs
         if not v.type.optional
     ]
+
+
+def autocast(target: str, weights: str) -> str:
+    """What predict.py computes in under autocast, by the precisions of [target] and of
+    [deploy]; "" where in that of the weights."""
+    half = {"bf16": "bfloat16", "fp16": "float16"}
+    return "" if weights == "bf16" else half.get(target, "")
 
 
 def signed(figures: Mapping[str, Any]) -> float:

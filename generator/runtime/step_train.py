@@ -29,8 +29,11 @@ def measured(name: str, root: Path, work: Path, weights: Path) -> dict[str, Any]
     )
     torch.manual_seed(data.SEED)  # of a head that is new
     loaded = model.load_pretrained(weights).eval()
+    splits = data.load_splits(root, work)
+    if hasattr(train, "standardise"):  # as training does before its first step
+        train.standardise(loaded, splits.train)
     logits, targets = [], []
-    for batch in data.evaluation_batches(data.load_splits(root, work).valid):
+    for batch in data.evaluation_batches(splits.valid):
         logits.append(loaded(*batch.inputs).float())
         targets.append(batch.targets)
     return train.measure(torch.cat(logits), torch.cat(targets))

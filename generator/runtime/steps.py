@@ -30,7 +30,8 @@ from generator.facts import (
     load_scores,
     weights_hash,
 )
-from generator.ir.job import parameters
+from generator.ir.head import classifier, units
+from generator.ir.job import Job, parameters
 from generator.ir.plans import ExportPlan
 from generator.ir.sources import Init
 from generator.runtime import build as building
@@ -369,7 +370,7 @@ def _leave(ready: Ready, facts: Facts, folder: Path) -> None:
     names = ExportPlan((), heads.base, tuple(heads.heads.items()))
     imported = replace(import_job(ready.spec_file, facts), export=names)
     asked = request(ready.spec_file, facts)
-    trained = load_file(ready.work / SINGLE)
+    trained = _in_units(job, load_file(ready.work / SINGLE))
     try:
         files = saved.files(imported, imported, card, asked)
         tensors = unpruned(job, trained, _tensors(ready.checkpoint))
@@ -404,6 +405,17 @@ def _leave(ready: Ready, facts: Facts, folder: Path) -> None:
     # The weights last: a folder with them is whole.
     save_file(as_saved(tensors, new, names, unread), model / UNFINISHED)
     (model / UNFINISHED).rename(model / SINGLE)
+
+
+def _in_units(job: Job, trained: Mapping[str, Any]) -> dict[str, Any]:
+    """The weights with a last layer that answers in the units of the targets by itself."""
+    found = dict(trained)
+    if names := units(job.model):
+        scale, shift = (found[name] for name in names)
+        layer = f"{classifier(job.model).call.name}.{classifier(job.model).label.name}"
+        found[f"{layer}.weight"] = found[f"{layer}.weight"] * scale[:, None]
+        found[f"{layer}.bias"] = found[f"{layer}.bias"] * scale + shift
+    return found
 
 
 def _tensors(checkpoint: LocalCheckpoint) -> dict[str, Any]:

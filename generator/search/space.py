@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from generator.errors import GenError
 from generator.ir.dims import dim
 from generator.ir.job import Instance, Job, Model, inside
 from generator.ir.sources import Checkpoint, Tie
-from generator.spec import SpecFile
+from generator.spec import SpecFile, read_spec
 from generator.spec.alter import alter, without_search
 from generator.spec.edits import EDITS as KINDS
 from generator.spec.entries import Choice as Choices
@@ -95,9 +96,39 @@ def choices(spec_file: SpecFile, job: Job) -> tuple[Choice, ...]:
         ready = [one for one in ready if one.edit not in APART]
     if "edit" in named:
         ready = [one for one in ready if one.edit is None]
-    there = {one.key for one in ready}
-    ready = [one for one in ready if all(key in there for key, _ in one.when)]
+    text = without_search(spec_file.text)
+    ready = [_readable(one, text, spec_file.file) for one in ready]
+    there = {one.key: one for one in ready if one.kind != "categorical" or one.values}
+    ready = [one for one in there.values() if _may_vary(one, there)]
     return tuple(_ordered([*own, *ready]))
+
+
+def _readable(one: Choice, text: str, file: str) -> Choice:
+    """With the values alone that go with what the spec says elsewhere: where training
+    rounds, as in [deploy], there is something to round. None of them if that leaves one.
+    """
+    if one.kind != "categorical" or one.edit is not None:
+        return one
+    around = {key: values[0] for key, values in one.when}
+
+    def reads(value: Any) -> bool:
+        try:
+            read_spec(alter(text, {**around, one.key: value}), file)
+        except GenError:
+            return False
+        return True
+
+    values = tuple(value for value in one.values if reads(value))
+    return replace(one, values=values if len(values) > 1 else ())
+
+
+def _may_vary(one: Choice, there: Mapping[str, Choice]) -> bool:
+    """Whether what it depends on varies, and may be as it has to be for that."""
+    return all(
+        key in there
+        and (there[key].kind != "categorical" or {*values} & {*there[key].labels})
+        for key, values in one.when
+    )
 
 
 def _own(spec_file: SpecFile, one: Vary) -> Choice:

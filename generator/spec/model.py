@@ -463,6 +463,18 @@ class Train:
             also="focal_gamma focusing",
         ),
     )
+    standardise: bool = field(
+        default=True,
+        metadata=about(
+            "Whether the last layer answers in standard deviations of the targets from "
+            "their mean, over the training rows. What is learned then is the same in every "
+            "unit; predictions, scores and saved models are in that of the file. Without "
+            "it, targets far from -1 to 1 are hardly learned.",
+            False,
+            tasks=("regression",),
+            also="standardize normalise normalize scale_targets normalize_targets",
+        ),
+    )
     early_stopping: int = field(
         default=0,
         metadata=about(

@@ -302,6 +302,8 @@ FAULTS = (
           _train("not_finite")),
     Fault(P + "train_focal.j2", "(1 - targets) * missing", "targets * missing",
           _train("focal and several")),
+    Fault(P + "train_standardise.j2", "(guesses - targets) / self.scale", "(guesses - targets)",
+          _edits("standardise", "mean_and_the_deviation")),
     Fault(P + "train_optimizer.j2", "* (steps - step)", "* step",
           _train("schedules")),
     Fault(P + "train_stage.j2", "    warmup: float", "    warm_up: float",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -41,6 +42,19 @@ def test_what_is_generated_is_current():
     assert main(["check", *specs, "--out", out, "--quiet"]) == 0
     names = {load_spec(Path(p)).spec.name for p in specs}
     assert {p.name for p in (REPOSITORY / "generated").iterdir()} == names
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_is_told_wherever_it_is_noticed(monkeypatch, capsys, number):
+    """What writes to an open file is told no name."""
+
+    def full(_: object) -> str:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("generator.listing.listing", full)
+    assert main(["list", "tasks"]) == 2
+    said = capsys.readouterr().err
+    assert f"a file cannot be read or written: {os.strerror(number)}" in said
 
 
 def test_a_vendored_package_imports_and_keeps_edits(project, capsys):

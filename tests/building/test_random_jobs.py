@@ -102,6 +102,8 @@ def random_spec(seed: int) -> tuple[str, Facts]:
         if r.random() < 0.5:
             spec["train.loss"] = "focal"
             maybe("train.gamma", 1, 0.5)
+    if regression:
+        maybe("train.standardise", False)
     maybe("train.early_stopping", 2)
     maybe("train.seed", 3, 2**63 - 1)
     if not image:

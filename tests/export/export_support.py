@@ -87,6 +87,9 @@ def trained(it: Whole) -> Any:
     with torch.no_grad():
         for parameter in model.parameters():
             parameter += 0.02 * torch.randn_like(parameter)
+        for name, buffer in model.named_buffers():  # of a regression
+            if name.endswith(("scale", "shift")):
+                buffer += 100 * torch.rand_like(buffer)
     merge = getattr(it.module("model"), "merge", lambda model: model)
     return merge(model.eval()).eval()
 

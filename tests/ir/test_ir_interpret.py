@@ -156,6 +156,7 @@ def test_choosing_positions():
     ids = torch.zeros(2, 4, dtype=torch.int64)
     close(evaluate("first", x), x[:, 0])
     close(evaluate("narrow", x), x[:, :1])
+    close(evaluate("rescale", x[:, 0]), x[:, 0])
     close(evaluate("select", x[:, 0], by="kept", index=(0, 2)), x[:, 0, [0, 2]])
     assert evaluate("last_index", ids, mask).tolist() == [2, 0]
     assert evaluate("last_index", ids, None).tolist() == [3, 3]

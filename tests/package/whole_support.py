@@ -26,6 +26,7 @@ from generator import passes
 from generator.ir.job import Job
 from generator.ir.plans import StagePlan, TargetPlan, TextPlan
 from generator.ir.stages import always_frozen
+from generator.passes import standardise
 from generator.render import (
     augment,
     bench,
@@ -96,6 +97,7 @@ def whole(
     stages: tuple[StagePlan, ...] = (),
     tidy: Sequence[str] = (),
     edits: Sequence[tuple[str, Mapping[str, Any]]] = (),
+    standardised: bool = True,
     edit: Callable[[Job], Job] = lambda job: job,
     **request: Any,
 ) -> Whole:
@@ -103,7 +105,7 @@ def whole(
 
     `tidy` names the files that are formatted as `gen build` formats them, which takes
     longer than all the rest. `edits` are applied in turn, each with its arguments,
-    and `edit` behind them.
+    and `edit` behind them. A regression's targets are `standardised`.
     """
     oracle, card, tensors = tiny(config, labels)
     tensors = {k: t.float() for k, t in saved(oracle)[1].items()}
@@ -136,7 +138,10 @@ def whole(
         )
     for do, arguments in edits:
         job, _ = passes.EDITS[do].run(job, **arguments)
-    job, _ = passes.run(edit(job))
+    job = edit(job)
+    if task == "regression" and standardised:
+        job, _ = standardise.run(job)
+    job, _ = passes.run(job)
     weights = folder / "weights"
     weights.mkdir(parents=True)
     save_file(tensors, weights / "model.safetensors", {"format": "pt"})

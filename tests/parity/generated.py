@@ -91,6 +91,8 @@ def generated(
         model = module.load_pretrained(file).double().eval()
     finally:
         torch.set_default_dtype(default)
+    # Else safetensors does not save it.
+    assert all(x.is_contiguous() for x in model.state_dict().values())
     return model, module
 
 

@@ -94,6 +94,11 @@ def test_what_is_the_same_has_no_words():
             'do = "pool"\nkind = "mean"',
             "A row's vector is made in another way: mean.",
         ),
+        (
+            'do = "pool"\nkinds = ["first", "mean"]\nlayers = [-4, -1]',
+            "A row's vector is made in another way: first and mean, of the layers -4 and "
+            "-1.",
+        ),
         ('do = "extend-positions"\nto = 1024', "Rows may have 1024 tokens."),
         (
             'do = "head"\nkind = "mlp"\nhidden = 96',
@@ -139,6 +144,8 @@ def test_every_other_key_is_named():
     found = words(spec(), staged)
     assert "train.stage 1.epochs is 2; it was not set." in found
     assert "train.stage 1.freeze is 6; it was not set." in found
+    two, one = spec("train.freeze = 3\n"), spec('train.freeze = ["embedding"]\n')
+    assert words(two, one) == ['What is frozen is ["embedding"] instead of 3.']
     away = spec('data.clean.unicode = "NFKC"\ndata.clean.html = true\n')
     assert words(spec(), away) == [
         "data.clean.unicode is NFKC instead of off.",

@@ -5,6 +5,7 @@ A stand-in for training gives each candidate figures that follow from its values
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from random import Random
@@ -109,6 +110,15 @@ def test_a_seed_decides_what_is_tried(sampler: str) -> None:
     ]
     counted = [n for n, r in first.items() if n >= 2 and r["state"] == "complete"]
     assert len(counted) == 10
+
+
+def test_the_spec_of_a_trial_follows_from_its_record() -> None:
+    """Another machine may have done it, and have its folder."""
+    plan, shown = planner(), planner()
+    records = tried(plan)
+    for number, record in json.loads(json.dumps(records)).items():
+        planned = plan.known[int(number)]
+        assert shown.text(record) == planned.candidate.text, number
 
 
 def test_a_trial_is_drawn_without_those_before_it() -> None:

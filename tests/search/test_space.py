@@ -80,6 +80,15 @@ def test_the_ready_made_spaces(job: Job) -> None:
     assert varied(job, '\n[search]\nspace = "none"\n') == {}
 
 
+def test_what_a_spec_rules_out_is_not_varied(job: Job) -> None:
+    rounds = (
+        '\n[deploy]\nquantize = "int4-weights"\nquantize_aware = true\ngroup = 16\n'
+    )
+    found = varied(job, rounds + '\n[search]\nspace = "deploy"\n')
+    assert found["deploy.quantize"].values == ("int8-weights", "int4-weights")
+    assert "deploy.precision" not in found  # which is of what is not quantised
+
+
 def test_what_is_named_is_not_varied_a_second_time(job: Job) -> None:
     own = varied(job, EDITS)
     assert list(own) == ["edit", "train.lr"]  # the structure's own are of the list too
