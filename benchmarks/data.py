@@ -6,7 +6,7 @@ The file has rows made of the movie snippets' (halves of two of them and a numbe
 nearly all differ. In each round every contender starts anew in a process of its own, whose
 imports are not timed, and is run once:
 
-- gen: `load_splits` of movie_sentiment's package, from the CSV file to the splits;
+- gen: `load_splits` of movie_sentiment with its rows in files, from the CSV file to the splits;
 - tokenizer: the texts, which are in memory, through encode_batch, 1,000 at a time (as
   datasets would), with the threads that the library takes; its results are thrown away;
 - tokenizer, fast: the same through encode_batch_fast, which leaves out offsets;
@@ -35,6 +35,8 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
+
+from data_large import build
 
 ROOT = Path(__file__).parents[1]
 SNIPPETS = ROOT / "specs/data/movie_snippets"
@@ -71,7 +73,7 @@ def texts_of(root: Path) -> list[str]:
 
 
 def gen(root: Path) -> Callable[[], Any]:
-    sys.path.insert(0, str(ROOT / "generated"))
+    sys.path.insert(0, str(root / "package"))
     from movie_sentiment import data  # type: ignore[import-not-found]
 
     return lambda: data.load_splits(root, root / f"work-{os.getpid()}")
@@ -158,6 +160,7 @@ def main() -> None:
     add("--json", type=Path)
     args = parser.parse_args()
     write_rows(args.work, args.rows)
+    build(args.work / "package")
     found: dict[str, list[dict[str, float]]] = {name: [] for name in CONTENDERS}
     load = []
     context = multiprocessing.get_context("spawn")

@@ -4,9 +4,9 @@
 
 Files are made of the movie snippets: a row is some of them joined and a number, so that
 nearly all differ. Each is prepared once by a job's own `load_splits`, in a process of its
-own: of movie_sentiment, and of the same job that also looks for near duplicates, which are
-made by the way (a row in fifty is an earlier one with another end). A quarter of a file
-stands beside the whole, to tell what grows.
+own: of movie_sentiment with its rows in files, and of the same job that also looks for near
+duplicates, which are made by the way (a row in fifty is an earlier one with another end). A
+quarter of a file stands beside the whole, to tell what grows.
 
 Memory is what all processes of the run hold together that is not a map of a file (Pss_Anon
 and Pss_Shmem of smaps_rollup), looked at ten times a second; the maps are given beside it,
@@ -88,10 +88,12 @@ def write_rows(root: Path, case: Case) -> Path:
     return folder / "train.csv"
 
 
-def build(out: Path, near: bool) -> None:
-    """The package, with its spec and facts beside it."""
+def build(out: Path, near: bool = False) -> None:
+    """The package with rows in files, and its spec and facts beside it."""
     out.mkdir(parents=True, exist_ok=True)
     text = SPEC.read_text()
+    assert 'rows = "memory"' in text
+    text = text.replace('rows = "memory"', 'rows = "files"')
     if near:
         text = text.replace(
             "[train]", '[data.clean]\nduplicates = "near"\n\n[train]', 1

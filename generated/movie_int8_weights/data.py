@@ -11,40 +11,22 @@ from __future__ import annotations
 import csv
 import difflib
 import functools
-import hashlib
 import json
-import multiprocessing
-import os
-import shutil
 import sys
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from io import StringIO
-from itertools import islice, starmap
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
-import tokenizers
 import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
 from .model import LABELS
-from .rows import (
-    COLUMNS,
-    Row,
-    Rows,
-    by_key,
-    hashes,
-    in_order,
-    on_disk,
-    open_rows,
-    places,
-    same,
-    starts_of,
-)
+from .rows import Row, Rows, by_key, hashes, places, same
 
 FILES = {
     "train": "data/movie_snippets/train.csv",
@@ -59,10 +41,7 @@ MAX_TOKENS = 128  # special tokens included; longer texts are cut
 PAD = 0
 BATCH = 32  # examples
 OTHER = "other reasons"  # where there are too many to count each
-PART, PART_CHARS = 4096, 1 << 20  # rows that are prepared at a time, and their size
-FORK_BYTES = 1 << 22  # of a file, for each process that prepares it
-# Elsewhere than on Linux processes are not forked safely.
-CORES = len(os.sched_getaffinity(0)) if sys.platform == "linux" else 1
+MOST_BYTES = 1 << 28  # of a file, whose rows are kept in memory
 LONGEST = 1 << 22  # of a line; of one that is longer the beginning is put aside
 
 
@@ -192,16 +171,6 @@ class Quarantine:
         self.reasons[reason if known else OTHER] += rows
         self.last = reason
 
-    def about(self) -> dict[str, Any]:
-        """What was counted."""
-        return {"reasons": self.reasons, "last": self.last}
-
-    def merge(self, about: dict[str, Any]) -> None:
-        """Count what another has, of the rows that come next."""
-        for reason, rows in about["reasons"].items():
-            self.count(reason, rows)
-        self.last = about["last"] if about["reasons"] else self.last
-
 
 class Tokens(NamedTuple):
     """Token ids of many rows, end to end; a row's begin at its start."""
@@ -280,112 +249,27 @@ def usable(records: Iterable[Record], name: str, quarantine: Quarantine) -> list
     return rows
 
 
-def part_of(name: str, records: list[tuple]) -> tuple[dict[str, bytes], dict]:
-    """What is kept of some rows of a file, by column, and what was counted."""
-    aside = StringIO()
-    quarantine = Quarantine(aside)
-    rows = usable(starmap(Record, records), name, quarantine)
-    texts = [row.text.encode() for row in rows]
-    tokens = encode([row.text for row in rows])
-    columns = {
-        "lines": torch.tensor([row.line for row in rows]),
-        "targets": torch.tensor([row.target for row in rows]),
-        "keys": hashes(f"{SEED} {same(row)}" for row in rows),
-        "sizes": torch.tensor([len(text) for text in texts]),
-        "lengths": tokens.lengths,
-        "ids": tokens.ids,
-    }
-    found = {column: x.numpy().tobytes() for column, x in columns.items()}
-    found |= {"texts": b"".join(texts), "aside": aside.getvalue().encode()}
-    return found, {"records": len(records), **quarantine.about()}
-
-
-def parts_of(records: Iterable[Record]) -> Iterator[list[tuple]]:
-    """The rows that are prepared together: PART of them, fewer where they are long."""
-    # As tuples they go to another process in half the time.
-    sized = ((tuple(x), sum(map(len, map(str, x.fields.values())))) for x in records)
-    return together(sized, PART, PART_CHARS)
-
-
-def prepare(path: Path, split: str, folder: Path) -> dict[str, Any]:
-    """Append to the files in `folder` what they do not have yet of the rows of a file.
-
-    How far they go is in about.json after each part, with what was counted.
-    """
-    about, sizes = folder / "about.json", dict.fromkeys([*COLUMNS, "aside"], 0)
-    counts, records, done = Quarantine(StringIO()), 0, False
-    state: dict[str, Any] = {"sizes": {}}
-    if about.exists():
-        state = json.loads(about.read_text())
-    there = (
-        (folder / column).stat().st_size >= n for column, n in state["sizes"].items()
-    )
-    if state["sizes"] and all(there):  # no loss of power has taken the end of a file
-        counts.merge(state)
-        sizes, records, done = state["sizes"], state["records"], state["done"]
-    for column, size in sizes.items():
-        with open(folder / column, "ab") as file:
-            file.truncate(size)  # of a part that was not finished
-
-    def save() -> dict[str, Any]:
-        state = {"sizes": sizes, "records": records, "done": done, **counts.about()}
-        new = about.with_suffix(".new")
-        new.write_text(json.dumps(state))
-        new.replace(about)
-        return state
-
-    if done:
-        return save()
-    tokenizer()  # is read before there are processes, which then have it
-    rest = parts_of(islice(csv_records(path, (TEXT, LABEL)), records, None))
-    work = functools.partial(part_of, FILES[split])
-    processes = min(CORES, path.stat().st_size // FORK_BYTES)
-    if processes < 2 or multiprocessing.current_process().daemon:  # which has no others
-        parts = map(work, rest)
-    else:
-        parts = in_order(work, rest, processes)
-    for found, counted in parts:
-        for column, raw in found.items():
-            with open(folder / column, "ab") as file:
-                file.write(raw)
-            sizes[column] += len(raw)
-        records += counted["records"]
-        counts.merge(counted)
-        save()
-    done = True
-    return save()
-
-
-def content_key(path: Path) -> str:
-    """A hash of all that what is made of a file follows from."""
-    about = [sys.version, tokenizers.__version__, repr(LABELS)]
-    names = ("data.py", "tokenizer.json")
-    for file in (path, *map(Path(__file__).with_name, names)):
-        with open(file, "rb") as stream:
-            about.append(hashlib.file_digest(stream, "blake2b").hexdigest())
-    return hashlib.blake2b(" ".join(about).encode(), digest_size=8).hexdigest()
-
-
-def read(root: Path, split: str, quarantine: Quarantine, work: Path) -> Rows:
-    """The usable rows of a file. What is made of them is kept in `work`."""
-    path = root / FILES[split]
+def read(root: Path, split: str, quarantine: Quarantine) -> Rows:
+    """The usable rows of a file, in memory."""
+    name, path = FILES[split], root / FILES[split]
     if not path.is_file():
         raise DataError(f"no file {path}; --root is the folder that paths start from")
+    if path.stat().st_size > MOST_BYTES:
+        raise DataError(
+            f"{path} is too large to be kept in memory: "
+            'rows = "files" in [data] of the spec keeps it in files'
+        )
     try:
-        folder = work / "rows" / f"{split}-{content_key(path)}"
+        rows = usable(csv_records(path, (TEXT, LABEL)), name, quarantine)
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}") from None
-    for old in folder.parent.glob(f"{split}-*"):
-        if old != folder:
-            shutil.rmtree(old)
-    folder.mkdir(parents=True, exist_ok=True)
-    quarantine.merge(prepare(path, split, folder))
-    with open(folder / "aside") as file:
-        shutil.copyfileobj(file, quarantine.file)
-    rows = open_rows(folder)
     if not rows:
         raise DataError(f"{path} has no usable rows: {shown(quarantine.last, 400)}")
-    return rows
+    columns = {
+        "targets": torch.tensor([row.target for row in rows]),
+        "keys": hashes(f"{SEED} {same(row)}" for row in rows),
+    }
+    return Rows(rows, columns)
 
 
 def set_aside(
@@ -474,7 +358,7 @@ def load_rows(root: Path, work: Path) -> dict[str, Rows]:
     work.mkdir(parents=True, exist_ok=True)
     with open(work / "quarantine.jsonl", "w") as file:
         quarantine = Quarantine(file)
-        rows = {split: read(root, split, quarantine, work) for split in FILES}
+        rows = {split: read(root, split, quarantine) for split in FILES}
         keep_apart(rows, quarantine)
 
     sizes = ", ".join(f"{split} {len(found):,}" for split, found in rows.items())
@@ -506,7 +390,5 @@ def load_splits(root: Path, work: Path) -> Splits:
 
 
 def split_of(rows: Rows) -> Split:
-    lengths = rows.column("lengths")
-    starts = on_disk(starts_of(lengths), rows.folder)
-    tokens = Tokens(rows.tokens("ids"), starts, lengths)
+    tokens = encode([row.text for row in rows])
     return Split(tokens, rows.column("targets"))

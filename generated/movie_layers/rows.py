@@ -4,35 +4,13 @@
 
 from __future__ import annotations
 
-import ctypes
-import gc
 import hashlib
-import multiprocessing
-import os
-import signal
 import struct
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from pathlib import Path
-from tempfile import NamedTemporaryFile
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-
-STEP = 1 << 16  # rows that are worked on at a time
-SORTED = 1 << 21  # rows that are sorted at a time
-# What is kept of rows, in a file each: the type of the numbers, and how many a row has.
-COLUMNS: dict[str, tuple[torch.dtype, tuple[int, ...]]] = {
-    "lines": (torch.int64, ()),
-    "targets": (torch.int64, ()),
-    "keys": (torch.int64, (2,)),  # by which the same text is known again
-    "sizes": (torch.int64, ()),  # of texts, in bytes
-    "texts": (torch.uint8, ()),  # UTF-8, end to end
-    "lengths": (torch.int64, ()),  # in tokens
-    "ids": (torch.int32, ()),  # of tokens, end to end
-}
 
 
 class Row(NamedTuple):
@@ -48,130 +26,28 @@ def same(row: Row) -> str:
     return " ".join(row.text.split())
 
 
-def on_disk(pieces: Iterable[Tensor], folder: Path) -> Tensor:
-    """The pieces end to end, in a file of its own that goes when the tensor goes."""
-    with NamedTemporaryFile(dir=folder) as file:
-        for piece in pieces:
-            file.write(piece.numpy().data)
-        file.flush()
-        size = file.tell() // piece.element_size()
-        found = torch.from_file(file.name, size=size, dtype=piece.dtype)
-    return found.view(-1, *piece.shape[1:])
-
-
-def starts_of(lengths: Tensor) -> Iterator[Tensor]:
-    """Where each begins of what lies end to end."""
-    start = 0
-    for some in lengths.split(STEP):
-        yield start + some.cumsum(0) - some
-        start += int(some.sum())
-
-
 class Rows(Sequence[Row]):
-    """Rows of which few are in memory: those of some numbers, i64, of `columns`."""
+    """Rows in memory, and what is asked of all of them at once, by name."""
 
-    def __init__(
-        self, folder: Path, columns: dict[str, Tensor], numbers: Tensor
-    ) -> None:
-        self.folder, self.columns, self.numbers = folder, columns, numbers
-        self.texts = columns["texts"].numpy().data
+    def __init__(self, rows: list[Row], columns: dict[str, Tensor]) -> None:
+        self.rows, self.columns = rows, columns
 
     def __len__(self) -> int:
-        return len(self.numbers)
+        return len(self.rows)
 
     def __getitem__(self, i: Any) -> Any:  # a row, or some for a slice
-        rows = list(self.of(self.numbers[i].view(-1)))
-        return rows if isinstance(i, slice) else rows[0]
-
-    def __iter__(self) -> Iterator[Row]:
-        for some in self.numbers.split(1024):
-            yield from self.of(some)
+        return self.rows[i]
 
     def at(self, places: Sequence[int]) -> Iterable[Row]:
-        return self.of(self.numbers[list(places)])
-
-    def of(self, numbers: Tensor) -> Iterator[Row]:
-        """The rows that have these numbers in the columns."""
-        names = ("lines", "starts", "sizes", "targets")
-        columns = (self.columns[name][numbers].tolist() for name in names)
-        for line, start, size, target in zip(*columns):
-            yield Row(line, str(self.texts[start : start + size], "utf-8"), target)
+        return [self.rows[i] for i in places]
 
     def column(self, name: str) -> Tensor:
-        """What the rows have in a column that has one entry a row."""
-        whole = self.columns[name]
-        if len(self) == len(whole):
-            return whole
-        return on_disk((whole[some] for some in self.numbers.split(STEP)), self.folder)
+        return self.columns[name]
 
     def where(self, kept: Tensor) -> Rows:
         """Those for which `kept`, bool (rows), is true."""
-        pairs = zip(self.numbers.split(STEP), kept.split(STEP))
-        numbers = on_disk((some[mask] for some, mask in pairs), self.folder)
-        return Rows(self.folder, self.columns, numbers)
-
-    def tokens(self, name: str) -> Tensor:
-        """What the rows have in a column that has one entry a token, end to end."""
-        whole, lengths = self.columns[name], self.columns["lengths"]
-        if len(self) == len(lengths):
-            return whole
-        starts = on_disk(starts_of(lengths), self.folder)
-
-        def pieces() -> Iterator[Tensor]:
-            for some in self.numbers.split(STEP):
-                count = lengths[some]
-                moved = starts[some] - count.cumsum(0) + count
-                index = moved.repeat_interleave(count)
-                yield whole[index + torch.arange(len(index))]
-
-        return on_disk(pieces(), self.folder)
-
-
-def open_rows(folder: Path) -> Rows:
-    """All rows that the files of a folder hold."""
-    columns = {}
-    for name, (kind, shape) in COLUMNS.items():
-        path = folder / name
-        size = path.stat().st_size // kind.itemsize
-        found = torch.from_file(str(path), size=size, dtype=kind)
-        columns[name] = found.view(-1, *shape)
-    sizes, count = columns["sizes"], len(columns["lines"])
-    columns["starts"] = on_disk(starts_of(sizes.view(-1)), folder).view_as(sizes)
-    steps = range(0, max(1, count), STEP)
-    every = (torch.arange(i, min(i + STEP, count)) for i in steps)
-    return Rows(folder, columns, on_disk(every, folder))
-
-
-def in_order(
-    work: Callable[[Any], Any], items: Iterable[Any], processes: int
-) -> Iterator[Any]:
-    """What `work` makes of each item, by some processes, a little ahead of its use."""
-    ahead: deque[tuple[Any, Future[Any]]] = deque()
-
-    def first() -> Any:
-        item, result = ahead.popleft()
-        try:
-            return result.result()
-        except RecursionError:  # it is nested too deep to be sent
-            return work(item)
-
-    context = multiprocessing.get_context("fork")
-    with ProcessPoolExecutor(processes, context, alone) as pool:
-        for item in items:
-            ahead.append((item, pool.submit(work, item)))
-            if len(ahead) > 2 * processes:
-                yield first()
-        while ahead:
-            yield first()
-
-
-def alone() -> None:
-    """Make of a forked process one of several, that ends when the first one does."""
-    gc.freeze()  # what came along is not looked through again
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    torch.set_num_threads(1)
+        columns = {name: x[kept] for name, x in self.columns.items()}
+        return Rows(list(self.at(list(places(kept)))), columns)
 
 
 def hashes(texts: Iterable[str]) -> Tensor:
@@ -186,31 +62,17 @@ def by_key(*keys: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
     """Numbers of rows in the order of their keys, and whether a key is a new one.
 
     Each of `keys` is i64 (rows, 2); rows are numbered through. Those of one key come
-    together and in order. All keys that begin with the same bits are given at a time.
+    together and in order.
     """
-    bits = (sum(map(len, keys)) // SORTED).bit_length()
-    for part in range(2**bits):
-        start, found, numbers = 0, [], []
-        for some in (some for x in keys for some in x.split(STEP)):
-            if bits:
-                wanted = (some[:, 0] >> (64 - bits)) + 2 ** (bits - 1) == part
-            else:
-                wanted = torch.ones(len(some), dtype=torch.bool)
-            found.append(some[wanted])
-            numbers.append(start + wanted.nonzero()[:, 0])
-            start += len(some)
-        some = torch.cat(found)
-        if not len(some):
-            continue
-        order = some[:, 1].argsort(stable=True)
-        order = order[some[order, 0].argsort(stable=True)]
-        some = some[order]
-        new = torch.ones(len(some), dtype=torch.bool)
-        new[1:] = (some[1:] != some[:-1]).any(1)
-        yield torch.cat(numbers)[order], new
+    some = torch.cat(keys)
+    order = some[:, 1].argsort(stable=True)
+    order = order[some[order, 0].argsort(stable=True)]
+    some = some[order]
+    new = torch.ones(len(some), dtype=torch.bool)
+    new[1:] = (some[1:] != some[:-1]).any(1)
+    yield order, new
 
 
 def places(mask: Tensor) -> Iterator[int]:
     """Where a bool (rows) is true."""
-    for i, some in enumerate(mask.split(STEP)):
-        yield from (i * STEP + some.nonzero()[:, 0]).tolist()
+    yield from mask.nonzero()[:, 0].tolist()

@@ -199,7 +199,7 @@ def arrange(name: str, kind: str, taken: list[Tensor], split: Split) -> list[Ten
 
 def training_rows(args: Namespace) -> tuple[Sequence[Row], Split]:
     """As they are, or texts joined and cut to rows of one length."""
-    rows = read(args.root, "train", Quarantine(StringIO()), args.folder)
+    rows = read(args.root, "train", Quarantine(StringIO()))
     if args.tokens_per_row == "real":
         return rows, split_of(rows)
     # Joined to about twice of what is left when they are cut.

@@ -177,7 +177,7 @@ def load_pretrained(path: str | Path) -> Model:
     """The model with the backbone's weights, from a file or a folder of safetensors.
 
     Every weight there is used or named as unused, and every shape matches; anything
-    else is a ValueError or a RuntimeError.
+    else is a ValueError or a RuntimeError. New, for training to fill: classifier.label.
     """
     path = Path(path)
     files = [path / "model.safetensors" if path.is_dir() else path]
@@ -186,6 +186,7 @@ def load_pretrained(path: str | Path) -> Model:
         files = [path / name for name in sorted(names)]
     shards = [safe_open(file, framework="pt") for file in files]
     holds = {key: shard for shard in shards for key in sorted(shard.keys())}
+    holds.pop("embeddings.position_ids", None)  # a constant
 
     read: set[str] = set()
 
@@ -196,16 +197,13 @@ def load_pretrained(path: str | Path) -> Model:
         return holds[key].get_tensor(key)
 
     kept = load_file(Path(__file__).with_name("kept.safetensors"))
-    state: dict[str, Tensor] = {}
-    state["embedding.token.weight"] = take("bert.embeddings.word_embeddings.weight")
-    state["embedding.position.weight"] = take(
-        "bert.embeddings.position_embeddings.weight"
-    )
-    state["embedding.token_type"] = take(
-        "bert.embeddings.token_type_embeddings.weight"
-    )[0]
+    state = {"embedding.token.weight": take("embeddings.word_embeddings.weight")}
+    state["embedding.position.weight"] = take("embeddings.position_embeddings.weight")
+    state["embedding.token_type"] = take("embeddings.token_type_embeddings.weight")[0]
+    state["classifier.label.weight"] = torch.randn(Config.labels, Config.width) * 0.02
+    state["classifier.label.bias"] = torch.zeros(Config.labels)
     for i in range(6):
-        at = f"bert.encoder.layer.{i}"
+        at = f"encoder.layer.{i}"
         state[f"blocks.{i}.attention.out.weight"] = take(
             f"{at}.attention.output.dense.weight"
         )[:, kept[f"blocks.{i}.attention.heads"]]
@@ -220,11 +218,10 @@ def load_pretrained(path: str | Path) -> Model:
         ]
         state[f"blocks.{i}.ff.down.bias"] = take(f"{at}.output.dense.bias")
     for p in ("weight", "bias"):
-        state[f"embedding.norm.{p}"] = take(f"bert.embeddings.LayerNorm.{p}")
-        state[f"classifier.pool.{p}"] = take(f"bert.pooler.dense.{p}")
-        state[f"classifier.label.{p}"] = take(f"classifier.{p}")
+        state[f"embedding.norm.{p}"] = take(f"embeddings.LayerNorm.{p}")
+        state[f"classifier.pool.{p}"] = take(f"pooler.dense.{p}")
         for i in range(6):
-            at = f"bert.encoder.layer.{i}"
+            at = f"encoder.layer.{i}"
             state[f"blocks.{i}.attention_norm.{p}"] = take(
                 f"{at}.attention.output.LayerNorm.{p}"
             )
@@ -233,7 +230,7 @@ def load_pretrained(path: str | Path) -> Model:
                 kept[f"blocks.{i}.ff.hidden"]
             ]
         for i in range(5):
-            at = f"bert.encoder.layer.{i}.attention.self"
+            at = f"encoder.layer.{i}.attention.self"
             state[f"blocks.{i}.attention.qkv.{p}"] = torch.cat(
                 [
                     take(f"{at}.query.{p}")[kept[f"blocks.{i}.attention.heads"]],
@@ -241,7 +238,7 @@ def load_pretrained(path: str | Path) -> Model:
                     take(f"{at}.value.{p}")[kept[f"blocks.{i}.attention.heads"]],
                 ]
             )
-        at = "bert.encoder.layer.5.attention.self"
+        at = "encoder.layer.5.attention.self"
         state[f"blocks.5.attention.q.{p}"] = take(f"{at}.query.{p}")[
             kept["blocks.5.attention.heads"]
         ]

@@ -41,34 +41,24 @@ from .predict import Predictor
 VARIABLE = "MOVIE_PRUNED_STEPS_WEIGHTS"
 REFERENCE = Path(__file__).with_name("reference.safetensors")
 EXACT, SINGLE = 1e-9, 1e-5  # relative differences allowed in fp64 and in fp32
+# Parameters that training fills.
+NEW = ("classifier.label.weight", "classifier.label.bias")
 LISTS = load_file(Path(__file__).with_name("kept.safetensors"))
 MASKED = {  # of transformers' matrices the columns that are not set to zero
-    "bert.encoder.layer.0.output.dense.weight": LISTS["blocks.0.ff.hidden"],
-    "bert.encoder.layer.1.output.dense.weight": LISTS["blocks.1.ff.hidden"],
-    "bert.encoder.layer.2.output.dense.weight": LISTS["blocks.2.ff.hidden"],
-    "bert.encoder.layer.3.output.dense.weight": LISTS["blocks.3.ff.hidden"],
-    "bert.encoder.layer.4.output.dense.weight": LISTS["blocks.4.ff.hidden"],
-    "bert.encoder.layer.5.output.dense.weight": LISTS["blocks.5.ff.hidden"],
+    "encoder.layer.0.output.dense.weight": LISTS["blocks.0.ff.hidden"],
+    "encoder.layer.1.output.dense.weight": LISTS["blocks.1.ff.hidden"],
+    "encoder.layer.2.output.dense.weight": LISTS["blocks.2.ff.hidden"],
+    "encoder.layer.3.output.dense.weight": LISTS["blocks.3.ff.hidden"],
+    "encoder.layer.4.output.dense.weight": LISTS["blocks.4.ff.hidden"],
+    "encoder.layer.5.output.dense.weight": LISTS["blocks.5.ff.hidden"],
 }
 MASKED_ROWS = {  # the same of rows: a head of zero weights has its values' bias
-    "bert.encoder.layer.0.attention.self.value.weight": LISTS[
-        "blocks.0.attention.heads"
-    ],
-    "bert.encoder.layer.1.attention.self.value.weight": LISTS[
-        "blocks.1.attention.heads"
-    ],
-    "bert.encoder.layer.2.attention.self.value.weight": LISTS[
-        "blocks.2.attention.heads"
-    ],
-    "bert.encoder.layer.3.attention.self.value.weight": LISTS[
-        "blocks.3.attention.heads"
-    ],
-    "bert.encoder.layer.4.attention.self.value.weight": LISTS[
-        "blocks.4.attention.heads"
-    ],
-    "bert.encoder.layer.5.attention.self.value.weight": LISTS[
-        "blocks.5.attention.heads"
-    ],
+    "encoder.layer.0.attention.self.value.weight": LISTS["blocks.0.attention.heads"],
+    "encoder.layer.1.attention.self.value.weight": LISTS["blocks.1.attention.heads"],
+    "encoder.layer.2.attention.self.value.weight": LISTS["blocks.2.attention.heads"],
+    "encoder.layer.3.attention.self.value.weight": LISTS["blocks.3.attention.heads"],
+    "encoder.layer.4.attention.self.value.weight": LISTS["blocks.4.attention.heads"],
+    "encoder.layer.5.attention.self.value.weight": LISTS["blocks.5.attention.heads"],
 }
 # Texts on which tokenizers are likely to differ.
 SAMPLES = (
@@ -196,8 +186,15 @@ def of_gradients(weights: Path) -> dict[str, Callable]:
 @functools.cache
 def ours(weights: Path, dtype: torch.dtype = torch.float64) -> Outputs:
     model = load(weights, dtype).to(dtype).eval()
+    fill(model.get_parameter(name) for name in NEW)
     parameters = dict(model.named_parameters())
     return run(parameters, model.blocks, lambda: model(*example()))
+
+
+@torch.no_grad()
+def fill(parameters: Iterable[nn.Parameter]) -> None:
+    for i, parameter in enumerate(parameters):
+        parameter.copy_(draw(parameter.shape, seed=2 + i))
 
 
 def of_value(model: nn.Module, value: Tensor) -> nn.Parameter:
@@ -228,8 +225,13 @@ def theirs(
         raise SkipTest(f"{weights} has no config.json for transformers")
     stored = tensors(weights)
     with InDouble() if dtype == torch.float64 else contextlib.nullcontext():
-        model = AutoModelForSequenceClassification.from_pretrained(
-            weights, dtype=dtype, attn_implementation=attention
+        model, info = AutoModelForSequenceClassification.from_pretrained(
+            weights,
+            num_labels=2,
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+            dtype=dtype,
+            attn_implementation=attention,
         )
         model.eval()
         parameters = dict(model.named_parameters())
@@ -237,6 +239,9 @@ def theirs(
             leave(of_value(model, stored[key].to(dtype)), 1, columns)
         for key, rows in MASKED_ROWS.items():
             leave(of_value(model, stored[key].to(dtype)), 0, rows)
+        fresh = {*info["missing_keys"], *(n for n, *_ in info["mismatched_keys"])}
+        new = dict(zip(NEW, [n for n in parameters if n in fresh], strict=True))
+        fill(parameters[name] for name in new.values())
         lists = (m for m in model.modules() if isinstance(m, nn.ModuleList))
         blocks = next(m for m in lists if len(m) == Config.blocks)
         model.config.pad_token_id = PAD
@@ -257,6 +262,7 @@ def theirs(
         helpers = of_gradients(weights)  # but for what is more than joining and cutting
         with patch.dict(load_pretrained.__globals__, helpers), InDouble():
             gradients = load_pretrained(file).state_dict()
+    gradients |= {name: found.gradients[there] for name, there in new.items()}
     return found._replace(gradients=gradients)
 
 
