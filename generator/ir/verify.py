@@ -447,7 +447,9 @@ class _Checker:
             sides, parts = args[0].shape[2:], params["weight"].shape[2:]
             for name, *each in zip(("rows", "columns"), sides, parts):
                 side, part = (_size(d, sizes) for d in each)
-                if side and part and side // part != _size(attrs[name], sizes):
+                given = attrs[name]
+                count = _size(given, sizes) if isinstance(given, Dim) else None
+                if side and part and side // part != count:
                     yield self.error(
                         "G334", f"{side} pixels are {side // part} {name} of {part}"
                     )

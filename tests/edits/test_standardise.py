@@ -215,7 +215,7 @@ def test_no_step_of_pruning_without_a_bias() -> None:
     spec = read_spec(SPEC + "[train.prune]\nsteps = 2\n" + edit, "spec.toml")
     job = make("llama").job
     with pytest.raises(GenError) as caught:
-        [*_standardised(spec, replace(job, task="regression"))]
+        list(_standardised(spec, replace(job, task="regression")))
     (found,) = caught.value.diagnostics
     assert found.code == "G292" and "no bias" in found.message
 
@@ -238,7 +238,8 @@ def test_scores_and_figures_ahead_of_training(
         paths = folder, made.weights, folder / "work", request
         importance.main(made.job.name, *paths)
         found.append(json.loads(capsys.readouterr().out)["taylor"])
-        figures = step_train.measured(made.job.name, *paths[::2], made.weights)
+        work = folder / "work"
+        figures = step_train.measured(made.job.name, folder, work, made.weights)
         assert figures["mse"] < 1.5 * (1 if name == "plain" else 1e6) * 2
     assert found[1] == pytest.approx(found[0], rel=1e-2)
 
