@@ -634,7 +634,7 @@ def compared(plan: DataPlan) -> str:
     numbers = len(features.numeric) + 2 * len(features.dates)
     own = [f"row.raw.numbers[:{numbers}]"] * (numbers > 0)
     own += ["row.raw.categories"] * bool(features.categorical)
-    return ", ".join(own)
+    return own[0] if len(own) == 1 else f"({', '.join(own)})"
 
 
 def columns_at(job: Job, columns: str, rows: str) -> str:

@@ -102,8 +102,6 @@ def random_spec(seed: int) -> tuple[str, Facts]:
         if r.random() < 0.5:
             spec["train.loss"] = "focal"
             maybe("train.gamma", 1, 0.5)
-    if regression:
-        maybe("train.standardise", False)
     maybe("train.early_stopping", 2)
     maybe("train.seed", 3, 2**63 - 1)
     if not image:
@@ -134,6 +132,8 @@ def random_spec(seed: int) -> tuple[str, Facts]:
     own += _deploy(r, spec, bool(beside))
     if 'duplicates = "near"' in own:  # what finds them lies in files
         spec.pop("data.rows", None)
+    if regression:
+        maybe("train.standardise", False)
     return spec_text(spec) + own + "".join(tables), facts
 
 

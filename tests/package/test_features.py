@@ -426,11 +426,7 @@ def test_rows_that_say_other_things_in_columns_are_no_duplicates(
         return replace(job, data=data)
 
     config, sizes, _ = CASES["bert"]
-    options = {
-        "head": "new",
-        "labels": ("no", "yes"),
-        "tidy": ("data", "rows", "guard"),
-    }
+    options = {"head": "new", "labels": ("no", "yes")}
     made = whole(tmp_path, config(**sizes), **options, edit=edit)
     film = {"text": "a fine film of the year", "shop": "a", "price": "1"}
     train = [
