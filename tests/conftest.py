@@ -8,10 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 import warm
-from laid_out import drafted
+from laid_out import builds_write, drafted
 
-from generator import compile as compiling
-from generator.runtime import build as building
 from generator.runtime import programs
 
 
@@ -35,7 +33,5 @@ def warm_programs() -> Iterator[None]:
 def layout() -> Iterator[None]:
     """Builds write drafts. Where files are compared to the byte, a conftest.py nearer by
     has them laid out."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(compiling, "finished", drafted)
-        patch.setattr(building, "finished", drafted)
+    with builds_write(drafted):
         yield

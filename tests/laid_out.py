@@ -8,9 +8,15 @@ from __future__ import annotations
 
 import ast
 import functools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
+import pytest
+
+from generator import compile as compiling
 from generator.render import package
 from generator.render.package import Draft
+from generator.runtime import build as building
 
 finished = functools.lru_cache(maxsize=1000)(package.finished)
 
@@ -25,3 +31,12 @@ def drafted(one: Draft) -> bytes:
     if one.python:
         ast.parse(one.data)
     return one.data
+
+
+@contextmanager
+def builds_write(files: Callable[[Draft], bytes]) -> Iterator[None]:
+    """Builds in this process write what `files` makes of drafts."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(compiling, "finished", files)
+        patch.setattr(building, "finished", files)
+        yield
