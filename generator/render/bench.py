@@ -103,7 +103,7 @@ class BenchView:
 
     package: str
     program: str
-    in_files: bool  # rows are kept in files of the work folder
+    kept_in: str  # code: the argument that says where rows are kept
     imports: tuple[tuple[str, ...], ...]  # code: lines by section
     calibrated: bool  # predict.py reads what calibrate.py writes
     # Prose of the docstring
@@ -213,7 +213,7 @@ def bench_view(job: Job) -> BenchView:
     )
     view = BenchView(
         package=job.name,
-        in_files=job.data.rows == "files",
+        kept_in=", args.folder" if data.kept_in_files(job.data) else "",
         deployed=deploy.asked(job),
         merges=merges(job.model),
         static=deploy.static(job),

@@ -415,7 +415,7 @@ def _view(job: Job) -> DataView:
             if len(text.columns) + bool(more) > 1
             else "()"
         ),
-        kept_in=", work" if pixels.held or not images and plan.rows == "files" else "",
+        kept_in=", work" if kept_in_files(plan) else "",
         clean=clean_view(plan),
         receives=_receives(plan),
         features=len(more) > 0,
@@ -543,6 +543,13 @@ def data_thing(plan: DataPlan) -> str:
     if isinstance(plan.inputs, ImagePlan):
         return "image"
     return "pair" if len(plan.inputs.columns) == 2 else "text"
+
+
+def kept_in_files(plan: DataPlan) -> bool:
+    """Whether `read` of data.py keeps rows, or their images, in files of a work folder."""
+    if isinstance(plan.inputs, ImagePlan):
+        return plan.inputs.held
+    return plan.rows == "files"
 
 
 def file_of(plan: DataPlan) -> str:
