@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import csv
+import io
 import itertools
 import json
 import subprocess
@@ -15,11 +16,13 @@ from typing import Any, Self
 
 import pytest
 import torch
+from PIL import Image
 from transformers import BertConfig, LlamaConfig, ViTConfig
 from whole_support import WORDS, Whole, whole
 
 from generator.cost import describe
-from generator.ir.plans import StagePlan, TargetPlan
+from generator.ir.job import Job
+from generator.ir.plans import ImagePlan, StagePlan, TargetPlan
 from generator.render import bench
 
 ENCODER: dict[str, Any] = {
@@ -268,6 +271,41 @@ def test_transformers_gets_images_of_the_new_size(tmp_path: Path) -> None:
     }
     assert named["preprocessor_config"]["size"] == {"height": 12, "width": 16}
     assert named["config"]["image_size"] == [12, 16]
+
+
+def test_images_of_a_table_are_measured(tmp_path: Path) -> None:
+    """Their files are kept where it works, as those that `load_splits` reads are."""
+    pa = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    def held(job: Job) -> Job:
+        inputs = job.data.inputs
+        assert isinstance(inputs, ImagePlan)
+        plan = replace(
+            job.data,
+            inputs=replace(inputs, held=True),
+            train="train.parquet",
+            formats=("parquet",),
+        )
+        return replace(job, data=plan)
+
+    encoded = []
+    for i in range(12):
+        file = io.BytesIO()
+        Image.new("RGB", (20, 20), (20 * i, 255 - 20 * i, 7)).save(file, "PNG")
+        encoded.append(file.getvalue())
+    table = {"file": pa.array(encoded, pa.binary()), "label": ["a", "b"] * 6}
+    parquet.write_table(pa.table(table), tmp_path / "train.parquet")
+    made = make("images", tmp_path, edit=held)
+    module, args = made.module("bench"), arguments(made, tmp_path)
+    module.prepare(args)
+    rows, split = module.training_rows(args)
+    taken = module.batches_by_length(split)[:2]
+    for name in (module.OURS, module.DEFAULTS, module.BEST):
+        module.enter(name, "train", args, rows, split)(taken)
+        predicted = module.enter(name, "predict", args, rows, split)(taken)
+        assert len(predicted) == (8 if name == module.OURS else 2)  # rows, or batches
+    assert len(list((tmp_path / "images").iterdir())) == 12
 
 
 def test_frozen_is_frozen_for_all(tmp_path: Path) -> None:
