@@ -45,7 +45,7 @@ def weights_of(contender: Mapping[str, str]) -> Path:
         torch.manual_seed(0)
         model = module(contender, "model").load_pretrained(contender["weights"])
         trained.parent.mkdir(parents=True, exist_ok=True)
-        save_file(model.state_dict(), trained)
+        save(model.state_dict(), trained)
     if not Path(contender["parent"], contender["name"], "deploy.py").is_file():
         return trained
     if not deployed.is_file():
@@ -53,8 +53,15 @@ def weights_of(contender: Mapping[str, str]) -> Path:
         ranges = []
         if hasattr(deploy, "find_ranges"):  # of inputs, which change no time
             ranges = [dict.fromkeys(deploy.LINEARS, (-1.0, 1.0))]
-        save_file(deploy.lowered(deploy.load_trained(trained), *ranges), deployed)
+        save(deploy.lowered(deploy.load_trained(trained), *ranges), deployed)
     return deployed
+
+
+def save(tensors: dict[str, torch.Tensor], path: Path) -> None:
+    """Whole or not at all: who is killed here leaves no file that seems to be done."""
+    part = path.with_suffix(".part")
+    save_file(tensors, part)
+    part.replace(path)
 
 
 def model_of(contender: Mapping[str, str]) -> Any:

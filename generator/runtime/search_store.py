@@ -115,6 +115,13 @@ class Store:
                 return one
         return None
 
+    def release(self, trial: Stored) -> None:
+        """Leave a trial to whoever looks next."""
+        mine = (CLAIMS.c.study == self.name) & (CLAIMS.c.number == trial.number)
+        mine &= CLAIMS.c.owner == self.me
+        with self.engine.begin() as connection:
+            connection.execute(sql.delete(CLAIMS).where(mine))
+
     def beat(self, number: int) -> bool:
         """Say that this worker is alive; whether the trial is still its own."""
         mine = (CLAIMS.c.study == self.name) & (CLAIMS.c.number == number)

@@ -25,7 +25,7 @@ from generator.runtime.programs import Ended, Programs
 from generator.runtime.ready import TORCH_DTYPES
 from generator.runtime.search_job import DEPLOYED, TRAINED, Job, tidy
 from generator.runtime.search_plan import Candidate, Planned, Records
-from generator.runtime.search_programs import Beat, Forked, alone
+from generator.runtime.search_programs import Beat, Forked, alone, tried, why
 from generator.runtime.search_teach import Run, Untaught, keep, lend, taught
 from generator.runtime.tables import score_name
 from generator.search.goals import Constraint, Objective, promoted
@@ -344,9 +344,9 @@ class Trial:
         mine = self._contender(self.planned.number, self.job, self.compiled)
         mine["inputs"] = inputs_of(self.compiled, cost.rows, cost.tokens)
         path = self._asked({"kind": "memory", "contenders": [mine], "times": 1})
-        programs = Programs(self.folder, self.name, quiet=True)
+        programs = Programs(self.folder, self.name, quiet=True, bound=True)
         self.beat()
-        ended = programs.python(SPEED, path, output="keep")
+        ended = tried(lambda: programs.python(SPEED, path, output="keep"))
         return int(_medians(ended)[0])
 
     def latency(self, records: Records) -> float:
@@ -418,40 +418,48 @@ class Trial:
         return path
 
     def _measured(self, asked: Mapping[str, Any]) -> list[float]:
-        return _medians(self.programs.python(SPEED, self._asked(asked)))
+        path = self._asked(asked)
+        return _medians(tried(lambda: self.programs.python(SPEED, path)))
 
     def train(self, part: float) -> dict[str, Any]:
         """Train on a part of the rows: the score on the validation rows, and the time."""
         whole = part == 1
         work = self.folder / ("work" if whole else f"rung-{part:g}")
-        shutil.rmtree(work, ignore_errors=True)  # of a worker that was killed
-        work.mkdir(parents=True)
         rows = self.setting.work / "rows"
-        if rows.is_dir():
-            shutil.copytree(rows, work / "rows")
         said = self.setting.work / f"teacher-{part:g}"  # what teachers say of the rows
-        lend(said, work / "teacher")
         text = self.planned.candidate.text
         try:
             above = self.setting.taught(self.job, text, self._program, self.beat)
         except Untaught as error:
             raise Enough("failed", str(error)) from error
-        start = time.perf_counter()
-        ended = self.programs.python(
-            Path(__file__).with_name("search_train.py"),
-            self.name,
-            str(part),
-            *("--root", self.job.root.resolve(), "--work", work.resolve()),
-            *("--weights", self.job.weights.resolve(), "--quiet"),
-            *above,
-        )
-        if ended.code:
-            raise Enough(
-                "failed", _last(ended.output, f"train.py ended with {ended.code}")
+        start = 0.0
+
+        def run() -> Ended:
+            nonlocal start
+            shutil.rmtree(work, ignore_errors=True)  # of one that was killed
+            work.mkdir(parents=True)
+            if rows.is_dir():
+                shutil.copytree(rows, work / "rows")
+            lend(said, work / "teacher")
+            start = time.perf_counter()
+            return self.programs.python(
+                Path(__file__).with_name("search_train.py"),
+                self.name,
+                str(part),
+                *("--root", self.job.root.resolve(), "--work", work.resolve()),
+                *("--weights", self.job.weights.resolve(), "--quiet"),
+                *above,
             )
+
+        ended = tried(run)
+        if ended.code:
+            raise Enough("failed", why(ended, f"train.py ended with {ended.code}"))
         result = json.loads((work / "result.json").read_text())
         if not self.planned.number and (work / "rows").is_dir() and not rows.exists():
-            shutil.copytree(work / "rows", rows)  # which the others start from
+            # What the others start from is there whole, or not at all.
+            copy = rows.with_suffix(".part")
+            shutil.rmtree(copy, ignore_errors=True)
+            shutil.copytree(work / "rows", copy).rename(rows)
         keep(work / "teacher", said)
         tidy(work)
         if not whole:
@@ -471,7 +479,7 @@ class Trial:
 def _medians(ended: Ended) -> list[float]:
     """What search_speed.py printed."""
     if ended.code:
-        raise Enough("failed", _last(ended.output, "it cannot be run"))
+        raise Enough("failed", why(ended, "it cannot be run"))
     return json.loads(ended.output.splitlines()[-1])["medians"]
 
 
@@ -501,8 +509,3 @@ def signed(figures: Mapping[str, Any]) -> float:
     """The figure that sums up an evaluation, the more the better."""
     name = score_name(figures)
     return -figures[name] if name == "loss" else figures[name]
-
-
-def _last(output: str, otherwise: str) -> str:
-    lines = [line for line in output.splitlines() if line.strip()]
-    return lines[-1][:300] if lines else otherwise

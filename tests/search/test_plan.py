@@ -130,6 +130,14 @@ def test_a_trial_is_drawn_without_those_before_it() -> None:
         assert late is not None and late.params == first[end - 1]["params"]
 
 
+def test_the_unedited_model_comes_before_all_others() -> None:
+    """What is measured of the other baselines is measured beside it."""
+    assert planner().generations({})[-1] == (0, 1)
+    first = {0: tried(planner())[0]}
+    assert planner().generations(first)[-1] == (1, 2)
+    assert planner().planned(1, {}) is None
+
+
 def test_a_search_that_is_done_may_be_given_more_trials() -> None:
     done = tried(planner())
     assert planner().planned(len(done), done) is None
@@ -188,6 +196,19 @@ def test_workers_that_die_anywhere_change_nothing(tmp_path: Path) -> None:
             raise AssertionError(f"{number}: a trial was taken that cannot be planned")
     assert killed == 20
     assert {t.number: t.record for t in alive[0][0].trials()} == expected
+
+
+def test_a_trial_begun_too_early_is_left_to_whoever_looks_next(tmp_path: Path) -> None:
+    """Its worker has the rest of the generation before it to do, where others died."""
+    mine, plan = store(tmp_path), planner()
+    for _ in range(2):
+        trial = mine.take()
+        assert trial is not None
+    search_worker.one(trial, mine, plan, SETTING)  # the second, ahead of the first
+    assert [t.ended for t in mine.trials()] == [False, False]
+    other = store(tmp_path)
+    other.me = "elsewhere|x|1|1"
+    assert other.adopt(other.trials()[1:]) == other.trials()[1]
 
 
 def test_a_trial_is_taken_over_once(tmp_path: Path) -> None:
