@@ -31,7 +31,7 @@ from generator.runtime.ready import card_at_hand, find, need
 from generator.runtime.search_job import Job
 from generator.runtime.search_plan import Candidate, Planner, Records
 from generator.runtime.search_programs import alone
-from generator.runtime.search_store import Store, Stored, open_store
+from generator.runtime.search_store import SCORES, Store, Stored, open_store, used
 from generator.runtime.search_trial import Setting, identify, of_params
 from generator.runtime.search_view import View
 from generator.runtime.vocab import data_file
@@ -78,6 +78,11 @@ class Clock:
 
 def search(args: argparse.Namespace) -> int:
     """The command. 0, or 1 where every candidate failed."""
+    with used():
+        return _search(args)
+
+
+def _search(args: argparse.Namespace) -> int:
     start = time.monotonic()
     need("torch", "safetensors", "tqdm", "matplotlib", "rich")
     need("optuna", "sqlalchemy", extra="search")
@@ -165,9 +170,9 @@ def prepare(args: argparse.Namespace) -> tuple[Setting, Store]:
     store = open_store(
         url, f"{spec.name}-{asked.sampler}-{asked.seed}", objectives, about
     )
-    if "scores" not in store.about():
-        store.note("scores", _scores(spec_file, job, varied))
-    if scores := store.about()["scores"]:
+    if store.about().get(SCORES) is None:
+        store.note(SCORES, _scores(spec_file, job, varied))
+    if scores := store.about()[SCORES]:
         job = replace(job, facts=replace(job.facts, scores=b64decode(scores)))
     compiled = identify(unedited(spec_file.text), job)[1]
     if compiled is None:  # what is wrong is wrong with every candidate

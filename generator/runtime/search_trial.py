@@ -36,8 +36,8 @@ from generator.spec.search import Search
 MB = 1e6
 UNTRAINED = "untrained"  # a folder of weights that are as the backbone has them
 ROUNDS = 7  # of a latency; the median counts
-LATENCY_SECONDS = 0.15  # that a round of one contender takes, about
-ROWS = 256  # validation rows by which throughput is measured
+LEAST = 0.15  # seconds that a round of the trial's package takes, about
+ROWS = 256  # validation rows by which throughput is measured, at most
 HOPE = 0.9  # of each cheap figure: who has less, and the best score, leaves no hope
 SPEED = Path(__file__).with_name("search_speed.py")
 
@@ -333,7 +333,8 @@ class Trial:
         """Bytes of the file that is predicted from, which is made where it is not there."""
         assert self.compiled is not None
         mine = self._contender(self.planned.number, self.job, self.compiled)
-        return int(self._measured({"kind": "size", "contenders": [mine]})[0])
+        answer = self._measured({"kind": "size", "contenders": [mine]})
+        return int(answer["medians"][0])
 
     def memory(self) -> int:
         """Bytes that predicting a batch takes at most, in a process of its own: as many
@@ -343,11 +344,11 @@ class Trial:
         cost = describe(self.compiled.job)
         mine = self._contender(self.planned.number, self.job, self.compiled)
         mine["inputs"] = inputs_of(self.compiled, cost.rows, cost.tokens)
-        path = self._asked({"kind": "memory", "contenders": [mine], "times": 1})
+        path = self._asked({"kind": "memory", "contenders": [mine]})
         programs = Programs(self.folder, self.name, quiet=True, bound=True)
         self.beat()
         ended = tried(lambda: programs.python(SPEED, path, output="keep"))
-        return int(_medians(ended)[0])
+        return int(_answer(ended)["medians"][0])
 
     def latency(self, records: Records) -> float:
         """Milliseconds of a batch."""
@@ -355,11 +356,11 @@ class Trial:
 
     def throughput(self, records: Records) -> float:
         """Validation rows that are predicted a second."""
-        return ROWS / self._beside("rows", "throughput", records)
+        return 1 / self._beside("rows", "throughput", records)
 
     def _beside(self, kind: str, name: str, records: Records) -> float:
-        """Seconds of what is measured, by its ratio to the unedited package's, which runs
-        beside it; the unedited one's own are as they are."""
+        """Seconds of a batch, or of a row, by its ratio to the unedited package's, which
+        runs beside it; the unedited one's own are as they are."""
         assert self.compiled is not None
         mine = self._contender(self.planned.number, self.job, self.compiled)
         contenders = [mine]
@@ -369,20 +370,18 @@ class Trial:
             "kind": kind,
             "contenders": contenders,
             "rounds": ROUNDS,
-            "times": 1,
+            "least": LEAST,
+            "split": "valid",
             "rows": ROWS,
             "root": str(self.job.root.resolve()),
         }
-        if kind == "batch":
-            # So many times that a round is long beside what disturbs it.
-            (once,) = self._measured({**asked, "contenders": [mine], "rounds": 2})
-            asked["times"] = max(1, min(200, round(LATENCY_SECONDS / max(once, 1e-6))))
         with alone(self.setting.work / "measuring", self.beat):
-            seconds = self._measured(asked)
+            answer = self._measured(asked)
+        seconds = [median / answer["rows"] for median in answer["medians"]]
         if not self.planned.number:
-            return seconds[0] / asked["times"]
+            return seconds[0]
         known = records[0]["values"][name]
-        reference = known / 1000 if name == "latency" else ROWS / known
+        reference = known / 1000 if name == "latency" else 1 / known
         return reference * seconds[1] / seconds[0]
 
     def _unedited(self) -> dict[str, Any]:
@@ -417,9 +416,9 @@ class Trial:
         path.write_text(json.dumps(asked))
         return path
 
-    def _measured(self, asked: Mapping[str, Any]) -> list[float]:
+    def _measured(self, asked: Mapping[str, Any]) -> dict[str, Any]:
         path = self._asked(asked)
-        return _medians(tried(lambda: self.programs.python(SPEED, path)))
+        return _answer(tried(lambda: self.programs.python(SPEED, path)))
 
     def train(self, part: float) -> dict[str, Any]:
         """Train on a part of the rows: the score on the validation rows, and the time."""
@@ -476,11 +475,11 @@ class Trial:
         }
 
 
-def _medians(ended: Ended) -> list[float]:
+def _answer(ended: Ended) -> dict[str, Any]:
     """What search_speed.py printed."""
     if ended.code:
         raise Enough("failed", why(ended, "it cannot be run"))
-    return json.loads(ended.output.splitlines()[-1])["medians"]
+    return json.loads(ended.output.splitlines()[-1])
 
 
 def inputs_of(

@@ -250,12 +250,31 @@ def test_a_worker_elsewhere_is_dead_when_its_claim_stands_still(
     assert not theirs.beat(trial.number)
 
 
+def test_a_database_that_fails_says_so(tmp_path: Path) -> None:
+    """A full disk, a server that is gone: in the middle of a search."""
+    mine = store(tmp_path)
+    with mine.engine.begin() as connection:
+        connection.execute(search_store.sql.text("DROP TABLE trials"))
+        connection.execute(search_store.sql.text("DROP TABLE gen_claims"))
+    for use in (mine.trials, mine.take, lambda: mine.beat(0)):
+        with pytest.raises(GenError) as error, search_store.used():
+            use()
+        assert error.value.diagnostics[0].code == "G566"
+        assert "no such table" in error.value.diagnostics[0].message
+
+
 def test_another_search_is_not_gone_on_with(tmp_path: Path) -> None:
-    store(tmp_path)
+    store(tmp_path).note(search_store.SCORES, "of the first")
     url = f"sqlite:///{tmp_path / 'search.db'}"
+    # What came to nothing may be mended: there is no trial that the change is not true of.
+    mended = open_store(url, "a", GOALS, {"seed": 1})
+    assert mended.about()["about"] == {"seed": 1}
+    assert mended.about()[search_store.SCORES] is None
+    assert mended.take() is not None
     with pytest.raises(GenError) as error:
-        open_store(url, "a", GOALS, {"seed": 1})
+        open_store(url, "a", GOALS, {"seed": 2, "rows": []})
     assert error.value.diagnostics[0].code == "G567"
+    assert "with other seed and rows" in error.value.diagnostics[0].message
     with pytest.raises(GenError) as error:
         open_store("sqlite:////nowhere/at/all.db", "a", GOALS, {})
     assert error.value.diagnostics[0].code == "G566"
