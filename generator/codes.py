@@ -1755,6 +1755,15 @@ ended with an error; what it said stands above the message. The trials and the t
 stay, and the same command goes on from there. `--no-test` leaves the test for later.
 """,
     ),
+    "G571": Code(
+        "The unedited model of a search cannot be trained",
+        """
+A search begins with the spec without its edits: constraints are of it, speeds are measured beside
+it, and the front is tested in pairs with it. Where it fails, as with rows that cannot be read, too
+little memory or a loss that is no number, no candidate is tried. The same command begins again;
+where rows were mended, too, as long as nothing else has been tried.
+""",
+    ),
     "G578": Code(
         "What another search has found cannot be read",
         """

@@ -95,6 +95,12 @@ class Store:
             for t in sorted(found, key=lambda t: t.number)
         ]
 
+    def untouched(self) -> bool:
+        """Whether no trial has ended, and nobody is at work on one."""
+        if any(t.ended for t in self.trials()):
+            return False
+        return all(lives(owner) is False for owner, _ in self._claims().values())
+
     def about(self) -> dict[str, Any]:
         return self.storage.get_study_user_attrs(self.study)
 
@@ -260,7 +266,7 @@ def open_store(
         time.sleep(0.1)
     known = store.about().get("about", {})
     differ = [key for key, value in about.items() if known.get(key) != value]
-    if differ and not store.trials():  # it came to nothing, and was mended meanwhile
+    if differ and store.untouched():  # it came to nothing, and was mended meanwhile
         store.note("about", dict(about))
         store.note(SCORES, None)
     elif differ:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from generator.errors import fail
 from generator.runtime.bound import die_with
 from generator.runtime.search import ended, over, planner_of, prepare
 from generator.runtime.search_plan import Planner
@@ -74,4 +75,11 @@ def one(trial: Stored, store: Store, planner: Planner, setting: Setting) -> None
         )
     except Lost:
         return
+    if not trial.number and record["state"] != "complete":
+        # Without what all others are measured by they would be trained for nothing.
+        raise fail(
+            "G571",
+            f"the unedited model cannot be built or trained: {record['why']}",
+            help="mend that, and run this again: the search begins with it",
+        )
     store.finish(trial, record, setting.choices, setting.objectives)

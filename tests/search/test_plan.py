@@ -198,6 +198,21 @@ def test_workers_that_die_anywhere_change_nothing(tmp_path: Path) -> None:
     assert {t.number: t.record for t in alive[0][0].trials()} == expected
 
 
+def test_without_an_unedited_model_nothing_is_tried(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failed(*given: Any) -> dict[str, Any]:
+        return {**evaluate(*given), "state": "failed", "why": "no rows"}
+
+    monkeypatch.setattr(search_worker, "evaluate", failed)
+    mine = store(tmp_path)
+    with pytest.raises(GenError) as error:
+        worked(mine, planner())
+    assert error.value.diagnostics[0].code == "G571"
+    assert "no rows" in error.value.diagnostics[0].message
+    assert [t.ended for t in mine.trials()] == [False]  # so that it is begun again
+
+
 def test_a_trial_begun_too_early_is_left_to_whoever_looks_next(tmp_path: Path) -> None:
     """Its worker has the rest of the generation before it to do, where others died."""
     mine, plan = store(tmp_path), planner()
@@ -270,7 +285,7 @@ def test_another_search_is_not_gone_on_with(tmp_path: Path) -> None:
     mended = open_store(url, "a", GOALS, {"seed": 1})
     assert mended.about()["about"] == {"seed": 1}
     assert mended.about()[search_store.SCORES] is None
-    assert mended.take() is not None
+    assert mended.take() is not None  # and somebody is at work on it
     with pytest.raises(GenError) as error:
         open_store(url, "a", GOALS, {"seed": 2, "rows": []})
     assert error.value.diagnostics[0].code == "G567"
