@@ -198,7 +198,9 @@ def targets(splits: Mapping[str, Any]) -> Section:
         note = f"{len(rows) - MOST:,} rarer labels are not shown."
         rows = rows[:MOST]
     table = Table("Labels", ("label", *splits), tuple(rows), note=note)
-    return Section("Labels", "", tuple(plots.labels(splits)), (table,))
+    some = f"The {plots.MOST_LABELS} most frequent are in the picture."
+    prose = some if len(train["labels"]) > plots.MOST_LABELS else ""
+    return Section("Labels", prose, tuple(plots.labels(splits)), (table,))
 
 
 def chosen(selected: Mapping[str, Any] | None) -> str:
@@ -239,7 +241,9 @@ def feature_tables(found: Mapping[str, Any]) -> tuple[Table, ...]:
     none = tuple(f"{split}, none of them" for split in splits)
     note = ""
     if not all(one["deviation"] for one in fitted["numbers"]):
-        note = "What has deviation 0 is the same in all training rows, and says nothing."
+        note = (
+            "What has deviation 0 is the same in all training rows, and says nothing."
+        )
     return _some(
         [
             Table(

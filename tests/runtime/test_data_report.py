@@ -6,6 +6,7 @@ import json
 import re
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -139,6 +140,17 @@ def test_features_are_told_as_they_were_fitted() -> None:
     assert "Of the 384 numbers" in words and "reads 88" in words
     assert "2, 3, 4" in words and words.endswith(", 41, ...")
     assert data_report.feature_tables({"splits": {}}) == ()
+
+
+def test_more_labels_than_a_picture_has_are_told() -> None:
+    def section(count: int) -> Any:
+        one = {"rows": count, "labels": {f"label {i}": 1 for i in range(count)}}
+        return data_report.targets(dict.fromkeys(("train", "valid", "test"), one))
+
+    assert section(16).words == ""
+    assert "16 most frequent" in section(17).words
+    ((picture, _),) = section(17).plots
+    assert "label 15" in picture and "label 16" not in picture
 
 
 def test_excerpts_are_short_and_hide_numbers() -> None:
