@@ -9,8 +9,8 @@ the number of parameters count. Each sampler has as many trials and the same see
 compared is the hypervolume of their fronts, in pairs by seed. It is the planner of
 `gen search` that draws.
 
-The second runs `gen search` on a tiny job twice: undisturbed, and with a worker, or all of it,
-killed again and again. Both must have the same trials.
+The second runs `gen search` on a tiny job twice: undisturbed, and with a worker, the program
+that it runs, or all of it killed again and again. Both must have the same trials.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -181,6 +182,16 @@ def tiny_job(folder: Path, trials: int) -> Path:
     return path
 
 
+def children(pid: int) -> list[int]:
+    """Workers of a search, or what a worker has begun, which are forks of it."""
+    found = []
+    with suppress(OSError):  # it ended meanwhile
+        for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+            if b"--join" in Path(f"/proc/{one}/cmdline").read_bytes():
+                found.append(int(one))
+    return found
+
+
 def killed(folder: Path, kills: int, trials: int, jobs: int) -> dict[str, Any]:
     """Both searches, and whether their trials are the same."""
     path = tiny_job(folder, trials)
@@ -197,12 +208,8 @@ def killed(folder: Path, kills: int, trials: int, jobs: int) -> dict[str, Any]:
             time.sleep(draw.uniform(2, 5))
             if name == "undisturbed" or done == kills:
                 continue
-            pids = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text()
-            workers = [
-                int(pid)
-                for pid in pids.split()
-                if b"--join" in Path(f"/proc/{pid}/cmdline").read_bytes()
-            ]
+            workers = children(process.pid)
+            programs = [pid for worker in workers for pid in children(worker)]
             if not workers:
                 continue
             done += 1
@@ -211,7 +218,8 @@ def killed(folder: Path, kills: int, trials: int, jobs: int) -> dict[str, Any]:
                 process.wait()
                 process = subprocess.Popen(command)
             else:
-                os.kill(draw.choice(workers), 9)
+                with suppress(ProcessLookupError):
+                    os.kill(draw.choice([*workers, *programs]), 9)
         seconds[name] = time.perf_counter() - start
         found[name] = json.loads((work / "search.json").read_text())["trials"]
     told = [

@@ -1726,9 +1726,9 @@ URL begins with `postgresql+psycopg://`. Without `storage` it is a file in the w
         "The search was begun as another",
         """
 A search that is run again goes on with its trials, which were drawn from the spaces, the
-objectives, the constraints, the rungs and the unedited spec as they were. One that differs in
-these is another search, with a work folder of its own. The number of trials and the hours may
-grow.
+objectives, the constraints, the rungs, the spec and its rows as they were. One that differs in
+these is another search, with a work folder of its own. The number of trials, the hours, the
+points and the seeds may be others.
 """,
     ),
     "G568": Code(

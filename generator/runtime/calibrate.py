@@ -127,7 +127,7 @@ def score(
         scored = replace(facts, scores=dump_scores(found)) if values else facts
         values |= _features(spec_file, scored, by, weights, root, rows, quiet)
         methods.append(by)
-        files = tuple(data_file(root, one) for one in _data_files(job))
+        files = tuple(data_file(root, one) for one in data_files(job))
     scores = Scores(values, weights_hash(facts.card), files)
     return replace(facts, scores=dump_scores(scores)), methods, len(values)
 
@@ -321,11 +321,12 @@ def _taylor(
         found[names[path]] = tuple(a + b for a, b in zip(so_far, values, strict=True))
     return (
         found,
-        tuple(data_file(root, one) for one in _data_files(job)),
+        tuple(data_file(root, one) for one in data_files(job)),
     )
 
 
-def _data_files(job: Job) -> list[str]:
+def data_files(job: Job) -> list[str]:
+    """Of a job's rows, from its root."""
     return [f for f in (job.data.train, job.data.valid, job.data.test) if f is not None]
 
 

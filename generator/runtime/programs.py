@@ -20,6 +20,7 @@ from typing import IO, Literal
 
 # pass: to this process's standard output; keep: into `Ended.output`; drop: nowhere.
 Output = Literal["pass", "keep", "drop"]
+BOUND = Path(__file__).with_name("bound.py")
 TAIL = 4000  # characters of what a program said that an error repeats
 
 
@@ -39,6 +40,7 @@ class Programs:
     parent: Path
     name: str
     quiet: bool = False  # what a program says is shown only if it fails
+    bound: bool = False  # a program is killed where this process is (Linux alone)
 
     def module(
         self,
@@ -59,7 +61,8 @@ class Programs:
         KeyboardInterrupt once it has ended where a signal came meanwhile, unless it
         `saves`: then its exit code says what became of that.
         """
-        command = [sys.executable, *map(str, arguments)]
+        bound = [BOUND, os.getpid()] if self.bound else []
+        command = [sys.executable, *map(str, [*bound, *arguments])]
         environment = self.environment(os.environ)
         with _errors(self.quiet) as errors:
             child = subprocess.Popen(

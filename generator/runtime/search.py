@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 from base64 import b64decode, b64encode
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -29,9 +30,11 @@ from generator.runtime.files import write_if_changed
 from generator.runtime.ready import card_at_hand, find, need
 from generator.runtime.search_job import Job
 from generator.runtime.search_plan import Candidate, Planner, Records
-from generator.runtime.search_store import Store, Stored, open_store
+from generator.runtime.search_programs import alone
+from generator.runtime.search_store import SCORES, Store, Stored, open_store, used
 from generator.runtime.search_trial import Setting, identify, of_params
 from generator.runtime.search_view import View
+from generator.runtime.vocab import data_file
 from generator.search import budget
 from generator.search.budget import End
 from generator.search.goals import OBJECTIVES, Constraint, constraint, front
@@ -75,6 +78,11 @@ class Clock:
 
 def search(args: argparse.Namespace) -> int:
     """The command. 0, or 1 where every candidate failed."""
+    with used():
+        return _search(args)
+
+
+def _search(args: argparse.Namespace) -> int:
     start = time.monotonic()
     need("torch", "safetensors", "tqdm", "matplotlib", "rich")
     need("optuna", "sqlalchemy", extra="search")
@@ -88,14 +96,16 @@ def search(args: argparse.Namespace) -> int:
     other = beside(args.beside, setting) if args.beside else None
     with View(args.quiet or args.json) as view:
         _drive(args, setting, store, planner, view, clock)
-        found = _written(setting, summary(setting, store, planner, over=True))
-        if setting.tests:
-            from generator.runtime.search_front import tested
+        # Of two commands one tests the front, and the other reads what came of it.
+        with alone(setting.work / "ending", lambda: True):
+            found = _written(setting, summary(setting, store, planner, over=True))
+            if setting.tests:
+                from generator.runtime.search_front import tested
 
-            found = tested(setting, store, planner, found, clock, view.say)
-            found = _written(setting, found)
-    found["beside"] = other
-    found["report"] = search_report.write(found, setting.work)
+                found = tested(setting, store, planner, found, clock, view.say)
+                found = _written(setting, found)
+            found["beside"] = other
+            found["report"] = search_report.write(found, setting.work)
     if args.json:
         print(json.dumps(found, indent=1))
     elif not args.quiet:
@@ -137,26 +147,33 @@ def prepare(args: argparse.Namespace) -> tuple[Setting, Store]:
         )
     objectives = [OBJECTIVES[name] for name in asked.objectives]
     url = asked.storage or f"sqlite:///{(work / DATABASE).resolve()}"
+    others = {}
+    if asked.smaller:
+        path = Path(spec_file.file).parent / asked.smaller
+        others["smaller"] = _job(building.load_spec(path), args.root)
     about = {
-        "spec": identify(unedited(spec_file.text), job)[0].key,
+        "spec": _unedited_key(job),
+        "edit": tomllib.loads(spec_file.text).get("edit", []),
+        "smaller": {name: _unedited_key(one) for name, one in others.items()},
+        "rows": [
+            data_file(job.root, name).sha256 for name in calibrate.data_files(imported)
+        ],
         "choices": [choice_figures(one) for one in varied],
         "objectives": list(asked.objectives),
         "constraints": list(asked.constraints),
         "sampler": asked.sampler,
         "seed": asked.seed,
         "rungs": list(asked.rungs),
+        "latency_batch": asked.latency_batch,
+        "latency_tokens": asked.latency_tokens,
     }
     store = open_store(
         url, f"{spec.name}-{asked.sampler}-{asked.seed}", objectives, about
     )
-    if "scores" not in store.about():
-        store.note("scores", _scores(spec_file, job, varied))
-    if scores := store.about()["scores"]:
+    if store.about().get(SCORES) is None:
+        store.note(SCORES, _scores(spec_file, job, varied))
+    if scores := store.about()[SCORES]:
         job = replace(job, facts=replace(job.facts, scores=b64decode(scores)))
-    others = {}
-    if asked.smaller:
-        path = Path(spec_file.file).parent / asked.smaller
-        others["smaller"] = _job(building.load_spec(path), args.root)
     compiled = identify(unedited(spec_file.text), job)[1]
     if compiled is None:  # what is wrong is wrong with every candidate
         building.plan(spec_file, job.facts, work)
@@ -174,6 +191,10 @@ def prepare(args: argparse.Namespace) -> tuple[Setting, Store]:
         tests=not args.no_test,
     )
     return setting, store
+
+
+def _unedited_key(job: Job) -> str:
+    return identify(unedited(job.spec_file.text), job)[0].key
 
 
 def _sees_card() -> bool:

@@ -27,7 +27,7 @@ from generator.runtime.files import write_if_changed
 from generator.runtime.programs import Ended, Programs, installed
 from generator.runtime.ready import Ready, find
 from generator.runtime.search import SPENT, Clock, ending, front_of
-from generator.runtime.search_job import DEPLOYED, TRAINED, Job, tidy
+from generator.runtime.search_job import DEPLOYED, RESULT, TRAINED, Job, tidy, whole
 from generator.runtime.search_plan import Planner
 from generator.runtime.search_store import Store
 from generator.runtime.search_teach import Untaught
@@ -73,8 +73,12 @@ class Model:
     folder: Path  # which holds the package and, in work, the weights
 
     @property
+    def work(self) -> Path:
+        return self.folder / "work"
+
+    @property
     def trained(self) -> Path:
-        return self.folder / "work" / TRAINED
+        return self.work / TRAINED
 
     @property
     def contender(self) -> dict[str, str]:
@@ -191,7 +195,7 @@ def _repeated(
     search, took = setting.search, 0.0
     predictions = [statistics.median(speeds[str(n)]) for n in models]
     for i in range(1, search.seeds):
-        lacking = [some[i] for some in models.values() if not _done(some[i])]
+        lacking = [some[i] for some in models.values() if not whole(some[i].work)]
         numbers = [m.point.number for m in lacking]
         need = max(took, budget.repetition(numbers, trials, setting.jobs))
         left = clock.left(search.hours)
@@ -246,7 +250,7 @@ def _train(
         _train_one(setting, model)
         say(f"trial {model.point.number} is trained with the seed {model.seed}")
 
-    left = [m for m in models if not _done(m)]
+    left = [m for m in models if not whole(m.work)]
     threads = str(max(1, cores() // setting.jobs))
     before = os.environ.get("OMP_NUM_THREADS")
     os.environ["OMP_NUM_THREADS"] = before or threads
@@ -258,12 +262,8 @@ def _train(
             del os.environ["OMP_NUM_THREADS"]
 
 
-def _done(model: Model) -> bool:
-    return (model.folder / "work" / "result.json").is_file() and model.trained.is_file()
-
-
 def _train_one(setting: Setting, model: Model) -> None:
-    point, work = model.point, model.folder / "work"
+    point, work = model.point, model.work
     text = alter(point.text, {"train.seed": model.seed})
     model.folder.mkdir(parents=True, exist_ok=True)
     path = model.folder / "spec.toml"
@@ -280,7 +280,7 @@ def _train_one(setting: Setting, model: Model) -> None:
             f"trial {point.number} cannot be trained with the seed {model.seed}: {error}",
             help="mend what it says of itself, and run this again",
         ) from error
-    programs = Programs(model.folder, point.name, quiet=True)
+    programs = Programs(model.folder, point.name, quiet=True, bound=True)
     ended = programs.python(
         Path(__file__).with_name("search_train.py"),
         *(point.name, "1", "--root", point.job.root.resolve()),
@@ -299,7 +299,9 @@ def _train_one(setting: Setting, model: Model) -> None:
 
 
 def _program(folder: Path, name: str, arguments: list[str | Path]) -> Ended:
-    return Programs(folder, name, quiet=True).python(*arguments, output="keep")
+    return Programs(folder, name, quiet=True, bound=True).python(
+        *arguments, output="keep"
+    )
 
 
 def _test(setting: Setting, models: Mapping[int, Sequence[Model]]) -> dict[str, Any]:
@@ -324,6 +326,8 @@ def _speeds(setting: Setting, models: Mapping[int, Model]) -> dict[str, Any]:
         "kind": "texts" if text else "rows",
         "contenders": contenders,
         "rounds": ROUNDS,
+        "least": 0.0,  # the test rows once
+        "split": "test",
         "root": str(setting.job.root.resolve()),
         "rows": 1 << 30,
         "labels": len(job.labels),
@@ -346,7 +350,7 @@ def _ready(job: Job, folder: Path, work: Path) -> Ready:
     checkpoint, weights = find(spec_file, job.facts)
     plan = building.plan(spec_file, job.facts, folder)
     built = building.build(plan)
-    programs = Programs(folder, spec_file.spec.name, quiet=True)
+    programs = Programs(folder, spec_file.spec.name, quiet=True, bound=True)
     return Ready(spec_file, built, job.root, work, programs, checkpoint, weights)
 
 
@@ -354,7 +358,7 @@ def _answer(setting: Setting, program: str, asked: Mapping[str, Any]) -> Any:
     path = setting.work / "asked.json"
     path.write_text(json.dumps(asked))
     name = setting.job.spec_file.spec.name
-    ended = Programs(setting.work, name, quiet=True).python(
+    ended = Programs(setting.work, name, quiet=True, bound=True).python(
         Path(__file__).with_name(program), path, output="keep"
     )
     if ended.code:
@@ -400,7 +404,7 @@ def _figures(
     """What is known of a point, which its folder has too."""
     point, key = model.point, str(model.point.number)
     test, valid = tests[key]["metric"], dict(point.trial["values"])
-    result = json.loads((model.folder / "work" / "result.json").read_text())
+    result = json.loads((model.work / RESULT).read_text())
     figures = {
         "trial": point.number,
         "folder": str(folder),
@@ -435,7 +439,7 @@ def _certificate(job: Job, point: Point, folder: Path) -> str:
     """The checks of the package, written down; in a word how they went."""
     checkpoint, weights = find(job.spec_file, job.facts)
     built = building.build(building.plan(job.spec_file, job.facts, folder))
-    programs = Programs(folder, point.name, quiet=True)
+    programs = Programs(folder, point.name, quiet=True, bound=True)
     work = folder / "work"
     work.mkdir()
     ready = Ready(job.spec_file, built, job.root, work, programs, checkpoint, weights)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Mapping
@@ -18,6 +19,7 @@ from generator.spec.source import FolderSource, parse_source
 
 TRAINED, DEPLOYED = "model.safetensors", "deployed.safetensors"
 RESULT = "result.json"  # which training writes at its end
+MEMORY = "memory"  # in it, what search_train.py adds last
 LONGEST = 54  # letters of a name that more is put behind
 
 
@@ -84,6 +86,16 @@ class Job:
         name = f"{self.spec_file.spec.name[:LONGEST]}_unedited"
         spec_file, facts = self.read(alter(text, {"name": name}), TEACHER)
         return replace(self, spec_file=spec_file, facts=facts)
+
+
+def whole(work: Path) -> bool:
+    """Whether a training for the search came to its end in a folder. train.py writes its
+    result before the model that predicts is made of what it trained."""
+    try:
+        found = json.loads((work / RESULT).read_text())
+    except (OSError, ValueError):
+        return False
+    return MEMORY in found and (work / TRAINED).is_file()
 
 
 def tidy(work: Path) -> None:

@@ -63,11 +63,12 @@ class Planner:
     def generations(self, records: Records) -> list[tuple[int, int]]:
         """First numbers and ends of those that are open or done; the last may be open."""
         edges = [(0, 1)]
-        if len(self.baselines) > 1:
-            edges.append((1, len(self.baselines)))
         most = len(self.baselines) + CEILING * self.trials
         while all(n in records for n in range(*edges[-1])):
             start = edges[-1][1]
+            if start < len(self.baselines):
+                edges.append((start, len(self.baselines)))
+                continue
             counted = self.counted(records, start)
             size = min(GENERATION, self.trials - counted, most - start)
             if size <= 0:

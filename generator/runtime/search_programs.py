@@ -7,7 +7,7 @@ arguments, environment and exit code; it ends with the worker, whatever ends tha
 
 from __future__ import annotations
 
-import ctypes
+import errno
 import fcntl
 import os
 import runpy
@@ -22,17 +22,51 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
+from generator.errors import fail
+from generator.runtime.bound import die_with
 from generator.runtime.programs import TAIL, Ended, Programs
 
 # An optimizer brings torch._dynamo, which takes as long as the rest.
 LOADED = ("torch", "torch._dynamo", "safetensors.torch", "tokenizers", "tqdm")
 TICK = 0.05  # seconds between two looks at a program
 LOOK = 0.1  # seconds between two looks at whether another worker is done
+TRIES = 3  # of a program that something kills
+SIGNALLED = 128  # from where an exit code says that a signal ended it
 Beat = Callable[[], bool]
 
 
 class Lost(Exception):
     """The trial is another worker's by now."""
+
+
+def tried(run: Callable[[], Ended]) -> Ended:
+    """A program that is run again where something killed it, as the trial of a worker is
+    that was killed. Not without end: what lacks memory is killed each time."""
+    for _ in range(TRIES - 1):
+        ended = run()
+        if ended.code < SIGNALLED:
+            return ended
+    return run()
+
+
+def why(ended: Ended, otherwise: str) -> str:
+    """Why a program failed, by the last line that it said. GenError for a full disk, which
+    is no fault of the candidate's."""
+    lines = [line for line in ended.output.splitlines() if line.strip()]
+    for code in (errno.ENOSPC, errno.EDQUOT):
+        found = next((x for x in lines if os.strerror(code) in x), None)
+        if found is not None:
+            raise fail(
+                "G403",
+                f"a candidate cannot be built or trained here: {found.strip()[:300]}",
+                help="make room, and run this again: its trial is begun again, and those "
+                "that are done stay",
+            )
+    if ended.code >= SIGNALLED:
+        number = ended.code - SIGNALLED
+        said = f"a signal ended it {TRIES} times ({number})"
+        return f"{said}: is there too little memory?" if number == 9 else said
+    return lines[-1][:300] if lines else otherwise
 
 
 @contextmanager
@@ -150,12 +184,3 @@ def _main(arguments: list[str]) -> int:
             return 1
         return end.code or 0
     return 0
-
-
-def die_with(parent: int) -> None:
-    """Have this process killed when its parent ends (Linux alone)."""
-    if sys.platform != "linux":
-        return
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-    if os.getppid() != parent:  # it ended meanwhile
-        os._exit(1)

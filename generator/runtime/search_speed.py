@@ -24,6 +24,7 @@ import torch
 from safetensors.torch import save_file
 
 Work = Callable[[], object]
+MOST = 200  # times that something short is done in a round
 
 
 def module(contender: Mapping[str, str], part: str) -> Any:
@@ -45,7 +46,7 @@ def weights_of(contender: Mapping[str, str]) -> Path:
         torch.manual_seed(0)
         model = module(contender, "model").load_pretrained(contender["weights"])
         trained.parent.mkdir(parents=True, exist_ok=True)
-        save_file(model.state_dict(), trained)
+        save(model.state_dict(), trained)
     if not Path(contender["parent"], contender["name"], "deploy.py").is_file():
         return trained
     if not deployed.is_file():
@@ -53,8 +54,15 @@ def weights_of(contender: Mapping[str, str]) -> Path:
         ranges = []
         if hasattr(deploy, "find_ranges"):  # of inputs, which change no time
             ranges = [dict.fromkeys(deploy.LINEARS, (-1.0, 1.0))]
-        save_file(deploy.lowered(deploy.load_trained(trained), *ranges), deployed)
+        save(deploy.lowered(deploy.load_trained(trained), *ranges), deployed)
     return deployed
+
+
+def save(tensors: dict[str, torch.Tensor], path: Path) -> None:
+    """Whole or not at all: who is killed here leaves no file that seems to be done."""
+    part = path.with_suffix(".part")
+    save_file(tensors, part)
+    part.replace(path)
 
 
 def model_of(contender: Mapping[str, str]) -> Any:
@@ -90,29 +98,39 @@ def batch(asked: Mapping[str, Any], contender: Mapping[str, Any]) -> Work:
             inputs.append(torch.randn(shape, dtype=kind).to(device))
         else:
             inputs.append(torch.ones(shape, dtype=kind, device=device))
-    times = asked["times"]
 
     @torch.inference_mode()
     def work() -> None:
-        for _ in range(times):
-            with computing(contender):
-                model(*inputs)
+        with computing(contender):
+            model(*inputs)
         settled(device)
 
     return work
 
 
-def rows(asked: Mapping[str, Any], contender: Mapping[str, Any]) -> Work:
-    """Validation rows in the batches of an evaluation."""
-    device = contender["device"]
+def every(load: Callable[..., Any], split: str, most: int) -> Callable[..., Any]:
+    """`load_rows` with at most so many rows of a split: every second, or every tenth, since
+    those of a file that is sorted are not all alike."""
+
+    def loaded(*arguments: Any) -> Mapping[str, Any]:
+        found = dict(load(*arguments))
+        numbers = torch.arange(len(found[split]))
+        found[split] = found[split].where(numbers % -(-len(numbers) // most) == 0)
+        return found
+
+    return loaded
+
+
+def rows(asked: dict[str, Any], contender: Mapping[str, Any]) -> Work:
+    """Rows of a split in the batches of an evaluation, the same rows for each contender."""
+    device, split = contender["device"], asked["split"]
     model = model_of(contender).to(device)
     data = module(contender, "data")
-    found = data.load_splits(Path(asked["root"]), Path(contender["work"])).valid
-    batches = []
-    for one in data.evaluation_batches(found):
-        batches.append(one.inputs)
-        if len(batches) * data.BATCH >= asked["rows"]:
-            break
+    data.load_rows = every(data.load_rows, split, asked["rows"])
+    splits = data.load_splits(Path(asked["root"]), Path(contender["work"]))
+    found = getattr(splits, split)
+    asked["counted"] = len(found)
+    batches = [one.inputs for one in data.evaluation_batches(found)]
 
     @torch.inference_mode()
     def work() -> None:
@@ -177,16 +195,27 @@ def theirs(asked: Mapping[str, Any], contender: Mapping[str, Any]) -> Work:
     return work
 
 
-def timed(works: Sequence[Work], rounds: int) -> list[list[float]]:
-    """Seconds of each round, by contender; a first round warms up."""
+def timed(works: Sequence[Work], rounds: int, least: float) -> list[list[float]]:
+    """Seconds of each round, by contender, of each doing its work once. In a round they do
+    it so many times that the last of them takes `least` seconds, which is long beside what
+    disturbs it; each has warmed up."""
+    for work in works:
+        work()
+    times = 1
+    if least:
+        start = time.perf_counter()
+        works[-1]()
+        once = time.perf_counter() - start
+        times = max(1, min(MOST, round(least / max(once, 1e-6))))
     found: list[list[float]] = [[] for _ in works]
-    for number in range(rounds + 1):
+    for number in range(rounds):
         turn = number % len(works)  # so that each is first in some rounds
         for i in [*range(turn, len(works)), *range(turn)]:
             start = time.perf_counter()
-            works[i]()
-            found[i].append(time.perf_counter() - start)
-    return [seconds[1:] for seconds in found]
+            for _ in range(times):
+                works[i]()
+            found[i].append((time.perf_counter() - start) / times)
+    return found
 
 
 def held(asked: Mapping[str, Any], contender: Mapping[str, Any]) -> int:
@@ -220,9 +249,10 @@ def main() -> int:
         return 0
     kinds = {"batch": batch, "rows": rows, "texts": texts}
     works = [kinds[asked["kind"]](asked, one) for one in asked["contenders"]]
-    seconds = timed(works, asked["rounds"])
+    seconds = timed(works, asked["rounds"], asked["least"])
     medians = [statistics.median(some) for some in seconds]
-    print(json.dumps({"seconds": seconds, "medians": medians}))
+    counted = asked.get("counted", 1)
+    print(json.dumps({"seconds": seconds, "medians": medians, "rows": counted}))
     return 0
 
 

@@ -12,14 +12,19 @@ import json
 import os
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sql
 import sqlalchemy.exc
-from optuna.exceptions import DuplicatedStudyError, UpdateFinishedTrialError
+from optuna.exceptions import (
+    DuplicatedStudyError,
+    StorageInternalError,
+    UpdateFinishedTrialError,
+)
 from optuna.storages import RDBStorage
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
@@ -28,10 +33,14 @@ from generator.errors import fail
 from generator.runtime.search_draw import distribution
 from generator.search.goals import Objective
 from generator.search.space import Choice
+from generator.spec.words import listed
 
 BEAT = 2.0  # seconds between two signs of life
 STILL = 60.0  # seconds without one, after which a worker elsewhere counts as dead
-RECORD = "record"
+RECORD = "record"  # under which a trial has all that is known of it
+SCORES = (
+    "scores"  # under which a study has those of blocks and units, once they are known
+)
 
 _TABLES = sql.MetaData()
 CLAIMS = sql.Table(
@@ -115,6 +124,13 @@ class Store:
                 return one
         return None
 
+    def release(self, trial: Stored) -> None:
+        """Leave a trial to whoever looks next."""
+        mine = (CLAIMS.c.study == self.name) & (CLAIMS.c.number == trial.number)
+        mine &= CLAIMS.c.owner == self.me
+        with self.engine.begin() as connection:
+            connection.execute(sql.delete(CLAIMS).where(mine))
+
     def beat(self, number: int) -> bool:
         """Say that this worker is alive; whether the trial is still its own."""
         mine = (CLAIMS.c.study == self.name) & (CLAIMS.c.number == number)
@@ -191,6 +207,20 @@ class Store:
         return True
 
 
+@contextmanager
+def used() -> Iterator[None]:
+    """What a database says of itself in the middle of a search, as a GenError."""
+    try:
+        yield
+    except (sqlalchemy.exc.SQLAlchemyError, StorageInternalError) as error:
+        words = str(error.__cause__ or error).splitlines()[0][:200]
+        raise fail(
+            "G566",
+            f"the database of the search cannot be used any more: {words}",
+            help="mend that, and run this again: the trials that are done stay",
+        ) from error
+
+
 def open_store(
     url: str, name: str, objectives: Sequence[Objective], about: Mapping[str, Any]
 ) -> Store:
@@ -230,10 +260,13 @@ def open_store(
         time.sleep(0.1)
     known = store.about().get("about", {})
     differ = [key for key, value in about.items() if known.get(key) != value]
-    if differ:
+    if differ and not store.trials():  # it came to nothing, and was mended meanwhile
+        store.note("about", dict(about))
+        store.note(SCORES, None)
+    elif differ:
         raise fail(
             "G567",
-            f"{name} was searched before with another {', '.join(differ)}",
+            f"the search {name} was begun before, with other {listed(differ, 'and')}",
             help="choose another --work for the search as it is now; its trials are no "
             "part of the one before",
         )

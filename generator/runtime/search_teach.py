@@ -18,7 +18,7 @@ from pathlib import Path
 from generator.runtime import build as building
 from generator.runtime.programs import Ended
 from generator.runtime.search_job import RESULT, TRAINED, Job, tidy
-from generator.runtime.search_programs import Beat, alone
+from generator.runtime.search_programs import Beat, alone, tried, why
 
 FOLDER = "teachers"
 KEPT = 4  # files of what teachers said, which trials of other blocks have others of
@@ -63,15 +63,19 @@ def _train(job: Job, folder: Path, above: list[str | Path], run: Run) -> None:
     """Train a teacher to its end in a folder; one that was stopped there starts again."""
     name, work = job.spec_file.spec.name, folder / "work"
     building.build(building.plan(job.spec_file, job.facts, folder), force=True)
-    shutil.rmtree(work, ignore_errors=True)
-    work.mkdir()
     program = Path(__file__).with_name("search_train.py")
     flags = ["--root", job.root.resolve(), "--work", work.resolve()]
     flags += ["--weights", job.weights.resolve(), "--quiet", *above]
-    ended = run(folder, name, [program, name, "1", *flags])
+
+    def train() -> Ended:
+        shutil.rmtree(work, ignore_errors=True)
+        work.mkdir()
+        return run(folder, name, [program, name, "1", *flags])
+
+    ended = tried(train)
     if ended.code:
-        lines = ended.output.strip().splitlines() or [f"exit code {ended.code}"]
-        raise Untaught(f"its teacher {name} cannot be trained: {lines[-1]}")
+        said = why(ended, f"exit code {ended.code}")
+        raise Untaught(f"its teacher {name} cannot be trained: {said}")
     tidy(work)
 
 

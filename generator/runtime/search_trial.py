@@ -26,7 +26,7 @@ from generator.runtime.programs import Ended, Programs
 from generator.runtime.ready import TORCH_DTYPES
 from generator.runtime.search_job import DEPLOYED, TRAINED, Job, tidy
 from generator.runtime.search_plan import Candidate, Planned, Records
-from generator.runtime.search_programs import Beat, Forked, alone
+from generator.runtime.search_programs import Beat, Forked, alone, tried, why
 from generator.runtime.search_teach import Run, Untaught, keep, lend, taught
 from generator.runtime.tables import score_name
 from generator.search.goals import Constraint, Objective, promoted
@@ -37,8 +37,8 @@ from generator.spec.search import Search
 MB = 1e6
 UNTRAINED = "untrained"  # a folder of weights that are as the backbone has them
 ROUNDS = 7  # of a latency; the median counts
-LATENCY_SECONDS = 0.15  # that a round of one contender takes, about
-ROWS = 256  # validation rows by which throughput is measured
+LEAST = 0.15  # seconds that a round of the trial's package takes, about
+ROWS = 256  # validation rows by which throughput is measured, at most
 HOPE = 0.9  # of each cheap figure: who has less, and the best score, leaves no hope
 SPEED = Path(__file__).with_name("search_speed.py")
 
@@ -334,7 +334,8 @@ class Trial:
         """Bytes of the file that is predicted from, which is made where it is not there."""
         assert self.compiled is not None
         mine = self._contender(self.planned.number, self.job, self.compiled)
-        return int(self._measured({"kind": "size", "contenders": [mine]})[0])
+        answer = self._measured({"kind": "size", "contenders": [mine]})
+        return int(answer["medians"][0])
 
     def memory(self) -> int:
         """Bytes that predicting a batch takes at most, in a process of its own: as many
@@ -344,11 +345,11 @@ class Trial:
         cost = describe(self.compiled.job)
         mine = self._contender(self.planned.number, self.job, self.compiled)
         mine["inputs"] = inputs_of(self.compiled, cost.rows, cost.tokens)
-        path = self._asked({"kind": "memory", "contenders": [mine], "times": 1})
-        programs = Programs(self.folder, self.name, quiet=True)
+        path = self._asked({"kind": "memory", "contenders": [mine]})
+        programs = Programs(self.folder, self.name, quiet=True, bound=True)
         self.beat()
-        ended = programs.python(SPEED, path, output="keep")
-        return int(_medians(ended)[0])
+        ended = tried(lambda: programs.python(SPEED, path, output="keep"))
+        return int(_answer(ended)["medians"][0])
 
     def latency(self, records: Records) -> float:
         """Milliseconds of a batch."""
@@ -356,11 +357,11 @@ class Trial:
 
     def throughput(self, records: Records) -> float:
         """Validation rows that are predicted a second."""
-        return ROWS / self._beside("rows", "throughput", records)
+        return 1 / self._beside("rows", "throughput", records)
 
     def _beside(self, kind: str, name: str, records: Records) -> float:
-        """Seconds of what is measured, by its ratio to the unedited package's, which runs
-        beside it; the unedited one's own are as they are."""
+        """Seconds of a batch, or of a row, by its ratio to the unedited package's, which
+        runs beside it; the unedited one's own are as they are."""
         assert self.compiled is not None
         mine = self._contender(self.planned.number, self.job, self.compiled)
         contenders = [mine]
@@ -370,20 +371,18 @@ class Trial:
             "kind": kind,
             "contenders": contenders,
             "rounds": ROUNDS,
-            "times": 1,
+            "least": LEAST,
+            "split": "valid",
             "rows": ROWS,
             "root": str(self.job.root.resolve()),
         }
-        if kind == "batch":
-            # So many times that a round is long beside what disturbs it.
-            (once,) = self._measured({**asked, "contenders": [mine], "rounds": 2})
-            asked["times"] = max(1, min(200, round(LATENCY_SECONDS / max(once, 1e-6))))
         with alone(self.setting.work / "measuring", self.beat):
-            seconds = self._measured(asked)
+            answer = self._measured(asked)
+        seconds = [median / answer["rows"] for median in answer["medians"]]
         if not self.planned.number:
-            return seconds[0] / asked["times"]
+            return seconds[0]
         known = records[0]["values"][name]
-        reference = known / 1000 if name == "latency" else ROWS / known
+        reference = known / 1000 if name == "latency" else 1 / known
         return reference * seconds[1] / seconds[0]
 
     def _unedited(self) -> dict[str, Any]:
@@ -418,41 +417,49 @@ class Trial:
         path.write_text(json.dumps(asked))
         return path
 
-    def _measured(self, asked: Mapping[str, Any]) -> list[float]:
-        return _medians(self.programs.python(SPEED, self._asked(asked)))
+    def _measured(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+        path = self._asked(asked)
+        return _answer(tried(lambda: self.programs.python(SPEED, path)))
 
     def train(self, part: float) -> dict[str, Any]:
         """Train on a part of the rows: the score on the validation rows, and the time."""
         whole = part == 1
         work = self.folder / ("work" if whole else f"rung-{part:g}")
-        shutil.rmtree(work, ignore_errors=True)  # of a worker that was killed
-        work.mkdir(parents=True)
         rows = self.setting.work / "rows"
-        if rows.is_dir():
-            shutil.copytree(rows, work / "rows")
         said = self.setting.work / f"teacher-{part:g}"  # what teachers say of the rows
-        lend(said, work / "teacher")
         text = self.planned.candidate.text
         try:
             above = self.setting.taught(self.job, text, self._program, self.beat)
         except Untaught as error:
             raise Enough("failed", str(error)) from error
-        start = time.perf_counter()
-        ended = self.programs.python(
-            Path(__file__).with_name("search_train.py"),
-            self.name,
-            str(part),
-            *("--root", self.job.root.resolve(), "--work", work.resolve()),
-            *("--weights", self.job.weights.resolve(), "--quiet"),
-            *above,
-        )
-        if ended.code:
-            raise Enough(
-                "failed", _last(ended.output, f"train.py ended with {ended.code}")
+        start = 0.0
+
+        def run() -> Ended:
+            nonlocal start
+            shutil.rmtree(work, ignore_errors=True)  # of one that was killed
+            work.mkdir(parents=True)
+            if rows.is_dir():
+                shutil.copytree(rows, work / "rows")
+            lend(said, work / "teacher")
+            start = time.perf_counter()
+            return self.programs.python(
+                Path(__file__).with_name("search_train.py"),
+                self.name,
+                str(part),
+                *("--root", self.job.root.resolve(), "--work", work.resolve()),
+                *("--weights", self.job.weights.resolve(), "--quiet"),
+                *above,
             )
+
+        ended = tried(run)
+        if ended.code:
+            raise Enough("failed", why(ended, f"train.py ended with {ended.code}"))
         result = json.loads((work / "result.json").read_text())
         if not self.planned.number and (work / "rows").is_dir() and not rows.exists():
-            shutil.copytree(work / "rows", rows)  # which the others start from
+            # What the others start from is there whole, or not at all.
+            copy = rows.with_suffix(".part")
+            shutil.rmtree(copy, ignore_errors=True)
+            shutil.copytree(work / "rows", copy).rename(rows)
         keep(work / "teacher", said)
         tidy(work)
         if not whole:
@@ -469,11 +476,11 @@ class Trial:
         }
 
 
-def _medians(ended: Ended) -> list[float]:
+def _answer(ended: Ended) -> dict[str, Any]:
     """What search_speed.py printed."""
     if ended.code:
-        raise Enough("failed", _last(ended.output, "it cannot be run"))
-    return json.loads(ended.output.splitlines()[-1])["medians"]
+        raise Enough("failed", why(ended, "it cannot be run"))
+    return json.loads(ended.output.splitlines()[-1])
 
 
 def inputs_of(
@@ -502,8 +509,3 @@ def signed(figures: Mapping[str, Any]) -> float:
     """The figure that sums up an evaluation, the more the better."""
     name = score_name(figures)
     return -figures[name] if name == "loss" else figures[name]
-
-
-def _last(output: str, otherwise: str) -> str:
-    lines = [line for line in output.splitlines() if line.strip()]
-    return lines[-1][:300] if lines else otherwise

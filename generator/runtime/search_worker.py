@@ -7,9 +7,10 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from generator.runtime.bound import die_with
 from generator.runtime.search import ended, over, planner_of, prepare
 from generator.runtime.search_plan import Planner
-from generator.runtime.search_programs import Lost, die_with, warm
+from generator.runtime.search_programs import Lost, warm
 from generator.runtime.search_store import BEAT, Store, Stored
 from generator.runtime.search_trial import Setting, evaluate
 
@@ -49,15 +50,13 @@ def next_trial(
 
 def one(trial: Stored, store: Store, planner: Planner, setting: Setting) -> None:
     """Do a trial, and write down what came of it."""
-    while True:
-        records = ended(store.trials())
-        if planned := planner.planned(trial.number, records):
-            break
-        if planner.done(records):
-            return  # one too many: it is no trial of this search
-        if not store.beat(trial.number):
-            return
-        time.sleep(WAIT)
+    records = ended(store.trials())
+    planned = planner.planned(trial.number, records)
+    if (
+        planned is None
+    ):  # two workers began the last of a generation, and this is the other
+        store.release(trial)
+        return
     start = next(s for s, e in planner.generations(records) if s <= trial.number < e)
     earlier = {n: r for n, r in records.items() if n < start}
 

@@ -130,6 +130,14 @@ def test_a_trial_is_drawn_without_those_before_it() -> None:
         assert late is not None and late.params == first[end - 1]["params"]
 
 
+def test_the_unedited_model_comes_before_all_others() -> None:
+    """What is measured of the other baselines is measured beside it."""
+    assert planner().generations({})[-1] == (0, 1)
+    first = {0: tried(planner())[0]}
+    assert planner().generations(first)[-1] == (1, 2)
+    assert planner().planned(1, {}) is None
+
+
 def test_a_search_that_is_done_may_be_given_more_trials() -> None:
     done = tried(planner())
     assert planner().planned(len(done), done) is None
@@ -190,6 +198,19 @@ def test_workers_that_die_anywhere_change_nothing(tmp_path: Path) -> None:
     assert {t.number: t.record for t in alive[0][0].trials()} == expected
 
 
+def test_a_trial_begun_too_early_is_left_to_whoever_looks_next(tmp_path: Path) -> None:
+    """Its worker has the rest of the generation before it to do, where others died."""
+    mine, plan = store(tmp_path), planner()
+    for _ in range(2):
+        trial = mine.take()
+        assert trial is not None
+    search_worker.one(trial, mine, plan, SETTING)  # the second, ahead of the first
+    assert [t.ended for t in mine.trials()] == [False, False]
+    other = store(tmp_path)
+    other.me = "elsewhere|x|1|1"
+    assert other.adopt(other.trials()[1:]) == other.trials()[1]
+
+
 def test_a_trial_is_taken_over_once(tmp_path: Path) -> None:
     first, second, third = (store(tmp_path) for _ in range(3))
     trial = first.take()
@@ -229,12 +250,31 @@ def test_a_worker_elsewhere_is_dead_when_its_claim_stands_still(
     assert not theirs.beat(trial.number)
 
 
+def test_a_database_that_fails_says_so(tmp_path: Path) -> None:
+    """A full disk, a server that is gone: in the middle of a search."""
+    mine = store(tmp_path)
+    with mine.engine.begin() as connection:
+        connection.execute(search_store.sql.text("DROP TABLE trials"))
+        connection.execute(search_store.sql.text("DROP TABLE gen_claims"))
+    for use in (mine.trials, mine.take, lambda: mine.beat(0)):
+        with pytest.raises(GenError) as error, search_store.used():
+            use()
+        assert error.value.diagnostics[0].code == "G566"
+        assert "no such table" in error.value.diagnostics[0].message
+
+
 def test_another_search_is_not_gone_on_with(tmp_path: Path) -> None:
-    store(tmp_path)
+    store(tmp_path).note(search_store.SCORES, "of the first")
     url = f"sqlite:///{tmp_path / 'search.db'}"
+    # What came to nothing may be mended: there is no trial that the change is not true of.
+    mended = open_store(url, "a", GOALS, {"seed": 1})
+    assert mended.about()["about"] == {"seed": 1}
+    assert mended.about()[search_store.SCORES] is None
+    assert mended.take() is not None
     with pytest.raises(GenError) as error:
-        open_store(url, "a", GOALS, {"seed": 1})
+        open_store(url, "a", GOALS, {"seed": 2, "rows": []})
     assert error.value.diagnostics[0].code == "G567"
+    assert "with other seed and rows" in error.value.diagnostics[0].message
     with pytest.raises(GenError) as error:
         open_store("sqlite:////nowhere/at/all.db", "a", GOALS, {})
     assert error.value.diagnostics[0].code == "G566"

@@ -11,6 +11,7 @@ import torch
 from runtime_support import write_job
 from torch import nn
 
+from generator.runtime import build as building
 from generator.runtime import search_speed
 from generator.runtime.build import load_spec
 from generator.runtime.search import _job
@@ -34,8 +35,40 @@ def test_a_model_runs_in_the_precision_of_its_predictions(
         "device": "cpu",
         "autocast": autocast(target, weights),
     }
-    search_speed.batch({"times": 2}, contender)()
-    assert seen == [found, found]
+    search_speed.batch({}, contender)()
+    assert seen == [found]
+
+
+def test_what_is_short_is_repeated_in_a_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, done = [0.0], [0, 0]
+    monkeypatch.setattr(search_speed.time, "perf_counter", lambda: clock[0])
+
+    def work(i: int, seconds: float) -> None:
+        done[i] += 1
+        clock[0] += seconds
+
+    works = [lambda: work(0, 0.25), lambda: work(1, 0.5)]
+    # So often as the second can in that time.
+    assert search_speed.timed(works, 3, 2.0) == [[0.25] * 3, [0.5] * 3]
+    assert done == [1 + 3 * 4, 2 + 3 * 4]
+    assert search_speed.timed(works, 3, 0.0) == [[0.25] * 3, [0.5] * 3]
+    assert done == [1 + 3 * 4 + 1 + 3, 2 + 3 * 4 + 1 + 3]
+
+
+@pytest.mark.parametrize("batch", [3, 8])
+def test_each_contender_predicts_the_same_rows(batch: int, tmp_path: Path) -> None:
+    """However many it has in a batch, and not the shortest alone."""
+    path = write_job(tmp_path, rows=20)
+    path.write_text(path.read_text().replace("batch = 8", f"batch = {batch}"))
+    spec_file = load_spec(path)
+    job = _job(spec_file, None)
+    building.build(building.plan(spec_file, job.facts, tmp_path))
+    contender = {"name": "tiny_job", "parent": str(tmp_path), "device": "cpu"}
+    data = search_speed.module(contender, "data")
+    whole = data.load_rows(tmp_path, tmp_path / "a")["train"]
+    taken = search_speed.every(data.load_rows, "train", 7)(tmp_path, tmp_path / "b")
+    rows = [row.text for row in taken["train"]]
+    assert rows == [row.text for row in whole][::3] and len(rows) == 7
 
 
 def test_weights_of_sixteen_bits_need_no_autocast() -> None:
