@@ -446,7 +446,10 @@ def main(argv: list[str] | None = None) -> int:
 
     keep_memory()
     torch.manual_seed(data.SEED)
-    model = Model() if found else load_pretrained(args.weights)
+    try:
+        model = Model() if found else load_pretrained(args.weights)
+    except (OSError, SafetensorError, RuntimeError, ValueError) as error:
+        sys.exit(f"error: {args.weights} cannot be started from: {error}")
     training_mode(model)
     average = deepcopy(model).eval()
     optimizer = make_optimizer(model)

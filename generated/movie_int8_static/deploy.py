@@ -335,7 +335,8 @@ def changed(before: Tensor, after: Tensor) -> int:
 
 def some(split: Split, rows: int = TIMED) -> list[Batch]:
     """Batches of about so many rows of a split, short and long ones alike."""
-    stride = max(1, len(split) // rows)
+    first = next(evaluation_batches(split))
+    stride = max(1, len(split) // max(rows, len(first.rows)))
     return list(islice(evaluation_batches(split), stride // 2, None, stride))
 
 

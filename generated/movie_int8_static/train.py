@@ -264,7 +264,11 @@ def main(argv: list[str] | None = None) -> int:
 
     keep_memory()
     torch.manual_seed(data.SEED)
-    model = (Model() if found else load_pretrained(args.weights)).train()
+    try:
+        model = Model() if found else load_pretrained(args.weights)
+    except (OSError, SafetensorError, RuntimeError, ValueError) as error:
+        sys.exit(f"error: {args.weights} cannot be started from: {error}")
+    model.train()
     optimizer = make_optimizer(model)
     criterion = nn.CrossEntropyLoss()
     state = State()

@@ -138,6 +138,8 @@ def test_the_program(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert found[deploy.LINEARS[0]] != [-7.0, 7.0]
     again = json.loads((work / "ranges.json").read_text())
     assert again["weights"] != ranges["weights"]
+    # Of fewer rows than a batch has there is one batch, and not none.
+    assert len(deploy.some(train, 1)) == 1
 
 
 def test_it_is_refused_where_each_row_by_itself_does_better(
