@@ -34,6 +34,7 @@ from collections.abc import Callable, Iterable, Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from textwrap import shorten
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -449,7 +450,8 @@ def main(argv: list[str] | None = None) -> int:
     try:
         model = Model() if found else load_pretrained(args.weights)
     except (OSError, SafetensorError, RuntimeError, ValueError) as error:
-        sys.exit(f"error: {args.weights} cannot be started from: {error}")
+        why = shorten(str(error), 300)  # torch has a line for each tensor
+        sys.exit(f"error: {args.weights} cannot be started from: {why}")
     training_mode(model)
     average = deepcopy(model).eval()
     optimizer = make_optimizer(model)
