@@ -113,8 +113,7 @@ class TrainView:
     work: str
     weights_usage: str  # what the examples of the docstring say behind the module
     weights_help: str
-    weights: str  # code: where the backbone is
-    weights_required: bool
+    weights_else: str  # code: with where it is by default; "" where it has to be said
     text: bool  # counts tokens
     unit: Literal["tokens", "examples"]
     labels: bool  # LABELS is read
@@ -246,10 +245,7 @@ def train_view(job: Job) -> TrainView:
 
     source = job.backbone.source
     required = source.startswith(("package:", "hf:"))
-    weights = (
-        "args.weights" if required else f"args.weights or args.root / {py(source)}"
-    )
-    model = f"Model() if found else load_pretrained({weights})"
+    model = "Model() if found else load_pretrained(args.weights)"
     weighted = plan.class_weights != "none"
     balanced = plan.class_weights == "balanced"
     cuda = target.device == "cuda"
@@ -288,8 +284,7 @@ def train_view(job: Job) -> TrainView:
             if required
             else f"the backbone, if not {prose(source)}".replace("%", "%%")
         ),
-        weights=weights,
-        weights_required=required,
+        weights_else="" if required else f"args.weights or args.root / {py(source)}",
         text=text,
         unit="tokens" if text else "examples",
         labels=loss != "mse",
@@ -406,7 +401,7 @@ def train_view(job: Job) -> TrainView:
         compile=target.compile,
         value="value" if cuda else "loss",
         forward=_forward(job, target.compile),
-        model=fresh if cuda or staged or still or aware else f"({model})",
+        model=fresh,
         augmented=augment != AugmentPlan(),
         rows=_rows(augment),
         batch_count=(
