@@ -396,6 +396,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     args.weights = args.weights or args.root / "data/digits/backbone"
     args.reference = args.reference or args.weights
+    if not args.weights.exists():
+        parser.error(f"no weights at {args.weights}")
     if min(args.rows, args.rounds) < 1:
         parser.error("--rows and --rounds are 1 or more")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")

@@ -25,6 +25,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from textwrap import shorten
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -249,6 +250,7 @@ def main(argv: list[str] | None = None) -> int:
     claim(work, args.resume, args.fresh)
 
     found = newest(work / "checkpoints") if args.resume else None
+    args.weights = args.weights or args.root / "data/digits/backbone"
     train, valid, test = data.load_splits(args.root, work)
     lengths = [data.batch_count(train, epoch) for epoch in range(EPOCHS)]
     steps = sum(lengths)
@@ -260,11 +262,12 @@ def main(argv: list[str] | None = None) -> int:
 
     keep_memory()
     torch.manual_seed(data.SEED)
-    model = (
-        Model()
-        if found
-        else load_pretrained(args.weights or args.root / "data/digits/backbone")
-    ).train()
+    try:
+        model = Model() if found else load_pretrained(args.weights)
+    except (OSError, SafetensorError, RuntimeError, ValueError) as error:
+        why = shorten(str(error), 300)  # torch has a line for each tensor
+        sys.exit(f"error: {args.weights} cannot be started from: {why}")
+    model.train()
     optimizer = make_optimizer(model)
     criterion = nn.CrossEntropyLoss()
     state = State()

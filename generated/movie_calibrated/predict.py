@@ -16,6 +16,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from itertools import chain, islice
 from pathlib import Path
+from textwrap import shorten
 from typing import Any, NamedTuple
 
 import torch
@@ -65,7 +66,8 @@ def load_trained(path: str | Path) -> Model:
     try:
         model.load_state_dict(load_file(path), assign=True)
     except (SafetensorError, RuntimeError) as error:
-        raise ValueError(f"{path} does not hold this model: {error}") from error
+        why = shorten(str(error), 300)  # torch has a line for each tensor
+        raise ValueError(f"{path} does not hold this model: {why}") from error
     return model.eval()
 
 

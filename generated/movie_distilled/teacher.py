@@ -9,6 +9,7 @@ Shapes   B batch, T tokens, C width, H heads, D head width, F feed-forward, K la
 
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import shorten
 
 import torch
 import torch.nn.functional as F
@@ -172,5 +173,6 @@ def load_trained(path: str | Path) -> Model:
     try:
         model.load_state_dict(load_file(path))
     except (SafetensorError, RuntimeError) as error:
-        raise ValueError(f"{path} does not hold the teacher: {error}") from error
+        why = shorten(str(error), 300)  # torch has a line for each tensor
+        raise ValueError(f"{path} does not hold the teacher: {why}") from error
     return model.eval().requires_grad_(False)

@@ -32,6 +32,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from textwrap import shorten
 from typing import BinaryIO, NamedTuple
 
 import torch
@@ -552,7 +553,12 @@ def main(argv: list[str] | None = None) -> int:
 
     keep_memory()
     torch.manual_seed(data.SEED)
-    model = (Model() if found else load_pretrained(args.weights)).train()
+    try:
+        model = Model() if found else load_pretrained(args.weights)
+    except (OSError, SafetensorError, RuntimeError, ValueError) as error:
+        why = shorten(str(error), 300)  # torch has a line for each tensor
+        sys.exit(f"error: {args.weights} cannot be started from: {why}")
+    model.train()
     optimizer = make_optimizer(model)
     criterion = nn.CrossEntropyLoss()
     state = State()

@@ -34,6 +34,7 @@ from collections.abc import Callable, Iterable, Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from textwrap import shorten
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -446,7 +447,11 @@ def main(argv: list[str] | None = None) -> int:
 
     keep_memory()
     torch.manual_seed(data.SEED)
-    model = Model() if found else load_pretrained(args.weights)
+    try:
+        model = Model() if found else load_pretrained(args.weights)
+    except (OSError, SafetensorError, RuntimeError, ValueError) as error:
+        why = shorten(str(error), 300)  # torch has a line for each tensor
+        sys.exit(f"error: {args.weights} cannot be started from: {why}")
     training_mode(model)
     average = deepcopy(model).eval()
     optimizer = make_optimizer(model)

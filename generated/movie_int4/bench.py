@@ -456,6 +456,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--quiet", action="store_true", help="no progress bar")
     args = parser.parse_args(argv)
     args.reference = args.reference or args.weights
+    if not args.weights.exists():
+        parser.error(f"no weights at {args.weights}")
     if min(args.rows, args.rounds) < 1:
         parser.error("--rows and --rounds are 1 or more")
     tokens = args.tokens_per_row

@@ -39,14 +39,19 @@ class Calibration:
 
 
 def read(folder: Path) -> Calibration:
-    """What `write` left in a folder."""
+    """What `write` left in a folder; a ValueError where that is of another job."""
     path = folder / FILE
     if not path.is_file():
         raise FileNotFoundError(
             f"no {path}: python -m movie_int8_exported.calibrate makes it"
         )
-    found = json.loads(path.read_text())
-    return Calibration(found["temperature"])
+    try:
+        found = json.loads(path.read_text())
+        return Calibration(found["temperature"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{path} is not of this job: python -m movie_int8_exported.calibrate makes it"
+        ) from error
 
 
 def write(folder: Path, calibration: Calibration, figures: dict[str, Any]) -> None:

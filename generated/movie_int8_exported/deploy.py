@@ -27,6 +27,7 @@ from io import StringIO
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from textwrap import shorten
 from typing import Any
 
 import torch
@@ -159,7 +160,8 @@ def load_deployed(path: str | Path) -> Model:
     try:
         return assemble(load_file(path))
     except (SafetensorError, RuntimeError) as error:
-        raise ValueError(f"{path} does not hold this model: {error}") from error
+        why = shorten(str(error), 300)  # torch has a line for each tensor
+        raise ValueError(f"{path} does not hold this model: {why}") from error
 
 
 class WithoutInit(TorchFunctionMode):
@@ -181,7 +183,8 @@ def load_trained(path: str | Path) -> Model:
     try:
         model.load_state_dict(load_file(path), assign=True)
     except (SafetensorError, RuntimeError) as error:
-        raise ValueError(f"{path} does not hold this model: {error}") from error
+        why = shorten(str(error), 300)  # torch has a line for each tensor
+        raise ValueError(f"{path} does not hold this model: {why}") from error
     return model.eval()
 
 
@@ -223,7 +226,8 @@ def changed(before: Tensor, after: Tensor) -> int:
 
 def some(split: Split) -> list[Batch]:
     """Batches of about TIMED rows of a split, short and long ones alike."""
-    stride = max(1, len(split) // TIMED)
+    first = next(evaluation_batches(split))
+    stride = max(1, len(split) // max(TIMED, len(first.rows)))
     return list(islice(evaluation_batches(split), stride // 2, None, stride))
 
 

@@ -51,7 +51,7 @@ def main() -> int:
         print(__doc__, file=sys.stderr)
         return 2
     for row, found in zip(rows, predict(rows), strict=True):
-        print(json.dumps({"text": row, **found}))
+        print(json.dumps({"text": row, "probabilities": found}))
     return 0
 
 

@@ -29,6 +29,7 @@ from io import StringIO
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from textwrap import shorten
 from typing import Any
 
 import torch
@@ -168,10 +169,13 @@ def find_ranges(trained: Model, train: Split, weights: Path, out: Path) -> Range
     """
     key, path = digest(trained.state_dict(), ""), weights.with_name(RANGES)
     if path.is_file():
-        found = json.loads(path.read_text())
-        fits = found["weights"] == key and found["by"] == BY
-        if fits and set(LINEARS) <= set(found["ranges"]):
-            return found["ranges"]
+        try:
+            found = json.loads(path.read_text())
+            fits = found["weights"] == key and found["by"] == BY
+            if fits and set(LINEARS) <= set(found["ranges"]):
+                return found["ranges"]
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{path} holds no ranges: remove it") from error
     ranges = observed(trained, [batch.inputs for batch in some(train, CALIBRATED)])
     write_ranges(out.with_name(RANGES), ranges, {"weights": key, "by": BY})
     return ranges
@@ -271,7 +275,8 @@ def load_deployed(path: str | Path) -> Model:
     try:
         return assemble(load_file(path))
     except (SafetensorError, RuntimeError) as error:
-        raise ValueError(f"{path} does not hold this model: {error}") from error
+        why = shorten(str(error), 300)  # torch has a line for each tensor
+        raise ValueError(f"{path} does not hold this model: {why}") from error
 
 
 class WithoutInit(TorchFunctionMode):
@@ -293,7 +298,8 @@ def load_trained(path: str | Path) -> Model:
     try:
         model.load_state_dict(load_file(path), assign=True)
     except (SafetensorError, RuntimeError) as error:
-        raise ValueError(f"{path} does not hold this model: {error}") from error
+        why = shorten(str(error), 300)  # torch has a line for each tensor
+        raise ValueError(f"{path} does not hold this model: {why}") from error
     return model.eval()
 
 
@@ -335,7 +341,8 @@ def changed(before: Tensor, after: Tensor) -> int:
 
 def some(split: Split, rows: int = TIMED) -> list[Batch]:
     """Batches of about so many rows of a split, short and long ones alike."""
-    stride = max(1, len(split) // rows)
+    first = next(evaluation_batches(split))
+    stride = max(1, len(split) // max(rows, len(first.rows)))
     return list(islice(evaluation_batches(split), stride // 2, None, stride))
 
 

@@ -48,7 +48,7 @@ def main() -> int:
         print(__doc__, file=sys.stderr)
         return 2
     for row, found in zip(rows, predict(rows), strict=True):
-        print(json.dumps({"text": row, **found}))
+        print(json.dumps({"text": row, "values": found}))
     return 0
 
 

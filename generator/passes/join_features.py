@@ -80,8 +80,13 @@ def _with_sizes(job: Job, width: int, hidden: int | None, dropout: float) -> Mod
         dims.append(DimDef(X, job.data.numbers, "numbers", doc="numbers of a row"))
     if plan.categorical:
         dims += [
-            DimDef(A, len(plan.categorical), "category_columns", doc="their columns"),
-            DimDef(U, plan.entries, "categories", doc="categories of all columns"),
+            DimDef(
+                A,
+                len(plan.categorical),
+                "category_columns",
+                doc="columns of categories",
+            ),
+            DimDef(U, plan.entries, "categories", doc="categories of all of them"),
             DimDef(I, width, "category_width", doc="the width of a category"),
         ]
     if hidden:

@@ -254,11 +254,11 @@ def bench_view(job: Job) -> BenchView:
         ),
         highest="STAGE.lr" if staged else "LR",
         weights_help=(
-            'required=True, help="the backbone: a file or a folder"'
-            if recipe.weights_required
-            else f"help={py(recipe.weights_help)}"
+            f"help={py(recipe.weights_help)}"
+            if recipe.weights_else
+            else 'required=True, help="the backbone: a file or a folder"'
         ),
-        weights_else="" if recipe.weights_required else recipe.weights,
+        weights_else=recipe.weights_else,
         criterion=criterion,
         their_criterion=(
             recipe.standard if recipe.focal or recipe.standardised else criterion

@@ -92,6 +92,7 @@ IMPORTS: Mapping[str, tuple[int, str]] = {
     "Image": (INSTALLED, "from PIL"),
     "ImageOps": (INSTALLED, "from PIL"),
     "SafetensorError": (INSTALLED, "from safetensors"),
+    "shorten": (STDLIB, "from textwrap"),
     "load_file": (INSTALLED, "from safetensors.torch"),
     "tokenizers": (INSTALLED, "import tokenizers"),
     "Encoding": (INSTALLED, "from tokenizers"),

@@ -10,7 +10,7 @@ import argparse
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -198,7 +198,9 @@ def targets(splits: Mapping[str, Any]) -> Section:
         note = f"{len(rows) - MOST:,} rarer labels are not shown."
         rows = rows[:MOST]
     table = Table("Labels", ("label", *splits), tuple(rows), note=note)
-    return Section("Labels", "", tuple(plots.labels(splits)), (table,))
+    some = f"The {plots.MOST_LABELS} most frequent are in the picture."
+    prose = some if len(train["labels"]) > plots.MOST_LABELS else ""
+    return Section("Labels", prose, tuple(plots.labels(splits)), (table,))
 
 
 def chosen(selected: Mapping[str, Any] | None) -> str:
@@ -231,20 +233,34 @@ def feature_tables(found: Mapping[str, Any]) -> tuple[Table, ...]:
     categories = tuple(
         (
             one["column"],
-            ", ".join(excerpt(name) for name in one["known"][:MOST]),
+            _known(one["known"]),
             *(share(one["unknown"][s]) for s in splits),
         )
         for one in fitted["categories"]
     )
     none = tuple(f"{split}, none of them" for split in splits)
+    note = ""
+    if not all(one["deviation"] for one in fitted["numbers"]):
+        note = (
+            "What has deviation 0 is the same in all training rows, and says nothing."
+        )
     return _some(
         [
-            Table("Numbers", ("number", "mean", "deviation", *lacking), numbers),
+            Table(
+                "Numbers", ("number", "mean", "deviation", *lacking), numbers, note=note
+            ),
             Table(
                 "Categories", ("column", "those that are known", *none), categories, 2
             ),
         ]
     )
+
+
+def _known(names: Sequence[str]) -> str:
+    """Categories, the first of them by name."""
+    shown = ", ".join(excerpt(name) for name in names[:MOST])
+    more = len(names) - MOST
+    return f"{shown} and {more:,} more" if more > 0 else shown
 
 
 def aside_table(found: list[Mapping[str, Any]], cleaned: bool) -> Iterator[Table]:

@@ -83,7 +83,9 @@ def labels(splits: Mapping[str, Any]) -> list[tuple[str, str]]:
     """The part of each split's rows that have a label, the most frequent first."""
     counts = splits["train"]["labels"]
     names = sorted(counts, key=lambda label: -counts[label])[:MOST_LABELS]
-    figure, axes = new_axes("Labels", "part of the rows")
+    # Without a title, which would run into the legend: long names push it to the right.
+    height = max(SIZE[1], 0.8 + 0.22 * len(names))
+    figure, axes = new_axes("", "part of the rows", (SIZE[0], height))
     high = 0.8 / len(splits)
     for n, ((name, one), colour) in enumerate(
         zip(splits.items(), COLOURS, strict=True)

@@ -21,6 +21,7 @@ SPECIAL = {"macro_f1": "Macro F1", "micro_f1": "Micro F1", "mse": "Mean squared 
 SPECIAL |= {"mae": "Mean absolute error", "pearson": "Pearson's r"}
 
 
+WIDEST, CONFUSED = 12, 20  # labels of a confusion matrix; pairs where there are more
 FAR = 0.15  # how far off a prediction may be before that is said
 WORDS = (
     "note",
@@ -203,8 +204,8 @@ def by_label(figures: Mapping[str, Any]) -> Table | None:
     """The confusion matrix, the labels most often confused, or F1 by label; None where
     there is none of them."""
     test, labels = figures["test"], figures["labels"]
-    if "confusion" in test:
-        matrix: Sequence[Sequence[int]] = test["confusion"]
+    matrix: Sequence[Sequence[int]] = test.get("confusion", ())
+    if matrix and len(labels) <= WIDEST:
         rows = tuple(
             (label, *map(count, row)) for label, row in zip(labels, matrix, strict=True)
         )
@@ -212,14 +213,31 @@ def by_label(figures: Mapping[str, Any]) -> Table | None:
         note = "A row is a true label, a column a predicted one."
         head = ("true", *labels)
         return Table("Confusion matrix of the test rows", head, rows, 1, note, heat)
-    if confused := test.get("confused"):
+    if confused := test.get("confused") or _confused(labels, matrix):
         rows = tuple((true, guess, count(n)) for true, guess, n in confused)
         head = ("true", "predicted", "rows")
-        return Table("Labels most often confused, test rows", head, rows, words=2)
+        note = (
+            "The whole matrix is in result.json of the work folder." if matrix else ""
+        )
+        title = "Labels most often confused, test rows"
+        return Table(title, head, rows, words=2, note=note)
     if "f1" in test:
         rows = tuple((label, f"{value:.4f}") for label, value in test["f1"].items())
         return Table("F1 of each label, test rows", ("label", "F1"), rows)
     return None
+
+
+def _confused(
+    labels: Sequence[str], matrix: Sequence[Sequence[int]]
+) -> list[tuple[str, str, int]]:
+    """The pairs of labels with the most rows: the true one, and what it was taken for."""
+    pairs = [
+        (true, guess, n)
+        for true, row in zip(labels, matrix)
+        for guess, n in zip(labels, row, strict=True)
+        if n and guess != true
+    ]
+    return sorted(pairs, key=lambda pair: -pair[2])[:CONFUSED]
 
 
 VECTORS = {
@@ -238,9 +256,12 @@ def probe(figures: Mapping[str, Any]) -> Table | None:
         ("linear probe", f"{found['first']:.4f}", ""),
         ("trained model", f"{found['second']:.4f}", _interval(gain, found)),
     )
+    beside = ""
+    if columns := found.get("columns"):
+        beside = f", and of {columns} of [features] (a category is 0 or 1 each)"
     note = (
         f"{_sentence(probe_words(found))} The probe is of {VECTORS[found['vector']]}, "
-        f"{found['width']} numbers a row: fitted on {_part(found, 'train')} training "
+        f"{found['width']} numbers a row{beside}: fitted on {_part(found, 'train')} training "
         f"rows, its penalty chosen on {_part(found, 'valid')} of valid, tested on "
         f"{_part(found, 'test')} of test, as the trained model here. In brackets is the "
         "interval of the difference (95%, bootstrap of pairs)"
@@ -363,13 +384,18 @@ def evaluations(figures: Mapping[str, Any]) -> Table:
     return Table("Validation", head, rows, words=len(places))
 
 
-def not_used(figures: Mapping[str, Any]) -> Table:
-    rows = tuple((reason, count(n)) for reason, n in figures["not_used"].items())
-    note = "They lie in quarantine.jsonl of the work folder, each with its line."
-    return Table("Rows that were not used", ("reason", "rows"), rows, note=note)
-
-
 MOST_REASONS = 12  # of a table
+
+
+def not_used(figures: Mapping[str, Any]) -> Table:
+    every = sorted(figures["not_used"].items(), key=lambda one: -one[1])
+    rows = [(reason, count(n)) for reason, n in every[:MOST_REASONS]]
+    if rest := every[MOST_REASONS:]:
+        rows.append((f"{len(rest):,} other reasons", count(sum(n for _, n in rest))))
+    note = "They lie in quarantine.jsonl of the work folder, each with its line."
+    return Table("Rows that were not used", ("reason", "rows"), tuple(rows), note=note)
+
+
 SUSPICIOUS = 5  # rows of a check in a table
 
 

@@ -23,6 +23,7 @@ from generator.errors import GenError
 from generator.facts import CardTensor
 from generator.ir.job import Tensor, parameters
 from generator.ir.ops import ACTIVATIONS as OURS
+from generator.ir.plans import Task
 from generator.spec import read_spec
 from tests.building.build_support import drafts_of, spec_text, text_facts
 from tests.oracle import job_of
@@ -145,6 +146,19 @@ def test_errors_say_which_line_of_which_spec(
     assert found.code == code and found.place is not None
     assert found.place.file == "spec.toml"
     assert lines.splitlines()[found.place.line - 1].startswith(line)
+
+
+@pytest.mark.parametrize("name", archs.names())
+def test_every_architecture_names_its_tasks_first(name: str) -> None:
+    """Ahead of what else may be wrong with a checkpoint, and of what does not fit data."""
+    module = archs.module(name)
+    images = module.TASKS == ("image-classification",)
+    task: Task = "text-classification" if images else "image-classification"
+    card = {"model_type": module.MODEL_TYPES[0]}
+    with pytest.raises(GenError) as caught:
+        module.build(Request(card, (), task, ("a", "b"), "auto", None, 0.0))
+    (found,) = caught.value.diagnostics
+    assert found.code == "G210" and module.TASKS[0] in found.help
 
 
 def test_a_build_tells_of_a_head_that_it_leaves() -> None:

@@ -138,6 +138,12 @@ def test_the_program(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert found[deploy.LINEARS[0]] != [-7.0, 7.0]
     again = json.loads((work / "ranges.json").read_text())
     assert again["weights"] != ranges["weights"]
+    for damaged in ("", "[]", "{}"):
+        (work / "ranges.json").write_text(damaged)
+        with pytest.raises(ValueError, match="ranges.json holds no ranges: remove it"):
+            deploy.find_ranges(trained, train, *files)
+    # Of fewer rows than a batch has there is one batch, and not none.
+    assert len(deploy.some(train, 1)) == 1
 
 
 def test_it_is_refused_where_each_row_by_itself_does_better(

@@ -152,6 +152,10 @@ def test_training_calibrates_and_predictions_follow(tmp_path: Path) -> None:
     (work / "calibration.json").rename(tmp_path / "kept.json")
     with pytest.raises(FileNotFoundError, match="calibrate makes it"):
         it.module("predict").Predictor(work / "model.safetensors")
+    for damaged in ("", "[]", '{"temperature": 1.0}'):
+        (work / "calibration.json").write_text(damaged)
+        with pytest.raises(ValueError, match="calibration.json is not of this job"):
+            it.module("predict").Predictor(work / "model.safetensors")
     assert calibrate.main(["--root", str(tmp_path), "--work", str(work)]) == 0
     again = json.loads((work / "calibration.json").read_text())
     assert again["temperature"] == pytest.approx(t, rel=1e-4)

@@ -95,6 +95,11 @@ def test_texts(
     assert module.main() == 2
 
 
+def test_plain_images_need_no_word_for_bad_ones(tmp_path: Path) -> None:
+    it = made(tmp_path, "vit", to=("onnx",))
+    assert not hasattr(example(it), "BadRow")
+
+
 def test_images(tmp_path: Path) -> None:
     def edit(job: Job) -> Job:
         clean = CleanPlan(levels=True, alpha="white")

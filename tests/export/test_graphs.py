@@ -78,7 +78,7 @@ def test_the_program_and_its_example(tmp_path: Path, capsys) -> None:
     expected = it.module("predict").Predictor(weights).predict(texts)
     for found, prediction in zip(answers, expected, strict=True):
         for label, probability in prediction.probabilities.items():
-            assert found[label] == pytest.approx(probability, abs=1e-5)
+            assert found["probabilities"][label] == pytest.approx(probability, abs=1e-5)
     # A folder that is something else stays as it is, and so does an export that fails.
     other = tmp_path / "other"
     other.mkdir()

@@ -380,11 +380,21 @@ def test_measures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert ours["peak_bytes"] >= found["predict"][module.OURS]["peak_bytes"] > 1e8
 
 
-@pytest.mark.parametrize("wrong", [["--rows", "0"], ["--tokens-per-row", "33"]])
-def test_refuses(wrong: list[str], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (["--rows", "0"], "--rows and --rounds are 1 or more"),
+        (["--tokens-per-row", "33"], "a number from 2 to"),
+        (["--weights", "nowhere"], "no weights at nowhere"),
+    ],
+)
+def test_refuses(
+    wrong: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     module = make("text", tmp_path).module("bench")
     with pytest.raises(SystemExit):
-        module.main(["--weights", "here", *wrong])
+        module.main(["--weights", str(tmp_path), *wrong])
+    assert said in capsys.readouterr().err
 
 
 def test_a_column_never_becomes_code(tmp_path: Path) -> None:

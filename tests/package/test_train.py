@@ -736,6 +736,16 @@ def test_an_earlier_run_is_kept(package: Path) -> None:
     assert len(list((aside / "checkpoints").iterdir())) == 2
 
 
+def test_weights_that_cannot_be_read(package: Path) -> None:
+    (package / "cut.safetensors").write_bytes(b"\xff" * 9)
+    (package / "log").write_text("")
+    arguments = ("--work", "cut", "--weights", "cut.safetensors")
+    assert children.run(package, *arguments) == 1
+    said = (package / "log").read_text()
+    assert "error: cut.safetensors cannot be started from: " in said
+    assert "Traceback" not in said
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_finishes_the_step_and_saves(number: int, package: Path) -> None:
     work = f"signal-{int(number)}"

@@ -155,3 +155,29 @@ def test_no_matter_where_gen_runs_the_python_is_its_own(programs):
 def test_installed_does_not_import():
     assert measure.installed("json")
     assert not measure.installed("no_such_module_anywhere")
+
+
+def test_a_table_of_many_labels_or_reasons_has_the_first_of_them() -> None:
+    """A matrix of 13 labels fits no terminal; reasons may be as many as bad rows."""
+    labels = [f"label {i}" for i in range(13)]
+    matrix = [
+        [5 * (i == k) + (k == i + 1) * (i + 1) for k in range(13)] for i in range(13)
+    ]
+    few = {
+        "labels": labels[:12],
+        "test": {"confusion": [row[:12] for row in matrix[:12]]},
+    }
+    shown = tables.by_label(few)
+    assert shown is not None and len(shown.head) == 13 and shown.rows[0][1] == "5"
+    shown = tables.by_label({"labels": labels, "test": {"confusion": matrix}})
+    assert shown is not None and len(shown.rows) == 12
+    assert shown.rows[0] == ("label 11", "label 12", "12")
+    diagonal = [[int(i == k) for k in range(13)] for i in range(13)]
+    nothing = tables.by_label({"labels": labels, "test": {"confusion": diagonal}})
+    assert nothing is None
+
+    reasons = {f"unknown label {i}": 1 + (i == 7) for i in range(1000)}
+    found = tables.not_used({"not_used": reasons})
+    assert len(found.rows) == tables.MOST_REASONS + 1
+    assert found.rows[0] == ("unknown label 7", "2")
+    assert found.rows[-1] == ("988 other reasons", "988")

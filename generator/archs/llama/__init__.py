@@ -162,6 +162,7 @@ def build(request: Request) -> Imported:
     Where config.json names a padding token, a text that ends with it is read at the last
     other token, as transformers does. Where it names none, rows are padded with id 0.
     """
+    request.check_task(TASKS, "Llama decoder")
     if request.dropout:
         raise fail(
             "G209",

@@ -190,6 +190,7 @@ def build(request: Request) -> Imported:
 
     The plan of the pixels is made where the request names a column of images.
     """
+    request.check_task(TASKS, "ViT encoder")
     c = Config(request.config)
     sizes = _sizes(c)
     activation = c.choice("hidden_act", "gelu", ACTIVATIONS)
