@@ -31,7 +31,7 @@ from generator.passes.chosen_blocks import symbols_in
 from generator.runtime import build as building
 from generator.runtime import gather
 from generator.runtime.checkpoint import resolve
-from generator.runtime.programs import Programs
+from generator.runtime.programs import SIGNALLED, Programs
 from generator.runtime.ready import need
 from generator.runtime.vocab import data_file
 from generator.runtime.weights import weights_path
@@ -307,6 +307,13 @@ def _taylor(
             job.name, root, weights.resolve(), work, request,
             output="keep",
         )  # fmt: skip
+        if ended.code >= SIGNALLED:
+            raise fail(
+                "G145",
+                f"the units of {job.name} were not scored: a signal ended the program "
+                f"({ended.code - SIGNALLED})",
+                help="run this again, with more memory free where that was the reason",
+            )
         if ended.code:
             raise fail(
                 "G145",

@@ -21,6 +21,7 @@ from typing import IO, Literal
 # pass: to this process's standard output; keep: into `Ended.output`; drop: nowhere.
 Output = Literal["pass", "keep", "drop"]
 BOUND = Path(__file__).with_name("bound.py")
+SIGNALLED = 128  # from where an exit code says that a signal ended a program
 TAIL = 4000  # characters of what a program said that an error repeats
 
 

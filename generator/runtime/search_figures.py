@@ -150,12 +150,18 @@ def began(trial: Trial) -> float | None:
     return datetime.datetime.fromisoformat(started).timestamp() if started else None
 
 
-def best_so_far(trials: Sequence[Trial], objective: Objective) -> list[float]:
-    """After each trial the best value until then."""
-    found: list[Trial] = []
+def best_so_far(
+    trials: Sequence[Trial], objective: Objective, kept: Sequence[Trial]
+) -> list[float]:
+    """After each trial the best value until then, of those that are `kept`; not a number
+    before the first of them."""
+    numbers = {id(trial) for trial in kept}
+    top, found = None, []
     for trial in trials:
-        found.append(best([*found[-1:], trial], objective) or trial)
-    return [trial["values"][objective.name] for trial in found]
+        if id(trial) in numbers:
+            top = best([trial] if top is None else [top, trial], objective)
+        found.append(math.nan if top is None else top["values"][objective.name])
+    return found
 
 
 def changes(trial: Trial) -> list[str]:

@@ -204,7 +204,7 @@ def history(found: Mapping[str, Any]) -> list[Picture]:
         return []
     pictures = _covered(found, shown, wanted) if len(wanted) > 1 else []
     for n, objective in enumerate(wanted):
-        title, measure = f"Best {head(objective)}", _best(objective)
+        title, measure = f"Best {head(objective)}", _best(found, objective)
         if len(wanted) == 1:
             pictures += _by_time(title, shown, measure, "best-time")
         pictures.append(_by_number(title, shown, measure, f"best{n}", objective))
@@ -216,7 +216,7 @@ def _covered(
 ) -> list[Picture]:
     within = figures.box([t for g in shown for t in g.trials], wanted)
     assert within is not None  # there are trials
-    kept = {id(t) for one in _both(found) for t in figures.allowed(one)}
+    kept = {id(t) for t in _kept(found)}
 
     def measure(trials: Sequence[Trial]) -> list[float]:
         best: list[Trial] = []
@@ -235,12 +235,18 @@ def _covered(
     return [by_number, *_by_time(title, shown, measure, "covered-time")]
 
 
+def _kept(found: Mapping[str, Any]) -> list[Trial]:
+    return [trial for one in _both(found) for trial in figures.allowed(one)]
+
+
 def _both(found: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return [found, *([found["beside"]] if found.get("beside") else [])]
 
 
-def _best(objective: Objective) -> Measure:
-    return lambda trials: figures.best_so_far(trials, objective)
+def _best(found: Mapping[str, Any], objective: Objective) -> Measure:
+    """Of trials within the constraints, as those of the front are."""
+    kept = _kept(found)
+    return lambda trials: figures.best_so_far(trials, objective, kept)
 
 
 def _by_number(

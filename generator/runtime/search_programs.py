@@ -24,14 +24,13 @@ from typing import NoReturn
 
 from generator.errors import fail
 from generator.runtime.bound import die_with
-from generator.runtime.programs import TAIL, Ended, Programs
+from generator.runtime.programs import SIGNALLED, TAIL, Ended, Programs
 
 # An optimizer brings torch._dynamo, which takes as long as the rest.
 LOADED = ("torch", "torch._dynamo", "safetensors.torch", "tokenizers", "tqdm")
 TICK = 0.05  # seconds between two looks at a program
 LOOK = 0.1  # seconds between two looks at whether another worker is done
 TRIES = 3  # of a program that something kills
-SIGNALLED = 128  # from where an exit code says that a signal ended it
 Beat = Callable[[], bool]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import shutil
 import subprocess
@@ -329,8 +330,11 @@ def test_the_best_so_far_never_gets_worse():
         trial(n, "10:00:00", 1, metric=metric, latency=latency)
         for n, (metric, latency) in enumerate(values)
     ]
-    assert figures.best_so_far(trials, metric) == [0.7, 0.9, 0.9, 0.95]
-    assert figures.best_so_far(trials, latency) == [9.0, 8.0, 3.0, 3.0]
+    assert figures.best_so_far(trials, metric, trials) == [0.7, 0.9, 0.9, 0.95]
+    assert figures.best_so_far(trials, latency, trials) == [9.0, 8.0, 3.0, 3.0]
+    # What breaks a constraint is not the best of anything.
+    within = figures.best_so_far(trials, latency, [trials[1], trials[3]])
+    assert math.isnan(within[0]) and within[1:] == [8.0, 8.0, 4.0]
     assert figures.best([], metric) is None
 
 
