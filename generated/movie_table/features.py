@@ -171,8 +171,8 @@ def fit(rows: Iterable[Raw], folder: Path | None = None) -> Fitted:
             squares = math.fsum((x - mean) ** 2 for x in known(file))
             deviation = math.sqrt(squares / number)
             means.append(mean)
-            # All are the same, but for rounding: they stay near 0 whatever comes.
-            deviations.append(deviation if deviation > 1e-12 * abs(mean) else 1.0)
+            # What is below that is rounding: all are the same.
+            deviations.append(deviation if deviation > 1e-12 * abs(mean) else 0.0)
     categories = []
     for tally in tallies:
         order = sorted(tally, key=lambda name: (-tally[name], name))
@@ -186,7 +186,9 @@ def columns_of(rows: Sequence[Raw], fitted: Fitted) -> Columns:
     scaled = raw.view(len(rows), len(SCALED))
     missing = scaled[:, list(MISSABLE)].isnan()
     mean = torch.tensor(fitted.means, dtype=torch.float64)
-    deviation = torch.tensor(fitted.deviations, dtype=torch.float64)
+    # A column that never varied in training says nothing, whatever comes later.
+    spread = [deviation or math.inf for deviation in fitted.deviations]
+    deviation = torch.tensor(spread, dtype=torch.float64)
     scaled = ((scaled - mean) / deviation).clamp(-FURTHEST, FURTHEST)
     numbers = torch.cat([scaled, missing], dim=1).nan_to_num(0.0)
     tables = [

@@ -11,6 +11,7 @@ from generator.ir.plans import FeaturePlan, ImagePlan, TextPlan
 from generator.render import calibrate, data, deploy
 from generator.render.text import fill, prose
 
+LINE = 84  # characters of a line in a docstring
 TABLES = {"csv": "CSV", "parquet": "Parquet", "tsv": "TSV"}
 
 
@@ -24,7 +25,7 @@ class PredictView:
     answers: str  # prose
     things: str  # prose: texts, pairs or images
     thing: str
-    example: str  # code: what a call is given
+    example: str  # code: a call
     imports: tuple[tuple[str, ...], ...]  # code: lines by section
     regression: bool
     multi_label: bool
@@ -88,7 +89,7 @@ def predict_view(job: Job) -> PredictView:
         answers="Values" if regression else "Labels and probabilities",
         things="images" if images else "pairs of texts" if pair else "text",
         thing="pair" if pair else "text",
-        example=_example(job),
+        example=example(job),
         imports=(),
         regression=regression,
         multi_label=multi,
@@ -161,12 +162,18 @@ def _columns(job: Job) -> str:
     return "TEXTS" if pair else f"({own},)"
 
 
-def _example(job: Job) -> str:
-    """Code: what a call is given."""
+def example(job: Job) -> str:
+    """Code: a call. Names of columns stand in it where they are few and plain."""
     plan = job.data.inputs
     if job.data.features == FeaturePlan():
         texts = {0: '"a.jpg"', 1: '"a text"', 2: '("a text", "another")'}
-        return texts[len(job.data.texts)]
+        return f"Predictor().predict([{texts[len(job.data.texts)]}])"
     columns = plan.columns if isinstance(plan, TextPlan) else (plan.column,)
     every = (*columns, *job.data.features.columns)
-    return "{" + ", ".join(f"'{prose(column)}': ..." for column in every) + "}"
+    row = ", ".join(f"'{column}': ..." for column in every)
+    call = f"Predictor().predict([{{{row}}}])"
+    plain = all(column == prose(column) and "'" not in column for column in every)
+    if plain and len(call) <= LINE:
+        return call
+    own = {0: "IMAGE", 1: "TEXT", 2: "TEXTS"}[len(job.data.texts)]
+    return f"Predictor().predict(rows)  # dicts of {own} and features.COLUMNS"

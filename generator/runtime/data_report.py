@@ -10,7 +10,7 @@ import argparse
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -231,20 +231,32 @@ def feature_tables(found: Mapping[str, Any]) -> tuple[Table, ...]:
     categories = tuple(
         (
             one["column"],
-            ", ".join(excerpt(name) for name in one["known"][:MOST]),
+            _known(one["known"]),
             *(share(one["unknown"][s]) for s in splits),
         )
         for one in fitted["categories"]
     )
     none = tuple(f"{split}, none of them" for split in splits)
+    note = ""
+    if not all(one["deviation"] for one in fitted["numbers"]):
+        note = "What has deviation 0 is the same in all training rows, and says nothing."
     return _some(
         [
-            Table("Numbers", ("number", "mean", "deviation", *lacking), numbers),
+            Table(
+                "Numbers", ("number", "mean", "deviation", *lacking), numbers, note=note
+            ),
             Table(
                 "Categories", ("column", "those that are known", *none), categories, 2
             ),
         ]
     )
+
+
+def _known(names: Sequence[str]) -> str:
+    """Categories, the first of them by name."""
+    shown = ", ".join(excerpt(name) for name in names[:MOST])
+    more = len(names) - MOST
+    return f"{shown} and {more:,} more" if more > 0 else shown
 
 
 def aside_table(found: list[Mapping[str, Any]], cleaned: bool) -> Iterator[Table]:

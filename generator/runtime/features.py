@@ -7,7 +7,8 @@ imported; it imports nothing of this compiler. ASKED is JSON:
 - `splits`, those that are run, and `rows`, how many rows of each at most, null for all; or
   `passes`, to how many forward passes for each training row all of it may come;
 - `head`, the path of the module whose input is a vector (B, C) of each row, and `joined`,
-  how many of its numbers, the last ones, are of something else than the backbone;
+  how many of its numbers, the last ones, layers that are new make of the columns of rows:
+  those columns themselves take their place;
 - `states`, that of the module which gives the positions (B, T, C), and those of what is done
   to them after, or none; `skip`, how many positions stand for nothing;
 - `trained`, the file of trained weights, or "", `of_trained`, the splits that they are run
@@ -19,8 +20,8 @@ imported; it imports nothing of this compiler. ASKED is JSON:
 - `cuda` and `half`, how to run: torch's type under autocast, "" for none.
 
 On standard output is JSON: for each split the files of its vectors, of its rows and
-targets, and of the logits of the trained model, and the width of each vector. A file of
-vectors is f32 (rows, widths side by side). Its name has a hash of all that it follows from:
+targets, and of the logits of the trained model, the size of the split, and how many
+numbers of each vector are of columns. A file of vectors is f32 (rows, widths side by side). Its name has a hash of all that it follows from:
 the weights, the source that runs them, the rows. A process that ends on its way leaves
 what it has, and the next one goes on from there.
 """
@@ -51,6 +52,7 @@ from tqdm import tqdm
 taken_out = runpy.run_path(str(Path(__file__).with_name("guarded.py")))["taken_out"]
 SEED = 0  # of the rows that are drawn where not all are wanted
 FEWEST = {"train": 500, "valid": 100, "test": 300}  # rows, where there are so many
+CATEGORIES = 100  # of a column, the most frequent, have a number of their own
 
 
 def main(package: str, root: Path, weights: Path, work: Path, request: Path) -> None:
@@ -105,9 +107,9 @@ def main(package: str, root: Path, weights: Path, work: Path, request: Path) -> 
     print(json.dumps(found))
 
 
-# Of a forward, of inputs as it takes them, and of the mask of real positions, if there is
-# one: what is kept of each row, some tensors (B, C).
-Give = Callable[[Callable, Sequence[Any], Tensor | None], list[Tensor]]
+# Of a forward, of inputs as it takes them, of the mask of real positions, if there is one,
+# and of the columns of rows (B, Y): what is kept of each row, some tensors (B, C).
+Give = Callable[[Callable, Sequence[Any], Tensor | None, Tensor], list[Tensor]]
 
 
 @dataclass(frozen=True)
@@ -123,6 +125,21 @@ class Source:
             return self.frozen.batch(rows)
         return self.data.batch_of(self.split, rows)
 
+    def columns(self, rows: Tensor) -> Tensor:
+        """What rows have beside the backbone, f32 (B, Y), ahead of layers that are new:
+        numbers as they are scaled, and categories as 0 and 1."""
+        columns = getattr(self.split, "columns", None)
+        some = [torch.zeros(len(rows), 0)]
+        if hasattr(columns, "numbers"):
+            some.append(columns.numbers[rows])
+        if hasattr(columns, "categories"):
+            first = 1  # number of a column's table; 0 of it is the unknown category
+            for j, known in enumerate(self.split.fitted.categories):
+                numbers = torch.arange(first, first + min(len(known), CATEGORIES))
+                some.append((columns.categories[rows, j, None] == numbers).float())
+                first += 1 + self.data.features.MOST
+        return torch.cat(some, 1)
+
     def batches(self, rows: Tensor) -> list[Tensor]:
         """The numbers of the rows in batches, of like lengths where rows have one."""
         if hasattr(self.split, "tokens"):
@@ -133,8 +150,8 @@ class Source:
 def vectors_of(
     model: nn.Module, head: str, states: Sequence[str], skip: int, joined: int
 ) -> Give:
-    """The vector that the head reads, and the mean of the positions of `states` with what
-    joins it there."""
+    """The vector that the head reads, and the mean of the positions of `states`, each with
+    the columns behind it where any join."""
     seen: dict[str, Tensor] = {}
 
     def before(_module: nn.Module, args: tuple[Tensor, ...]) -> None:
@@ -149,11 +166,14 @@ def vectors_of(
         first.register_forward_hook(after)
 
     def give(
-        forward: Callable, inputs: Sequence[Any], mask: Tensor | None
+        forward: Callable, inputs: Sequence[Any], mask: Tensor | None, columns: Tensor
     ) -> list[Tensor]:
         forward(*inputs)
+        read = seen["head"]
+        if joined:
+            read = torch.cat([read[:, :-joined], columns], 1)
         if not states:
-            return [seen["head"]]
+            return [read]
         # Where the frozen part gave them, they are what is gone on from.
         x = seen.pop("states", inputs[0])
         for module in later:
@@ -164,14 +184,13 @@ def vectors_of(
         else:
             real = mask[:, :, None]
             mean = (x * real).sum(1) / real.sum(1)
-        beside = seen["head"][:, seen["head"].shape[1] - joined :]
-        return [seen["head"], torch.cat([mean, beside], 1)]
+        return [read, torch.cat([mean, columns], 1) if joined else mean]
 
     return give
 
 
 def logits_of(
-    forward: Callable, inputs: Sequence[Any], mask: Tensor | None
+    forward: Callable, inputs: Sequence[Any], mask: Tensor | None, columns: Tensor
 ) -> list[Tensor]:
     return [forward(*inputs)]
 
@@ -218,7 +237,8 @@ class Runner:
             part.replace(beside)
             seconds = time.perf_counter() - begun
         found = {"vectors": str(path), "about": str(beside), "seconds": seconds}
-        return found | {"size": len(split)}
+        columns = source.columns(rows[:1]).shape[1]
+        return found | {"size": len(split), "columns": columns}
 
     def key(self, source: Source, batches: Sequence[Tensor], model: nn.Module) -> str:
         """A hash of the weights, the source that runs them, the rows and how they run."""
@@ -227,7 +247,8 @@ class Runner:
             digest.update(as_bytes(tensor.detach().cpu()))
         for rows in batches:
             batch = source.batch(rows)
-            for tensor in (*batch.inputs, batch.targets, rows):
+            of_rows = batch.targets, rows, source.columns(rows)
+            for tensor in (*batch.inputs, *of_rows):
                 if tensor is not None:
                     digest.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
                     digest.update(as_bytes(tensor))
@@ -271,7 +292,9 @@ class Runner:
             os.fsync(file.fileno())
         return widths
 
-    def inputs(self, source: Source, rows: Tensor) -> tuple[list[Any], Tensor | None]:
+    def inputs(
+        self, source: Source, rows: Tensor
+    ) -> tuple[list[Any], Tensor | None, Tensor]:
         split, batch = source.split, source.batch(rows)
         inputs = [None if x is None else x.to(self.device) for x in batch.inputs]
         mask = None
@@ -280,7 +303,7 @@ class Runner:
             mask = (
                 torch.arange(int(lengths.max()), device=self.device) < lengths[:, None]
             )
-        return inputs, mask
+        return inputs, mask, source.columns(rows).to(self.device)
 
     def room(self, part: Path, size: int) -> None:
         if size > (free := shutil.disk_usage(self.folder).free):

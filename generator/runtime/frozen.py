@@ -35,6 +35,7 @@ class Vectors:
     rows: Any  # (N) their numbers in the split
     targets: Any  # (N), or (N, K)
     of: Mapping[str, Any]  # (N, C), f32: HEAD, and MEAN where that is another
+    columns: int = 0  # how many of C, the last ones, rows have in columns of [features]
     logits: Any = None  # (N, K) of the trained model, where it was run
     per_s: float = 0.0  # rows a second; 0 where they were there already
     size: int = 0  # rows of the whole split
@@ -162,7 +163,8 @@ def _read(files: Mapping[str, Any]) -> Vectors:
     logits = _mapped(files["logits"], len(rows)) if "logits" in files else None
     of: dict[str, Any] = dict(zip((HEAD, MEAN), parts, strict=False))
     per_s = len(rows) / files["seconds"] if files["seconds"] else 0.0
-    return Vectors(rows, about["targets"], of, logits, per_s, files["size"])
+    columns, size = files["columns"], files["size"]
+    return Vectors(rows, about["targets"], of, columns, logits, per_s, size)
 
 
 def _mapped(path: str, rows: int) -> Any:

@@ -238,9 +238,12 @@ def probe(figures: Mapping[str, Any]) -> Table | None:
         ("linear probe", f"{found['first']:.4f}", ""),
         ("trained model", f"{found['second']:.4f}", _interval(gain, found)),
     )
+    beside = ""
+    if columns := found.get("columns"):
+        beside = f", and of {columns} of [features] (a category is 0 or 1 each)"
     note = (
         f"{_sentence(probe_words(found))} The probe is of {VECTORS[found['vector']]}, "
-        f"{found['width']} numbers a row: fitted on {_part(found, 'train')} training "
+        f"{found['width']} numbers a row{beside}: fitted on {_part(found, 'train')} training "
         f"rows, its penalty chosen on {_part(found, 'valid')} of valid, tested on "
         f"{_part(found, 'test')} of test, as the trained model here. In brackets is the "
         "interval of the difference (95%, bootstrap of pairs)"

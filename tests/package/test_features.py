@@ -32,6 +32,7 @@ from generator.errors import GenError
 from generator.ir.job import Job
 from generator.ir.plans import CleanPlan, FeaturePlan, GuardPlan, ImagePlan
 from generator.passes import join_features, select_features
+from generator.render.predict import example
 from generator.runtime.interpret import run as interpret
 from tests.edits import support as edits_support
 
@@ -148,12 +149,28 @@ def test_what_is_far_counts_as_ten_deviations(made: Whole) -> None:
 
 
 def test_a_constant_column_says_nothing(made: Whole) -> None:
-    fit = fitted(made, *[{"price": "0.1"}] * 7)
-    assert fit.deviations[0] == 1.0
-    assert columns(made, fit, price="0.1")[0][0] == pytest.approx(0, abs=1e-12)
+    for value in ("0.1", str(0.7e18 / 3)):  # whose mean is rounded
+        fit = fitted(made, *[{"price": value}] * 7)
+        assert fit.deviations[0] == 0.0
+        for later in (value, "0", "1e30", ""):
+            assert columns(made, fit, price=later)[0][0] == 0
     none = fitted(made, *[{"price": ""}] * 3)
-    assert (none.means[0], none.deviations[0]) == (0.0, 1.0)
-    assert columns(made, none, price="")[0][0] == 0
+    assert (none.means[0], none.deviations[0]) == (0.0, 0.0)
+    assert columns(made, none, price="")[0][0] == columns(made, none, price="7")[0][0]
+
+
+@pytest.mark.parametrize("names", [("it's", "a\\b"), tuple("abcdefghijkl")])
+def test_a_call_names_columns_where_they_are_few_and_plain(
+    made: Whole, names: tuple[str, ...]
+) -> None:
+    def call(*columns: str) -> str:
+        plan = replace(made.job.data, features=FeaturePlan(numeric=columns))
+        return example(replace(made.job, data=plan))
+
+    assert call("a", "b") == "Predictor().predict([{'text': ..., 'a': ..., 'b': ...}])"
+    assert call(*names) == (
+        "Predictor().predict(rows)  # dicts of TEXT and features.COLUMNS"
+    )
 
 
 def test_categories_are_those_of_the_training_rows(made: Whole) -> None:

@@ -103,7 +103,7 @@ def test_features_are_told_as_they_were_fitted() -> None:
         SCALED=("age", "length of text"), MISSABLE=(0,), CATEGORICAL=("a", "b"), MOST=2
     )
     known = SimpleNamespace(
-        means=(4.0, 2.5), deviations=(1.0, 0.5), categories=(("x", "y"), ("z",))
+        means=(4.0, 2.5), deviations=(0.0, 0.5), categories=(("x", "y"), ("z",))
     )
     # What is standardised, the turns of a date, what is missing.
     numbers = torch.tensor([[0.1, 0.2, -0.5, 0.0], [0.0, 0.3, -0.5, 1.0]])
@@ -128,9 +128,13 @@ def test_features_are_told_as_they_were_fitted() -> None:
     ]
     about = {"features": told, "splits": dict.fromkeys(splits)}
     scaled, categories = data_report.feature_tables(about)
-    assert scaled.rows[0] == ("age", "4", "1", "50.0%", "50.0%")
+    assert scaled.rows[0] == ("age", "4", "0", "50.0%", "50.0%")
+    assert "says nothing" in scaled.note
     assert scaled.rows[1] == ("length of text", "2.5", "0.5", "", "")
     assert categories.rows[1] == ("b", "z", "0.0%", "50.0%")
+    told["categories"][1]["known"] = [f"shop {i}" for i in range(100)]
+    _, categories = data_report.feature_tables(about)
+    assert categories.rows[1][1].endswith(", shop 39 and 60 more")
     words = data_report.chosen({"by": "anova", "kept": list(range(2, 90)), "of": 384})
     assert "Of the 384 numbers" in words and "reads 88" in words
     assert "2, 3, 4" in words and words.endswith(", 41, ...")

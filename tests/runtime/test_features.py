@@ -92,7 +92,7 @@ def test_a_stopped_extraction_goes_on_at_its_last_whole_batch(spec, tmp_path):
     rows = data.load_splits(spec.parent, tmp_path / "rows").train
     split, calls = features.Source(data, rows), 0
 
-    def give(forward: Any, inputs: Any, mask: Any) -> list[torch.Tensor]:
+    def give(forward: Any, inputs: Any, *_: Any) -> list[torch.Tensor]:
         nonlocal calls
         calls += 1
         if calls == stop:
@@ -156,6 +156,31 @@ def test_other_architectures(kind, tmp_path):
         states[-1], states.mean(0))  # fmt: skip
     assert np.allclose(found.of[HEAD][0], read, atol=1e-5)
     assert np.allclose(found.of[MEAN][0], mean, atol=1e-5)
+
+
+def test_columns_are_told_ahead_of_the_layers_that_read_them(tmp_path):
+    """Numbers as they are scaled, a 1 for each category: no random layer mixes them."""
+    table = "\n[features]\nnumeric = ['place']\ncategorical = ['shop']\nhidden = 2\n"
+    edit = {"\n[train]": table + "\n[train]"}
+    spec = write_job(tmp_path / "job", config=tiny_bert(), rows=16, edit=edit)
+    for path in (spec.parent / "rows").glob("*.csv"):
+        head, *rows = path.read_text().splitlines()
+        rows = [f"{row},{i},{'abc'[i % 3]}" for i, row in enumerate(rows)]
+        path.write_text("\n".join([f"{head},place,shop", *rows]) + "\n")
+    asked = Asked(splits=("train", "test"))
+    found = made(spec, tmp_path / "work", asked)
+    data = package(spec, tmp_path, "frozen_table")
+    splits = data.load_splits(spec.parent, tmp_path / "rows")
+    for name in asked.splits:
+        one, split = found[name], getattr(splits, name)
+        columns = split.columns.of(torch.from_numpy(one.rows))
+        category = columns.categories[:, 0]
+        beside = torch.cat(
+            [columns.numbers, torch.stack([category == i for i in (1, 2, 3)], 1)], 1
+        )
+        assert one.columns == beside.shape[1] == 5 and category.min() > 0
+        for x in one.of.values():
+            assert np.array_equal(x[:, -5:], beside)
 
 
 def test_what_cannot_be_run_says_why(spec, tmp_path, capfd):
