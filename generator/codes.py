@@ -1620,7 +1620,8 @@ rounds in which both answered the same rows, three quarters were slower. The mes
 the figures, and `deployed.json` of the work folder all of them. No weights were written,
 so that nothing predicts with them by accident. Other processors may do better: those with
 AVX512-VNNI multiply whole numbers quickly, those with AVX512-BF16 or AMX bfloat16. Remove
-`[deploy]`, or write the weights all the same: `python -m <package>.deploy --anyway`.
+`[deploy]`, or write the weights all the same: `gen run SPEC --resume --anyway`, or without gen
+`python -m <package>.deploy --anyway`.
 """,
     ),
     "G541": Code(
@@ -1650,7 +1651,8 @@ how fast they were, in rounds in which both answered the same rows, and their sc
 static one was slower in three quarters of the rounds, or wrong more often on the validation
 rows by more than two standard errors of the difference, row by row. No weights were written.
 Take `"int8"`, another `range`, more `calibration_rows`, `leave` what matters most, or write
-the weights all the same: `python -m <package>.deploy --anyway`.
+the weights all the same: `gen run SPEC --resume --anyway`, or without gen
+`python -m <package>.deploy --anyway`.
 """,
     ),
     "G550": Code(

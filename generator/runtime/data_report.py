@@ -239,7 +239,9 @@ def feature_tables(found: Mapping[str, Any]) -> tuple[Table, ...]:
     none = tuple(f"{split}, none of them" for split in splits)
     note = ""
     if not all(one["deviation"] for one in fitted["numbers"]):
-        note = "What has deviation 0 is the same in all training rows, and says nothing."
+        note = (
+            "What has deviation 0 is the same in all training rows, and says nothing."
+        )
     return _some(
         [
             Table(
