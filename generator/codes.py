@@ -1212,6 +1212,15 @@ Equal modules have to be one before they become classes. Run the passes first:
         "Aliases are of labels, each of one, and are none themselves. Images have no "
         "texts to rewrite, to measure or to change, and texts no pixels.",
     ),
+    "G347": Code(
+        "Groups of weights are larger than the rows that they part",
+        """
+`group` of `[deploy]` is how many weights of a row share a scale, and the last group of each row
+is filled up to that number. Where rows of weights are much shorter than a group, what is kept is
+mostly filling, and more than the numbers in fp32 were: nothing is gained. A smaller group, or
+none (all of a row in eight bits, 32 in four), takes less room.
+""",
+    ),
     "G350": _invalid(
         "A tensor of the checkpoint is listed twice", "Each key stands once."
     ),
