@@ -84,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
     with stages.timed("data"):
         found["data"] = data_report.counted(ready)
 
-    found["deployed"], deploy_failed = deployed(ready, stages, told)
+    found["deployed"], deploy_failed = deployed(ready, stages, told, args.anyway)
     if found["deployed"] is not None:  # which predicts, and is calibrated for it
         found["calibration"] = found["deployed"].get("calibration")
     found["probe"], probe_failed = None, False
@@ -377,7 +377,7 @@ def once(
 
 
 def deployed(
-    ready: Ready, stages: Stages, told: Told
+    ready: Ready, stages: Stages, told: Told, anyway: bool
 ) -> tuple[dict[str, Any] | None, bool]:
     """What the deployed model is beside the trained one, and whether making it failed."""
     if not deployment.asked(ready):
@@ -387,7 +387,7 @@ def deployed(
         return json.loads((ready.work / deployment.FILE).read_bytes()), False
     told.stage("deploy")
     with stages.timed("deploy"):
-        found, written = deployment.deploy(ready)
+        found, written = deployment.deploy(ready, anyway)
     if written:
         stages.finish("deploy")
     return found, not written
