@@ -218,6 +218,20 @@ class TrainView:
     ranges: bool  # of what linears are given, which training follows
 
 
+@dataclass(frozen=True)
+class Groups:
+    """How the names of parameters tell apart what is trained alike."""
+
+    some_decay: bool
+    no_decay: tuple[str, ...]  # ends of names; of none where nothing decays
+    frozen: tuple[str, ...]  # beginnings of names, or else
+    trained: tuple[str, ...]  # those of what is not frozen, where they are fewer
+    blocks: tuple[str, tuple[str, ...]] | None  # what comes ahead of a block's number
+    depths: tuple[
+        tuple[str, int], ...
+    ]  # beginnings of names, where there is no such rule
+
+
 def render(job: Job) -> str:
     """The source of train.py, not yet formatted."""
     return fill("train.py.j2", train_view(job))
@@ -227,38 +241,8 @@ def train_view(job: Job) -> TrainView:
     """The view of a job. ValueError where the recipe does not fit the task."""
     plan, target = job.train, job.target
     loss = LOSSES[job.task]
-    if plan.class_weights != "none" and loss == "mse":
-        raise ValueError("class weights have no meaning in a regression")
-    if loss == "mse" and (plan.loss == "focal" or plan.sampling == "balanced"):
-        raise ValueError("a regression has no labels that could be rare")
-    if plan.label_smoothing and loss != "cross-entropy":
-        raise ValueError("label smoothing is for tasks of one label a row")
-
-    infos = parameters(job)
-    no_decay = suffixes(
-        [p.path for p in infos if not p.decay], [p.path for p in infos if p.decay]
-    )
-    if job.stages:  # which say by themselves what they freeze
-        infos = parameters(replace(job, frozen=()))
-    frozen = prefixes(
-        [p.path for p in infos if p.frozen], [p.path for p in infos if not p.frozen]
-    )
-    trained = parts(
-        [p.path for p in infos if not p.frozen], [p.path for p in infos if p.frozen]
-    )
-    if len(frozen) <= len(trained) or (job.frozen and not job.stages):
-        trained = ()  # what is frozen is said more shortly, or has to be said
-    if trained:
-        own = [p for p in infos if not p.frozen]
-        no_decay = suffixes(
-            [p.path for p in own if not p.decay], [p.path for p in own if p.decay]
-        )
-    for one in by_stage(job):
-        if all(p.frozen for p in parameters(one)):
-            raise ValueError("every parameter is frozen: there is nothing to train")
-    layered = plan.layer_decay != 1
-    blocks = block_rule(infos) if layered else None
-    depths = () if blocks or not layered else depth_table(infos)
+    _check(job, loss)
+    groups = _groups(job)
 
     source = job.backbone.source
     required = source.startswith(("package:", "hf:"))
@@ -270,15 +254,10 @@ def train_view(job: Job) -> TrainView:
     balanced = plan.class_weights == "balanced"
     cuda = target.device == "cuda"
     text = isinstance(job.data.inputs, TextPlan)
-    some_decay = plan.weight_decay > 0 and any(
-        p.decay and not (trained and p.frozen) for p in infos
-    )
     augment, focal = job.data.augment, plan.loss == "focal"
     mixes = _mixes(augment, text)
-    decay_groups = some_decay and len(no_decay) > 0
-    constants, tables = _constants(
-        job, no_decay if decay_groups else (), frozen, trained, depths
-    )
+    decay_groups, layered = len(groups.no_decay) > 0, plan.layer_decay != 1
+    constants, tables = _constants(job, groups)
 
     head = classifier(job.model) if units(job.model) else None
     cut = divisions(job)
@@ -293,7 +272,7 @@ def train_view(job: Job) -> TrainView:
     inside = inside_view(job) if job.distill.inside else None
     projected = inside is not None and inside.projected
     steps = "Model" if inside and inside.heard == "model" else "Callable"
-    not_trained = _not_trained(len(frozen) > 0, len(trained) > 0, staged and still)
+    not_trained = _not_trained(groups, staged and still)
     where = "batch.targets" + (".to(DEVICE, non_blocking=True)" if cuda else "")
     # Of mixed targets, none of which is one label, the loss is the mean over rows.
     weighted_share = weighted and loss == "cross-entropy" and not mixes
@@ -360,12 +339,12 @@ def train_view(job: Job) -> TrainView:
         decay=(
             "decay"
             if decay_groups and layered
-            else "WEIGHT_DECAY" if some_decay else "0.0"
+            else "WEIGHT_DECAY" if groups.some_decay else "0.0"
         ),
-        depth_rule=("blocks" if blocks else "table") if layered else "",
-        block_prefix=blocks[0] if blocks else "",
-        embedding_prefixes=blocks[1] if blocks else (),
-        deepest=max(p.depth for p in infos),
+        depth_rule=("blocks" if groups.blocks else "table") if layered else "",
+        block_prefix=groups.blocks[0] if groups.blocks else "",
+        embedding_prefixes=groups.blocks[1] if groups.blocks else (),
+        deepest=max(p.depth for p in parameters(job)),
         stages=_stages(job),
         not_trained=not_trained,
         calibrated=calibrate.asked(job) and not job.deploy.lowered,
@@ -468,6 +447,53 @@ def train_view(job: Job) -> TrainView:
     )
 
 
+def _check(job: Job, loss: str) -> None:
+    """ValueError where the recipe does not fit the task, or trains nothing."""
+    plan = job.train
+    if plan.class_weights != "none" and loss == "mse":
+        raise ValueError("class weights have no meaning in a regression")
+    if loss == "mse" and (plan.loss == "focal" or plan.sampling == "balanced"):
+        raise ValueError("a regression has no labels that could be rare")
+    if plan.label_smoothing and loss != "cross-entropy":
+        raise ValueError("label smoothing is for tasks of one label a row")
+    for one in by_stage(job):
+        if all(p.frozen for p in parameters(one)):
+            raise ValueError("every parameter is frozen: there is nothing to train")
+
+
+def _groups(job: Job) -> Groups:
+    infos, plan = parameters(job), job.train
+    decaying = infos
+    if job.stages:  # which say by themselves what they freeze
+        infos = parameters(replace(job, frozen=()))
+    frozen = prefixes(
+        [p.path for p in infos if p.frozen], [p.path for p in infos if not p.frozen]
+    )
+    trained = parts(
+        [p.path for p in infos if not p.frozen], [p.path for p in infos if p.frozen]
+    )
+    if len(frozen) <= len(trained) or (job.frozen and not job.stages):
+        trained = ()  # what is frozen is said more shortly, or has to be said
+    if trained:
+        decaying = tuple(p for p in infos if not p.frozen)
+    some_decay = plan.weight_decay > 0 and any(
+        p.decay and not (trained and p.frozen) for p in infos
+    )
+    no_decay = suffixes(
+        [p.path for p in decaying if not p.decay], [p.path for p in decaying if p.decay]
+    )
+    layered = plan.layer_decay != 1
+    blocks = block_rule(infos) if layered else None
+    return Groups(
+        some_decay=some_decay,
+        no_decay=no_decay if some_decay else (),
+        frozen=frozen,
+        trained=trained,
+        blocks=blocks,
+        depths=() if blocks or not layered else depth_table(infos),
+    )
+
+
 def _aware_when(job: Job) -> str:
     if job.deploy.quantize_after:
         return f"the steps behind the first {100 * job.deploy.quantize_after:g}%"
@@ -515,12 +541,12 @@ def _suffix_of(average: bool, staged: bool) -> str:
     return "average.suffix" if average else "model.suffix"
 
 
-def _not_trained(frozen: bool, trained: bool, by_stage: bool) -> str:
+def _not_trained(groups: Groups, by_stage: bool) -> str:
     """Code: whether the parameter of a name is frozen, in a stage or in all of training."""
     found = []
-    if trained:
+    if groups.trained:
         found.append('set(TRAINED).isdisjoint(name.split("."))')
-    elif frozen:
+    elif groups.frozen:
         found.append("name.startswith(FROZEN)")
     if by_stage:
         found.append("name.startswith(stage.frozen)")
@@ -724,11 +750,7 @@ def _many_labels(job: Job) -> bool:
 
 
 def _constants(
-    job: Job,
-    no_decay: tuple[str, ...],
-    frozen: tuple[str, ...],
-    trained: tuple[str, ...],
-    depths: tuple[tuple[str, int], ...],
+    job: Job, groups: Groups
 ) -> tuple[tuple[tuple[str, Literals, str], ...], tuple[tuple[str, tuple, str], ...]]:
     """The block of constants: those of one line with their reasons, then the tuples."""
     plan = job.train
@@ -813,25 +835,25 @@ def _constants(
         tables.append(
             ("CLASS_WEIGHTS", plan.class_weights, "How much each of LABELS counts.")
         )
-    if 0 < len(no_decay) <= 3:
-        lines.append(("NO_DECAY", no_decay, "ends of names: biases and norms"))
-    elif no_decay:
+    if 0 < len(groups.no_decay) <= 3:
+        lines.append(("NO_DECAY", groups.no_decay, "ends of names: biases and norms"))
+    elif groups.no_decay:
         why = "Ends of the names of what does not decay: biases and norms."
-        tables.append(("NO_DECAY", no_decay, why))
-    if trained:
-        lines.append(("TRAINED", trained, "parts of the names of what trains"))
-    elif frozen:
+        tables.append(("NO_DECAY", groups.no_decay, why))
+    if groups.trained:
+        lines.append(("TRAINED", groups.trained, "parts of the names of what trains"))
+    elif groups.frozen:
         why = "Starts of the names of parameters that are not trained."
-        tables.append(("FROZEN", frozen, why))
+        tables.append(("FROZEN", groups.frozen, why))
     if job.distill.pairs:
         why = "Blocks that learn from one of the teacher's: own, and the teacher's."
         tables.append(("PAIRS", job.distill.pairs, why))
     if job.distill.related:
         why = "What has relations to learn: columns of a linear, and of the teacher's."
         tables.append(("RELATED", job.distill.related, why))
-    if depths:
+    if groups.depths:
         why = "How far parameters are from the input, by the starts of their names."
-        tables.append(("DEPTHS", depths, why))
+        tables.append(("DEPTHS", groups.depths, why))
     return tuple(line for line in lines if line), tuple(tables)
 
 

@@ -12,19 +12,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from generator.compile import (
-    LOCK,
-    TEACHER_SPEC,
-    Compiled,
-    digest,
-    draft,
-    finished,
-    lock,
-    read_lock,
-    started,
-)
+from generator.compile import TEACHER_SPEC, Compiled, draft, finished, lock, started
 from generator.errors import Diagnostic, GenError, fail
 from generator.facts import Facts
+from generator.locking import LOCK, digest, read_lock
 from generator.runtime.files import read_small, write_if_changed
 from generator.runtime.licences import LICENCES, with_licences
 from generator.spec import SpecFile, decode_spec, read_spec

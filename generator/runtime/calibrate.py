@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from generator.arguments import features_list
-from generator.compile import as_read, chosen_from, import_job, unselected
+from generator.compile import as_read, chosen_from, unselected
 from generator.errors import fail
 from generator.facts import Facts, Scores, dump_scores, weights_hash
+from generator.importing import import_job
 from generator.ir.dims import Dim, dim
 from generator.ir.head import classifier, vector
 from generator.ir.job import Job, Module, parameters

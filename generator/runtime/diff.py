@@ -9,12 +9,13 @@ from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from generator.compile import LOCK, Compiled, digest, draft, read_lock
+from generator.compile import Compiled, draft
 from generator.cost import describe
 from generator.facts import Facts, dump_card
 from generator.ir.head import units
 from generator.ir.job import Job, Module, parameters
 from generator.ir.text import print_op, print_source
+from generator.locking import LOCK, digest, read_lock
 from generator.runtime import gather, terminal
 from generator.runtime.build import load_packaged, load_spec
 from generator.runtime.diff_words import words

@@ -13,10 +13,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from generator.compile import LOCK
 from generator.cost import describe
 from generator.facts import Facts
 from generator.ir.job import Job
+from generator.locking import LOCK
 from generator.runtime import build as building
 from generator.runtime.files import hash_file
 from generator.runtime.ready import Ready

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from generator import pruning
-from generator.compile import TEACHER_SPEC, digest
+from generator.compile import TEACHER_SPEC
 from generator.cost import costliest
 from generator.errors import Diagnostic, GenError, fail, render_diagnostics
 from generator.facts import Facts
@@ -21,6 +21,7 @@ from generator.ir.dims import Type
 from generator.ir.job import Job, parameters
 from generator.ir.plans import TextPlan
 from generator.ir.stages import by_stage
+from generator.locking import digest
 from generator.runtime import build as building
 from generator.runtime.checkpoint import LocalCheckpoint, resolve
 from generator.runtime.files import hash_file

@@ -11,7 +11,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -45,14 +45,9 @@ from generator.runtime.ready import (
 from generator.runtime.state import Stages
 from generator.spec import SpecFile
 
-RESULT, PROBE, CERTIFICATE, BENCH, EXPORT, RUN = (
-    "result.json",
-    "probe.json",
-    "certificate.json",
-    "bench.json",
-    "export.json",
-    "run.json",
-)
+RESULT, RUN = "result.json", "run.json"
+# By stage, what it leaves in the work folder.
+FILES = {name: f"{name}.json" for name in ("probe", "certificate", "bench", "export")}
 STOPPED, GAVE_UP = 75, 76  # exit codes of train.py
 
 
@@ -94,16 +89,34 @@ def run(args: argparse.Namespace) -> int:
         found["calibration"] = found["deployed"].get("calibration")
     found["probe"], probe_failed = None, False
     if args.probe != "off":
-        found["probe"], probe_failed = probe_beside(ready, stages, args, told)
+        found["probe"], probe_failed = once(
+            ready,
+            stages,
+            told,
+            "probe",
+            lambda: baseline.probe(ready, asked=args.probe, quiet=told.silent),
+            lambda probe: probe["asked"] == args.probe,
+        )
     found["certificate"] = certificate(ready, stages, told)
     benched, bench_failed = None, False
     if not args.no_bench:
-        benched, bench_failed = bench(ready, stages, found["training"], args, told)
+        options = measure.short(ready, found["training"])
+        benched, bench_failed = once(
+            ready,
+            stages,
+            told,
+            "bench",
+            lambda: measure.measure(ready, options, quiet=args.quiet),
+        )
     found["bench"] = benched
     found["predicted_of_bench"] = figures.predicted_of_bench(
         ready.plan.compiled.job, benched
     )
-    found["export"], export_failed = exported(ready, stages, told)
+    found["export"], export_failed = None, False
+    if ready.plan.compiled.job.export.to:
+        found["export"], export_failed = once(
+            ready, stages, told, "export", lambda: export.every(ready)
+        )
     found["counted"] = counted
     found["environment"] = figures.environment(counted or {})
     found["seconds"] = stages.seconds
@@ -332,25 +345,34 @@ def _command(args: argparse.Namespace) -> list[str]:
     return parts
 
 
-def probe_beside(
-    ready: Ready, stages: Stages, args: argparse.Namespace, told: Told
-) -> tuple[dict[str, Any] | None, bool]:
-    """A linear probe of the frozen backbone on the same rows, and whether it failed."""
-    path = ready.work / PROBE
-    if stages.finished("probe", path):
+def once(
+    ready: Ready,
+    stages: Stages,
+    told: Told,
+    name: str,
+    find: Callable[[], Any],
+    still: Callable[[Any], bool] = lambda found: True,
+) -> tuple[Any, bool]:
+    """What a stage finds, and whether it failed, which is said then and finds None.
+
+    It lies in a file of the work folder, and is read from there where the stage was
+    finished before and `still` says that it is what is asked for.
+    """
+    path = ready.work / FILES[name]
+    if stages.finished(name, path):
         found = json.loads(path.read_bytes())
-        if found["asked"] == args.probe:
-            told.stage("probe: finished before")
+        if still(found):
+            told.stage(f"{name}: finished before")
             return found, False
-    told.stage("probe")
-    with stages.timed("probe"):
+    told.stage(name)
+    with stages.timed(name):
         try:
-            found = baseline.probe(ready, asked=args.probe, quiet=told.silent)
+            found = find()
         except GenError as error:
             sys.stderr.write(render_diagnostics(error.diagnostics, {}) + "\n")
             return None, True
     write_if_changed(path, json.dumps(found, indent=1).encode() + b"\n")
-    stages.finish("probe")
+    stages.finish(name)
     return found, False
 
 
@@ -373,7 +395,7 @@ def deployed(
 
 def certificate(ready: Ready, stages: Stages, told: Told) -> list[dict[str, Any]]:
     """The checks; one that ends without an answer is a check that does not hold."""
-    path = ready.work / CERTIFICATE
+    path = ready.work / FILES["certificate"]
     if stages.finished("certificate", path):
         told.stage("certificate: finished before")
         return json.loads(path.read_bytes())
@@ -388,53 +410,6 @@ def certificate(ready: Ready, stages: Stages, told: Told) -> list[dict[str, Any]
     if certify.holds(found):
         stages.finish("certificate")
     return found
-
-
-def bench(
-    ready: Ready,
-    stages: Stages,
-    training: Mapping[str, Any],
-    args: argparse.Namespace,
-    told: Told,
-) -> tuple[dict[str, Any] | None, bool]:
-    """A short bench, and whether it failed."""
-    path = ready.work / BENCH
-    if stages.finished("bench", path):
-        told.stage("bench: finished before")
-        return json.loads(path.read_bytes()), False
-    told.stage("bench")
-    with stages.timed("bench"):
-        try:
-            options = measure.short(ready, training)
-            found = measure.measure(ready, options, quiet=args.quiet)
-        except GenError as error:
-            sys.stderr.write(render_diagnostics(error.diagnostics, {}) + "\n")
-            return None, True
-    write_if_changed(path, json.dumps(found, indent=1).encode() + b"\n")
-    stages.finish("bench")
-    return found, False
-
-
-def exported(
-    ready: Ready, stages: Stages, told: Told
-) -> tuple[dict[str, Any] | None, bool]:
-    """What the spec has written for other programs, and whether that failed."""
-    path = ready.work / EXPORT
-    if not ready.plan.compiled.job.export.to:
-        return None, False
-    if stages.finished("export", path):
-        told.stage("export: finished before")
-        return json.loads(path.read_bytes()), False
-    told.stage("export")
-    with stages.timed("export"):
-        try:
-            found = export.every(ready)
-        except GenError as error:
-            sys.stderr.write(render_diagnostics(error.diagnostics, {}) + "\n")
-            return None, True
-    write_if_changed(path, json.dumps(found, indent=1).encode() + b"\n")
-    stages.finish("export")
-    return found, False
 
 
 # --------------------------------------------------------------------------- recording

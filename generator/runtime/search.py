@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from generator import pruning
-from generator.compile import import_job
 from generator.errors import fail
+from generator.importing import import_job
 from generator.runtime import build as building
 from generator.runtime import calibrate, search_report, search_view, terminal
 from generator.runtime.figures import cores

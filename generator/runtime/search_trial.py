@@ -16,10 +16,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from generator.compile import LOCK, Compiled, digest, draft
+from generator.compile import Compiled, draft
 from generator.cost import describe
 from generator.errors import GenError
 from generator.ir.plans import TextPlan
+from generator.locking import LOCK, digest
 from generator.runtime import build as building
 from generator.runtime.programs import Ended, Programs
 from generator.runtime.ready import TORCH_DTYPES

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from generator import pruning, saved
-from generator.compile import Compiled, digest, draft, import_job, request
+from generator.compile import Compiled, draft
 from generator.errors import fail
 from generator.facts import (
     Card,
@@ -30,10 +30,12 @@ from generator.facts import (
     load_scores,
     weights_hash,
 )
+from generator.importing import import_job, request
 from generator.ir.head import classifier, units
 from generator.ir.job import Job, parameters
 from generator.ir.plans import ExportPlan
 from generator.ir.sources import Init
+from generator.locking import digest
 from generator.runtime import build as building
 from generator.runtime import calibrate, certify, gather
 from generator.runtime.checkpoint import CONFIG, LocalCheckpoint

@@ -15,8 +15,9 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from generator.compile import LOCK, draft
+from generator.compile import draft
 from generator.errors import Diagnostic, GenError, fail
+from generator.locking import LOCK
 from generator.runtime import build as building
 from generator.runtime.licences import LICENCES, with_licences
 

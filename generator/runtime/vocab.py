@@ -16,9 +16,10 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from generator.compile import as_read, digest
+from generator.compile import as_read
 from generator.errors import fail
 from generator.facts import CardFile, Facts, UsedTokens
+from generator.locking import digest
 from generator.runtime import build as building
 from generator.runtime.files import file_size, hash_file
 from generator.runtime.programs import Programs

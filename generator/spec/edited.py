@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from generator.errors import quote
 from generator.spec.edits import EDITS, Edit
 from generator.spec.entries import edit_entries
 from generator.spec.state import State
+from generator.spec.table import add_missing, add_unknown, hand_on, values_of
 from generator.spec.value import read_given
 from generator.spec.words import kind, listed, toml
 
@@ -48,9 +48,10 @@ def _edit(state: State, number: int, table: Mapping[str, Any]) -> Edit | None:
     known = edit_entries(do)
     given = frozenset(f"{EDIT}.{name}" for name in table if name in known)
     inner = State(state.task, given)
+    help = f"the keys of {do} are {listed([*known], 'and')}"
     for name in table:
         if name not in known and name != "do":
-            _unknown_key(inner, do, name)
+            add_unknown(inner, known, (EDIT, name), f"[[edit]] of {do}", help)
     for name, entry in known.items():
         if name in table:
             read_given(inner, entry, table[name])
@@ -66,23 +67,9 @@ def _edit(state: State, number: int, table: Mapping[str, Any]) -> Edit | None:
         )
     for name, entry in known.items():
         if entry.key.required and name not in table:
-            inner.add(
-                "G005",
-                (EDIT,),
-                f"{do} needs {quote(name)}",
-                label="below this line",
-                help=f"add {name} = {toml(entry.key.example)}",
-            )
-    for problem in inner.problems:
-        state.problems.append(replace(problem, path=(EDIT, number, *problem.path[1:])))
-    if inner.problems:
-        return None
-    values = {
-        entry.attribute: inner.values[entry.path]
-        for entry in known.values()
-        if entry.path in inner.values
-    }
-    return EDITS[do](**values)
+            add_missing(inner, entry, f"{do} needs {quote(name)}")
+    hand_on(inner, state, EDIT, number)
+    return None if inner.problems else EDITS[do](**values_of(inner, known))
 
 
 def _unknown(state: State, number: int, do: Any) -> None:
@@ -99,20 +86,4 @@ def _unknown(state: State, number: int, do: Any) -> None:
         f"unknown edit {quote(do)}",
         label=f'did you mean "{meant}"?' if meant else "",
         help=f"there are {listed([quote(name) for name in EDITS], 'and')}",
-    )
-
-
-def _unknown_key(state: State, do: str, name: str) -> None:
-    from generator.spec.suggest import fold, near
-
-    known = edit_entries(do)
-    also = {word: e.name for e in known.values() for word in e.key.also}
-    meant = near(name, known) or also.get(fold(name))
-    state.add(
-        "G004",
-        (EDIT, name),
-        f"unknown key {quote(name)} in [[edit]] of {do}",
-        label=f'did you mean "{meant}"?' if meant else "",
-        help=f"the keys of {do} are {listed([*known], 'and')}",
-        at="key",
     )

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any
 
-from generator.errors import quote
 from generator.spec.augmented import check_augment
 from generator.spec.cleaned import check_clean
 from generator.spec.distilled import check_distill
@@ -15,6 +13,7 @@ from generator.spec.entries import INNER, inner_entries
 from generator.spec.pruned import check_prune
 from generator.spec.selected import check_select
 from generator.spec.state import State
+from generator.spec.table import add_unknown, hand_on, values_of
 from generator.spec.value import read_given
 from generator.spec.words import kind, listed
 
@@ -46,32 +45,14 @@ def read_inner(state: State, table: str, value: Any) -> Any:
         return owner()
     given = frozenset(f"{table}.{key}" for key in value)
     inner = State(state.task, given, values=dict(state.values))
+    names = textwrap.fill(listed([*known], "and"), 72)
     for key in value:
         if key in known:
             read_given(inner, known[key], value[key])
         else:
-            _unknown_key(inner, table, key)
+            help = f"the keys of [{table}] are\n{names}"
+            add_unknown(inner, known, (table, key), f"[{table}]", help)
     if table in CHECKS:
         CHECKS[table](inner)
-    for problem in inner.problems:
-        path = (section, name, *problem.path[1:])
-        state.problems.append(replace(problem, path=path))
-    own = [e for e in known.values() if e.path in inner.values]
-    return owner(**{e.attribute: inner.values[e.path] for e in own})
-
-
-def _unknown_key(state: State, table: str, name: str) -> None:
-    from generator.spec.suggest import fold, near
-
-    known = inner_entries(table)
-    also = {word: e.name for e in known.values() for word in e.key.also}
-    meant = near(name, known) or also.get(fold(name))
-    state.add(
-        "G004",
-        (table, name),
-        f"unknown key {quote(name)} in [{table}]",
-        label=f'did you mean "{meant}"?' if meant else "",
-        help=f"the keys of [{table}] are\n"
-        + textwrap.fill(listed([*known], "and"), 72),
-        at="key",
-    )
+    hand_on(inner, state, section, name)
+    return owner(**values_of(inner, known))

@@ -24,8 +24,9 @@ from generator.spec.entries import (
     vary_entries,
 )
 from generator.spec.search import Vary
-from generator.spec.staged import read_stages
+from generator.spec.staged import STAGES, read_stages
 from generator.spec.state import Path, State
+from generator.spec.table import add_unknown, hand_on, read_required, values_of
 from generator.spec.value import read_given
 from generator.spec.words import kind, listed, toml
 
@@ -43,7 +44,6 @@ FIXED = {
     "data.label": "candidates of different labels cannot be compared",
     "train.seed": "a lucky seed is no better model: `seeds` repeats the points that matter",
 }
-STAGES = "train.stage"
 NUMBERS = {Whole, Number}  # shapes of what may have a range
 OFF = "off"  # among the choices of an edit's key: that there is no such edit
 # What a list of tables is, as the one value of what varies.
@@ -112,30 +112,16 @@ def read_vary(state: State, value: Any, lists: Lists) -> tuple[Vary, ...]:
 def _vary(
     state: State, number: int, table: Mapping[str, Any], lists: Lists
 ) -> Vary | None:
-    known = vary_entries()
-    inner = State(state.task, frozenset())
+    known, inner = vary_entries(), State(state.task, frozenset())
+    at, help = f"{SECTION}.{VARY}", f"its keys are {listed([*known], 'and')}"
     for name in table:
         if name not in known:
-            _unknown_key(inner, name)
-    for name, entry in known.items():
-        if name in table:
-            read_given(inner, entry, table[name])
-        elif entry.key.required:
-            inner.add(
-                "G005",
-                (entry.section,),
-                f"missing key {quote(name)} in [[search.vary]]",
-                label="below this line",
-                help=f"add {name} = {toml(entry.key.example)}",
-            )
-    values = {
-        e.attribute: v for e in known.values() if (v := _of(inner, e)) is not None
-    }
+            add_unknown(inner, known, (at, name), f"[[{at}]]", help)
+    read_required(inner, known, table, at)
+    values = values_of(inner, known)
     if not inner.problems:
         _check(inner, Vary(**values), lists)
-    for problem in inner.problems:
-        path = (SECTION, VARY, number, *problem.path[1:])
-        state.problems.append(replace(problem, path=path))
+    hand_on(inner, state, SECTION, VARY, number)
     return None if inner.problems else Vary(**values)
 
 
@@ -152,10 +138,6 @@ def _among(one: Vary) -> str:
     if one.choices:
         return listed([toml(value) for value in one.choices])
     return f"between {one.low} and {one.high}"
-
-
-def _of(state: State, entry: Entry) -> Any:
-    return state.values.get(entry.path)
 
 
 def _check(state: State, one: Vary, lists: Lists) -> None:
@@ -332,22 +314,6 @@ def varied_keys() -> list[str]:
     own = [e.path for e in entries() if e.section != SECTION and e.path not in FIXED]
     edits = [f"{do}.{name}" for do in EDITS for name in edit_entries(do)]
     return [*own, *inner_paths(), *edits, EDIT, STAGES]
-
-
-def _unknown_key(state: State, name: str) -> None:
-    from generator.spec.suggest import fold, near
-
-    known = vary_entries()
-    also = {word: e.name for e in known.values() for word in e.key.also}
-    meant = near(name, known) or also.get(fold(name))
-    state.add(
-        "G004",
-        (f"{SECTION}.{VARY}", name),
-        f"unknown key {quote(name)} in [[search.vary]]",
-        label=f'did you mean "{meant}"?' if meant else "",
-        help=f"its keys are {listed([*known], 'and')}",
-        at="key",
-    )
 
 
 # So that "head.kind" can only be of an edit.

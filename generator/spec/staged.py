@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
-from generator.errors import quote
 from generator.spec.entries import section_entries, stage_entries
 from generator.spec.model import Stage
 from generator.spec.state import State
-from generator.spec.value import read_given
-from generator.spec.words import kind, listed, toml
+from generator.spec.table import Known, add_unknown, hand_on, read_required, values_of
+from generator.spec.words import kind, listed
 
 SECTION, STAGE = "train", "stage"
+STAGES = f"{SECTION}.{STAGE}"
 # What [train] cannot say beside stages, and why.
 CLASHING = {
     "epochs": "every [[train.stage]] says how long it is",
@@ -48,52 +47,18 @@ def read_stages(state: State, value: Any) -> tuple[Stage, ...]:
 
 
 def _stage(state: State, number: int, table: Mapping[str, Any]) -> Stage | None:
-    known = stage_entries()
-    inner = State(state.task, frozenset())
+    known, inner = stage_entries(), State(state.task, frozenset())
     for name in table:
         if name not in known:
-            _unknown_key(inner, name)
-    for name, entry in known.items():
-        if name in table:
-            read_given(inner, entry, table[name])
-        elif entry.key.required:
-            inner.add(
-                "G005",
-                (entry.section,),
-                f"missing key {quote(name)} in [[train.stage]]",
-                label="below this line",
-                help=f"add {name} = {toml(entry.key.example)}",
-            )
-    for problem in inner.problems:
-        path = (SECTION, STAGE, number, *problem.path[1:])
-        state.problems.append(replace(problem, path=path))
-    if inner.problems:
-        return None
-    return Stage(
-        **{
-            entry.attribute: inner.values[entry.path]
-            for entry in known.values()
-            if entry.path in inner.values
-        }
-    )
+            _unknown_key(inner, known, name)
+    read_required(inner, known, table, STAGES)
+    hand_on(inner, state, SECTION, STAGE, number)
+    return None if inner.problems else Stage(**values_of(inner, known))
 
 
-def _unknown_key(state: State, name: str) -> None:
-    from generator.spec.suggest import fold, near
-
-    known = stage_entries()
-    also = {word: e.name for e in known.values() for word in e.key.also}
-    meant = near(name, known) or also.get(fold(name))
-    in_train = "for all stages it stands in [train], above the first of them"
-    state.add(
-        "G004",
-        ("train.stage", name),
-        f"unknown key {quote(name)} in [[train.stage]]",
-        label=f'did you mean "{meant}"?' if meant else "",
-        help=(
-            in_train
-            if not meant and name in section_entries(SECTION)
-            else f"the keys of a stage are {listed([*known], 'and')}"
-        ),
-        at="key",
-    )
+def _unknown_key(inner: State, known: Known, name: str) -> None:
+    elsewhere = ""
+    if name in section_entries(SECTION):
+        elsewhere = "for all stages it stands in [train], above the first of them"
+    help = f"the keys of a stage are {listed([*known], 'and')}"
+    add_unknown(inner, known, (STAGES, name), f"[[{STAGES}]]", help, elsewhere)

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from generator.compile import LOCK, compile
+from generator.compile import compile
+from generator.locking import LOCK
 from generator.runtime.build import facts_for, load_spec
 from generator.runtime.files import write_if_changed
 from tests.building.build_support import REPOSITORY, tree_of

@@ -18,9 +18,10 @@ from runtime_support import gen, last_json, write_job
 from safetensors.torch import load_file
 
 from generator import pruning
-from generator.compile import compile, digest, draft
+from generator.compile import compile, draft
 from generator.errors import GenError
 from generator.facts import load_scores
+from generator.locking import digest
 from generator.runtime import build as building
 from generator.runtime import calibrate, steps
 from generator.spec import read_spec

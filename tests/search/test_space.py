@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from runtime_support import tiny_bert, write_job
 
-from generator.compile import import_job
+from generator.importing import import_job
 from generator.runtime import build as building
 from generator.runtime.search import _job
 from generator.runtime.search_draw import draw

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from tokenizers import Tokenizer
 
-from generator.compile import import_job
 from generator.errors import Diagnostic, GenError
+from generator.importing import import_job
 from generator.runtime.gather import load_facts
 from generator.runtime.vocab import Span, compare, used_tokens
 from generator.spec import read_spec
