@@ -128,7 +128,7 @@ class Source:
     def columns(self, rows: Tensor) -> Tensor:
         """What rows have beside the backbone, f32 (B, Y), ahead of layers that are new:
         numbers as they are scaled, and categories as 0 and 1."""
-        columns = getattr(self.split, "columns", None)
+        columns: Any = getattr(self.split, "columns", None)
         some = [torch.zeros(len(rows), 0)]
         if hasattr(columns, "numbers"):
             some.append(columns.numbers[rows])
