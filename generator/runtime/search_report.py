@@ -60,8 +60,7 @@ def make(found: Found) -> Page:
 
 def _words(found: Found) -> str:
     wanted = [
-        f"the {ENDS[o.direction]} {within(o.name)}"
-        for o in figures.objectives(found)
+        f"the {ENDS[o.direction]} {within(o.name)}" for o in figures.objectives(found)
     ]
     aims = " and ".join([", ".join(wanted[:-1]), wanted[-1]] if wanted[1:] else wanted)
     return (
