@@ -8,7 +8,7 @@ from typing import Any
 
 from generator.errors import Diagnostic, render_diagnostics
 from generator.runtime.ready import Ready
-from generator.runtime.tables import called, spread
+from generator.runtime.tables import spread, within
 
 FILE, WEIGHTS = "deployed.json", "deployed.safetensors"
 SLOWER = 3  # deploy.py's exit code where it wrote nothing for that
@@ -30,7 +30,7 @@ def dynamic_is_better(found: dict[str, Any]) -> bool:
 def scores(found: dict[str, Any]) -> str:
     """Those of the validation rows, in words."""
     return ", ".join(
-        f"{called(name).lower()} {value:.4f}"
+        f"{within(name)} {value:.4f}"
         for name, value in found["valid"]["deployed"].items()
         if isinstance(value, float)
     )

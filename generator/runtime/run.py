@@ -439,14 +439,14 @@ def recorded(found: Mapping[str, Any]) -> dict[str, Any]:
     """The figures for the model card: names and numbers, one a line."""
     test, training, machine = found["test"], found["training"], found["environment"]
     values: dict[str, Any] = {
-        f"Test {tables.called(name).lower()}": value
+        f"Test {tables.within(name)}": value
         for name, value in test.items()
         if isinstance(value, float)
     }
     if found["deployed"] is not None:
         deployed = found["deployed"]
         values |= {
-            f"Test {tables.called(name).lower()}, deployed as {deployed['kind']}": value
+            f"Test {tables.within(name)}, deployed as {deployed['kind']}": value
             for name, value in deployed["test"]["deployed"].items()
             if isinstance(value, float)
         }
@@ -499,7 +499,7 @@ def summary(found: Mapping[str, Any]) -> None:
     shown_tables.append(tables.predicted(found))
     terminal.show(t for t in shown_tables if t is not None)
     score = tables.score_name(found["test"])
-    print(f"Test {tables.called(score).lower()}: {found['test'][score]:.4f}")
+    print(f"Test {tables.within(score)}: {found['test'][score]:.4f}")
     if found["probe"] is not None:
         print(f"Linear probe: {tables.probe_words(found['probe'])}")
     print(f"Certificate: {report.verdict(found['certificate'])}")
