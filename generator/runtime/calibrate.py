@@ -164,6 +164,13 @@ def _in_the_backbone(
             case [method, number, linear]:
                 yield f"{method}/{numbers[int(number)]}/{linear}", some
 
+    # An edit ahead of the one that leaves blocks out chooses in these as well.
+    gone = [number for number in range(sizes[BLOCKS]) if number not in numbers]
+    parts = {tuple(name.split("/")[:2]) for name in values}
+    for method, kind in sorted(part for part in parts if part[1] in KINDS):
+        for number in gone:
+            yield f"{method}/{kind}/{number}", (LEAST,) * sizes[KINDS[kind][0]]
+
 
 def _features(
     spec_file: SpecFile,

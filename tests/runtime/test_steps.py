@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -419,3 +420,25 @@ def test_what_is_left_out_never_scores_again(ran):
         assert len(units) == 37 and sum(u == calibrate.LEAST for u in units) == 37 - 28
         assert len(heads) == 3 and sum(h == calibrate.LEAST for h in heads) == 1
     assert facts.card != facts.pruned.card
+
+
+def test_blocks_that_are_gone_have_scores_for_edits_ahead():
+    """Those of units, which prune-ffn asks for where keep-layers stands behind it."""
+    job: Any = SimpleNamespace(
+        block_numbers=(0, 2),
+        model=SimpleNamespace(
+            kept={}, blocks=[SimpleNamespace(name=f"blocks.{i}") for i in range(2)]
+        ),
+    )
+    units = {f"taylor/ff/{i}": (1.0 + i, 2.0) for i in range(2)}
+    values = units | {"taylor/layers": (3.0, 4.0), "singular/1/ff.up": (5.0,)}
+    sizes = {"L": 4, "F": 2, "H": 3}
+    least = calibrate.LEAST
+    assert dict(calibrate._in_the_backbone(values, job, sizes)) == {
+        "taylor/ff/0": (1.0, 2.0),
+        "taylor/ff/1": (least, least),
+        "taylor/ff/2": (2.0, 2.0),
+        "taylor/ff/3": (least, least),
+        "taylor/layers": (3.0, least, 4.0, least),
+        "singular/2/ff.up": (5.0,),
+    }
