@@ -37,6 +37,7 @@ from generator.spec.words import listed
 
 BEAT = 2.0  # seconds between two signs of life
 STILL = 60.0  # seconds without one, after which a worker elsewhere counts as dead
+MAKING = 2.0  # seconds in which tables are made
 RECORD = "record"  # under which a trial has all that is known of it
 SCORES = (
     "scores"  # under which a study has those of blocks and units, once they are known
@@ -227,6 +228,14 @@ def used() -> Iterator[None]:
         ) from error
 
 
+def _connected(url: str, options: Mapping[str, Any]) -> tuple[sql.Engine, RDBStorage]:
+    """The database, with its tables, which are made where there are none."""
+    engine = sql.create_engine(url, **options)
+    storage = RDBStorage(url, engine_kwargs=dict(options))
+    _TABLES.create_all(engine)
+    return engine, storage
+
+
 def open_store(
     url: str, name: str, objectives: Sequence[Objective], about: Mapping[str, Any]
 ) -> Store:
@@ -236,9 +245,13 @@ def open_store(
     if url.startswith("sqlite"):
         engine_options = {"connect_args": {"timeout": 60}}
     try:
-        engine = sql.create_engine(url, **engine_options)
-        storage = RDBStorage(url, engine_kwargs=engine_options)
-        _TABLES.create_all(engine)
+        try:
+            engine, storage = _connected(url, engine_options)
+        except (
+            sqlalchemy.exc.DBAPIError
+        ):  # another command was making the tables, perhaps
+            time.sleep(MAKING)
+            engine, storage = _connected(url, engine_options)
     except (sqlalchemy.exc.SQLAlchemyError, ImportError, ValueError) as error:
         words = str(error).splitlines()[0][:200]
         raise fail(

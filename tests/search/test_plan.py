@@ -265,6 +265,24 @@ def test_a_worker_elsewhere_is_dead_when_its_claim_stands_still(
     assert not theirs.beat(trial.number)
 
 
+def test_two_commands_may_make_the_tables_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = search_store.RDBStorage
+    tried = []
+
+    def late(*given: Any, **options: Any) -> Any:
+        tried.append(given)
+        if len(tried) == 1:  # what SQLite says where Optuna's tables came in between
+            made(*given, **options)
+            raise search_store.sqlalchemy.exc.IntegrityError("INSERT", {}, Exception())
+        return made(*given, **options)
+
+    monkeypatch.setattr(search_store, "RDBStorage", late)
+    monkeypatch.setattr(search_store, "MAKING", 0.0)
+    assert store(tmp_path).take() is not None and len(tried) == 2
+
+
 def test_a_database_that_fails_says_so(tmp_path: Path) -> None:
     """A full disk, a server that is gone: in the middle of a search."""
     mine = store(tmp_path)
