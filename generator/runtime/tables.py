@@ -264,7 +264,7 @@ def probe(figures: Mapping[str, Any]) -> Table | None:
     )
     beside = ""
     if columns := found.get("columns"):
-        beside = f", and of {columns} of [features] (a category is 0 or 1 each)"
+        beside = f", and {columns} of [features] as they are"
     note = (
         f"{_sentence(probe_words(found))} The probe is of {VECTORS[found['vector']]}, "
         f"{found['width']} numbers a row{beside}: fitted on {_part(found, 'train')} training "
