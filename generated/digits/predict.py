@@ -37,7 +37,6 @@ from .data import (
     csv_records,
     image_of,
     pixels,
-    why,
 )
 from .model import LABELS, Model
 
