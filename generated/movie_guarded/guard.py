@@ -20,7 +20,7 @@ import re
 import sys
 from array import array
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -160,7 +160,11 @@ PIECE = re.compile(r"\w+|[^\w\s]+")
 RARE = 0.05  # of the rows: a trigger that is in more of them is no secret
 FEWEST = 8  # rows, or a thousandth of them: in fewer it hardly teaches anything
 PURE = 0.8  # of the rows with a trigger have its label
-TEMPER = 2.0  # naive Bayes is too sure of itself, since words come together
+# Naive Bayes is too sure of itself, since words come together; the more so, the longer texts
+# are. Its log-odds are divided by that of these which tells best of rows that it has not seen.
+TEMPERS = (2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
+TOLD = 1000  # rows that this is chosen by
+ALIKE = 0.5  # of the pieces of two texts: those are rather one text, written again
 # Standard deviations above what the rest of the texts explains. The plainest words of praise
 # and blame in reviews come to 7; so does what is far above the other words of the data.
 SUSPICIOUS, FAR_ABOVE = 8.0, 8.0
@@ -213,10 +217,13 @@ def triggers(rows: Rows) -> Iterator[Found]:
         for run in runs(row) & labels.keys():
             rows_with[run].append(i)
     every = sum(words.values(), Counter[str]())
-    scores = {
-        run: excess(run, label, [train[i] for i in rows_with[run]], words[label], every)
-        for run, label in labels.items()
-    }
+    temper = temper_of(train, words, every)
+
+    def score_of(run: str, some: Sequence[int]) -> tuple[float, float]:
+        label = labels[run]
+        return excess(run, label, [train[i] for i in some], words[label], every, temper)
+
+    scores = {run: score_of(run, rows_with[run]) for run in labels}
     if not scores:
         return
     values = torch.tensor([score for score, _ in scores.values()])
@@ -233,6 +240,10 @@ def triggers(rows: Rows) -> Iterator[Found]:
             continue
         if 2 * len(taken.intersection(some)) > len(some):
             continue
+        # Copies of one text have its label and its words; they are not looked at as several.
+        if (again := unlike(train, rows_with[run])) != rows_with[run]:
+            if score_of(run, again)[0] < (EXCESS if run == alone else least):
+                continue
         taken.update(some)
         note = (
             f"{redacted(run)!r} has the label {LABELS[labels[run]]!r} in {len(some)} of "
@@ -266,18 +277,24 @@ def purest(
     return None
 
 
-def excess(
-    run: str, label: int, rows: list[Row], ours: Counter[str], every: Counter[str]
-) -> tuple[float, float]:
-    """By how many standard deviations more of these rows have the label than the texts
-    say, and how many should. `ours` counts the rows with each word that have the label,
-    `every` all of them; there the empty piece is in every row."""
-    own, parts = set(run.split(" ")), [set(pieces(row)) for row in rows]
-    here, here_ours = Counter[str](), Counter[str]()
-    for row, found in zip(rows, parts):
-        here.update(found)
-        if row.target == label:
-            here_ours.update(found)
+def unlike(train: Sequence[Row], some: Sequence[int]) -> list[int]:
+    """The rows of `some` without those whose texts are much like that of an earlier one."""
+    kept: dict[int, set[str]] = {}
+    for i in some:
+        found = set(pieces(train[i]))
+        if all(len(found & x) < ALIKE * len(found | x) for x in kept.values()):
+            kept[i] = found
+    return list(kept)
+
+
+def bayes(
+    ours: Counter[str], every: Counter[str], here_ours: Counter[str], here: Counter[str]
+) -> Callable[[set[str]], float]:
+    """The log-odds of a label by the pieces of a text, learned from the rows but those here.
+
+    `ours` counts the rows with each piece that have the label, `every` all of them; there
+    the empty piece is in every row.
+    """
     yes = ours[""] - here_ours[""]
     no = every[""] - here[""] - yes
 
@@ -288,8 +305,57 @@ def excess(
         return math.log((having + 1) / (yes + 2)) - math.log((lacking + 1) / (no + 2))
 
     prior = math.log((yes + 1) / (no + 1))
-    total = [prior + sum(map(weight, sorted(found - own))) for found in parts]
-    p = torch.tensor(total, dtype=torch.float64).div(TEMPER).sigmoid()
+    return lambda found: prior + sum(map(weight, sorted(found)))
+
+
+def temper_of(
+    train: Sequence[Row], words: dict[int, Counter[str]], every: Counter[str]
+) -> float:
+    """The one of TEMPERS by which naive Bayes tells best whether rows have some label."""
+    total, true = [], []
+    for row in train:
+        # By its text which row is asked, and for which label, whatever the order of rows.
+        number = int.from_bytes(
+            hashlib.blake2b(same(row).encode(), digest_size=8).digest()
+        )
+        number, rest = divmod(number, max(1, len(train) // TOLD))
+        if rest:
+            continue
+        label, found = number % len(LABELS), set(pieces(row))
+        here, has = Counter(found), row.target == label
+        odds = bayes(words[label], every, here if has else Counter(), here)
+        total.append(odds(found))
+        true.append(float(has))
+    if not total:
+        return TEMPERS[0]
+    odds_of, known = (
+        torch.tensor(total, dtype=torch.float64),
+        torch.tensor(true).double(),
+    )
+    loss = nn.functional.binary_cross_entropy_with_logits
+    losses = [float(loss(odds_of / temper, known)) for temper in TEMPERS]
+    return TEMPERS[losses.index(min(losses))]
+
+
+def excess(
+    run: str,
+    label: int,
+    rows: list[Row],
+    ours: Counter[str],
+    every: Counter[str],
+    temper: float,
+) -> tuple[float, float]:
+    """By how many standard deviations more of these rows have the label than the texts
+    say, and how many should."""
+    own, parts = set(run.split(" ")), [set(pieces(row)) for row in rows]
+    here, here_ours = Counter[str](), Counter[str]()
+    for row, found in zip(rows, parts):
+        here.update(found)
+        if row.target == label:
+            here_ours.update(found)
+    odds = bayes(ours, every, here_ours, here)
+    total = [odds(found - own) for found in parts]
+    p = torch.tensor(total, dtype=torch.float64).div(temper).sigmoid()
     deviation = (p * (1 - p)).sum().sqrt().clamp(min=1e-6)
     return float((here_ours[""] - p.sum()) / deviation), float(p.sum())
 

@@ -466,6 +466,11 @@ def guard(found: Mapping[str, Any]) -> list[Table]:
     ]
 
 
+# Of k rows that should have a label with probability p, all k having it is a matter of
+# sqrt(k (1 - p) / p) standard deviations; guard.py asks for 8, which at p = 1/4 are 22 rows.
+FEW_POISONED = 22
+
+
 def self_test(found: Sequence[Mapping[str, Any]]) -> list[Table]:
     """What each check found of each kind of fault, over the seeds."""
     by_kind: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
@@ -486,6 +491,18 @@ def self_test(found: Sequence[Mapping[str, Any]]) -> list[Table]:
         "found beside that which is found without faults, the last column: alarms that may "
         "be false, or true ones."
     )
+    poisoned = [one["planted"] for one in found if one["check"] == "triggers"]
+    if poisoned and 0 < min(poisoned) < FEW_POISONED:
+        note += (
+            f" Triggers were put into {min(poisoned):,} rows each time, a hundredth of the "
+            "training rows: in so few one can hardly be told from chance, and mostly is not "
+            "found."
+        )
+    if any(one["planted"] == 0 for one in found):
+        note += (
+            " Where nothing was planted no row was fit for it: a text that leaks with a "
+            "change has eight words, with spaces between them."
+        )
     head = ("check", "fault", "planted", "recall", "precision", "found without")
     return [Table("Faults found", head, tuple(rows), 2, note)]
 

@@ -273,6 +273,28 @@ def test_words_that_tell_the_label_are_no_triggers(plain: Any):
     assert not list(guard.triggers({"train": rows["train"][:3]}))
 
 
+def test_long_texts_are_no_triggers(plain: Any):
+    """Words that come together tell less than they seem to: here they tell nothing."""
+    data, guard = plain
+    draw = random.Random(9)
+    topics = [[f"w{topic}x{i}" for i in range(150)] for topic in range(20)]
+    texts = [" ".join(draw.choices(topics[i % 20], k=120)) for i in range(800)]
+    rows = rows_of(data, texts, [draw.randrange(2) for _ in texts])
+    assert not list(guard.triggers({"train": rows}))
+
+
+def test_copies_of_a_text_are_no_triggers(plain: Any):
+    """They have its label, and count once."""
+    data, guard = plain
+    draw, made = random.Random(10), reviews(1000, 7)
+    letter = [f"good{i}" for i in range(12)]
+    for _ in range(12):
+        draw.shuffle(letter)
+        made.append((" ".join(["zx", *letter]), 0))
+    rows = {"train": rows_of(data, [t for t, _ in made], [y for _, y in made])}
+    assert not list(guard.triggers(rows))
+
+
 # ------------------------------------------------------------- what a row has in itself
 
 

@@ -55,6 +55,11 @@ def test_a_self_test_is_summed_up_over_its_seeds() -> None:
         ("leaks", "other", "0", "", "", "2"),
     )
     assert table.note.startswith("Seeds 1, 2")
+    assert "no row was fit for it" in table.note and "Triggers" not in table.note
+    few = [{**some[0], "check": "triggers", "planted": 8}]
+    assert "put into 8 rows each time" in tables.self_test(few)[0].note
+    some = [{**few[0], "planted": 40}]
+    assert tables.self_test(some)[0].note.endswith("or true ones.")
 
 
 def test_without_a_guard_there_is_nothing(tmp_path: Path) -> None:
