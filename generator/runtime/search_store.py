@@ -39,9 +39,7 @@ BEAT = 2.0  # seconds between two signs of life
 STILL = 60.0  # seconds without one, after which a worker elsewhere counts as dead
 MAKING = 2.0  # seconds in which tables are made
 RECORD = "record"  # under which a trial has all that is known of it
-SCORES = (
-    "scores"  # under which a study has those of blocks and units, once they are known
-)
+SCORES = "scores"  # under which a study has those of blocks and units, once known
 
 _TABLES = sql.MetaData()
 CLAIMS = sql.Table(
