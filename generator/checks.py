@@ -6,7 +6,7 @@ import difflib
 import json
 
 from generator.errors import fail
-from generator.ir.deploy import linears, matrices, tables
+from generator.ir.deploy import linears, matrices, rounded_bytes, tables
 from generator.ir.job import Job
 from generator.ir.ops import merges
 from generator.ir.plans import FeaturePlan, ImagePlan
@@ -74,6 +74,16 @@ def check_deploy(spec_file: SpecFile, job: Job) -> None:
             "leave names every linear, so that nothing is quantised",
             place=spec_file.place("deploy.leave" if plan.leave else "deploy.quantize"),
             help="leave less alone, or remove [deploy]",
+        )
+    before = sum(4 * one.rows * one.columns for one in linears(job))
+    after = sum(rounded_bytes(one, plan) for one in linears(job))
+    if plan.group and after >= before:
+        raise fail(
+            "G347",
+            f"in groups of {plan.group} linears take more room than they have in fp32",
+            place=spec_file.place("deploy.group"),
+            label=f"{after:,} bytes for {before:,}: the last group of a row is filled up",
+            help="give a smaller one, or leave it out",
         )
     if plan.quantize_aware:
         _check_aware(spec_file, job)

@@ -1212,6 +1212,15 @@ Equal modules have to be one before they become classes. Run the passes first:
         "Aliases are of labels, each of one, and are none themselves. Images have no "
         "texts to rewrite, to measure or to change, and texts no pixels.",
     ),
+    "G347": Code(
+        "Groups of weights are larger than the rows that they part",
+        """
+`group` of `[deploy]` is how many weights of a row share a scale, and the last group of each row
+is filled up to that number. Where rows of weights are much shorter than a group, what is kept is
+mostly filling, and more than the numbers in fp32 were: nothing is gained. A smaller group, or
+none (all of a row in eight bits, 32 in four), takes less room.
+""",
+    ),
     "G350": _invalid(
         "A tensor of the checkpoint is listed twice", "Each key stands once."
     ),
@@ -1620,7 +1629,8 @@ rounds in which both answered the same rows, three quarters were slower. The mes
 the figures, and `deployed.json` of the work folder all of them. No weights were written,
 so that nothing predicts with them by accident. Other processors may do better: those with
 AVX512-VNNI multiply whole numbers quickly, those with AVX512-BF16 or AMX bfloat16. Remove
-`[deploy]`, or write the weights all the same: `python -m <package>.deploy --anyway`.
+`[deploy]`, or write the weights all the same: `gen run SPEC --resume --anyway`, or without gen
+`python -m <package>.deploy --anyway`.
 """,
     ),
     "G541": Code(
@@ -1650,7 +1660,8 @@ how fast they were, in rounds in which both answered the same rows, and their sc
 static one was slower in three quarters of the rounds, or wrong more often on the validation
 rows by more than two standard errors of the difference, row by row. No weights were written.
 Take `"int8"`, another `range`, more `calibration_rows`, `leave` what matters most, or write
-the weights all the same: `python -m <package>.deploy --anyway`.
+the weights all the same: `gen run SPEC --resume --anyway`, or without gen
+`python -m <package>.deploy --anyway`.
 """,
     ),
     "G550": Code(

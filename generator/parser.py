@@ -160,7 +160,7 @@ def parser(functions: Mapping[str, Run]) -> argparse.ArgumentParser:
     run.add_argument(
         "--anyway",
         action="store_true",
-        help="train in 16 bits though it is slower here",
+        help="train in 16 bits, and deploy, though it is slower here",
     )
     run.add_argument(
         "--probe",

@@ -174,14 +174,20 @@ class Quarantine:
         self.reasons[reason if known else OTHER] += rows
 
 
+def why(error: Exception) -> str:
+    """Its kind, and of those that are of no kind, as where a file is cut, what it says."""
+    if type(error) is not OSError:
+        return type(error).__name__
+    return error.strerror or str(error).partition(" (")[0]  # which bytes, of each image
+
+
 def pixels(path: str | Path) -> Tensor:
     """An image as the model wants it, before `collate`: u8 (3, height, width)."""
     try:
         with Image.open(path) as file:
             image = ImageOps.exif_transpose(file).convert("RGB")
     except Exception as error:  # decoders raise whatever a damaged file leads them to
-        kind = type(error).__name__
-        raise BadRow(f"the image cannot be read ({kind})") from error
+        raise BadRow(f"the image cannot be read ({why(error)})") from error
     image = image.resize((WIDTH, HEIGHT), RESAMPLE)
     flat = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8)
     return flat.view(image.height, image.width, 3).permute(2, 0, 1)

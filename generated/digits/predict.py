@@ -37,6 +37,7 @@ from .data import (
     csv_records,
     image_of,
     pixels,
+    why,
 )
 from .model import LABELS, Model
 

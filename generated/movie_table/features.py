@@ -56,9 +56,6 @@ class Columns(NamedTuple):
     numbers: Tensor  # f32 (rows, X)
     categories: Tensor  # i64 (rows, A), rows of the table of all columns' categories
 
-    def of(self, rows: Tensor) -> Columns:
-        return Columns(*(x[rows] for x in self))
-
 
 class Fitted(NamedTuple):
     """What the training rows decide."""

@@ -10,6 +10,7 @@ from generator.ir.dims import Dim
 from generator.ir.emit import parameter_types
 from generator.ir.job import Job, Model, Module, parameters
 from generator.ir.ops import ADAPTED, merges
+from generator.ir.plans import DeployPlan
 from generator.ir.sources import Tie
 from generator.ir.stages import covers
 
@@ -79,15 +80,17 @@ def weight_bytes(job: Job) -> int:
     if job.deploy.quantize == "none":
         return total
     for one in linears(job):
-        total -= 4 * one.rows * one.columns
-        if group := job.deploy.grouped:  # of which the last may be filled up
-            room = group // 2 if job.deploy.quantize == "int4-weights" else group
-            total += one.rows * -(-one.columns // group) * (room + 4)
-        else:
-            total += one.rows * (one.columns + 4)
-        if job.deploy.static:  # the step of the inputs, and what is 0 of them
-            total += 8
+        total += rounded_bytes(one, job.deploy) - 4 * one.rows * one.columns
     return total - sum(one.rows * (3 * one.columns - 4) for one in tables(job))
+
+
+def rounded_bytes(one: Matrix, plan: DeployPlan) -> int:
+    """Of the weight of a linear that is rounded, with its steps."""
+    inputs = 8 if plan.static else 0  # their least and their largest
+    if group := plan.grouped:  # of which the last may be filled up
+        room = group // 2 if plan.quantize == "int4-weights" else group
+        return inputs + one.rows * -(-one.columns // group) * (room + 4)
+    return inputs + one.rows * (one.columns + 4)
 
 
 def matrices(model: Model) -> Iterator[Matrix]:

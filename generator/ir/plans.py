@@ -354,6 +354,13 @@ class DeployPlan:
         """Whether inputs of linears are rounded by a range that is known beforehand."""
         return self.quantize == "int8-static"
 
+    @property
+    def quick(self) -> bool:
+        """Whether it is meant to be faster, and refused where it is not."""
+        if self.quantize == "none":
+            return self.precision == "bf16"
+        return self.quantize in ("int8", "int8-static")
+
 
 @dataclass(frozen=True)
 class ExportPlan:

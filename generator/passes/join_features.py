@@ -120,7 +120,8 @@ def _features(
         op = Op("embedding", (stub,), (), "category", (), PLACE)
         vectors = e.put(op, [CATEGORIES])
         parts[-1] = e.new("flatten", vectors, "_", PLACE)
-    x = e.new("join", parts, "x", PLACE) if len(parts) > 1 else parts[0]
+    name = "x" if hidden else "_"
+    x = e.new("join", parts, name, PLACE) if len(parts) > 1 else parts[0]
     if hidden:
         x = new_linear(e, "hidden", x, dim(O), Init("kaiming", 5**0.5), PLACE)
         x = e.new("activation", [x], "x" if dropout else "_", PLACE, kind="gelu")

@@ -53,6 +53,7 @@ ROWS_A_VALUE = 2.0  # what comes less often on average is no label
 WORDS = 3.0  # on average, from which on a column reads as text
 COUNTED = 50  # rows, from which on it is no chance that all have another whole number
 SPACED = 3  # cells for each word that they are made of: labels with spaces between them
+FEW_TEXTS = 20  # rows for each value, from which on a column is hardly the text
 LABEL_WORDS = 5.0  # on average, up to which a value reads as a label
 
 
@@ -115,8 +116,7 @@ def choose(table: TableFacts, file: str, asked: Asked = UNASKED) -> Chosen:
         best, flags, others = *_asked_label(table, file, asked, image), []
     else:
         targets = _targets(table, file, asked, image, texts)
-        order = [c.name for c in table.columns]
-        best = min(targets, key=lambda t: _preference(t, order))
+        best = min(targets, key=lambda t: _preference(t, table))
         flags = _flags(table, targets, best) if texts or not image else ()
         others = [t.column for t in targets if t is not best]
     if flags:
@@ -275,11 +275,14 @@ def _targets(
     return targets
 
 
-def _preference(target: Target, order: Sequence[str]) -> tuple[int, int, int]:
-    """The best name first; without one labels before numbers, and the last column."""
+def _preference(target: Target, table: TableFacts) -> tuple[int, bool, int, int]:
+    """The best name first; without one what most rows have, labels before numbers, and
+    the last column."""
     tasks = ("text-classification", "multi-label", "regression")
-    rank = name_rank(target.column, LABELS)
-    return rank, tasks.index(target.task), -order.index(target.column)
+    rank, column = name_rank(target.column, LABELS), table.column(target.column)
+    sparse = 2 * column.missing > table.rows
+    place = -table.columns.index(column)
+    return rank, sparse, tasks.index(target.task), place
 
 
 def _not_meant(column: ColumnFacts, table: TableFacts) -> str:
@@ -586,6 +589,9 @@ def _texts(
         values = {c.name: len({*map(label_name, table.cells(c.name))}) for c in rest}
         many = [name for name in values if 2 * values[name] >= max(values.values())]
         best = max(many, key=lambda name: (_words(name, table), values[name]))
+        cells = len(table.cells(best))
+        if cells >= COUNTED and values[best] * FEW_TEXTS <= cells and _held(table):
+            raise _no_input(table, file)
         why = "of the columns that hold text and have many values it has the most words"
         return (best,), why
     if pair := _pair(found):
@@ -600,15 +606,20 @@ def _texts(
     return (best,), why
 
 
+def _held(table: TableFacts) -> list[str]:
+    """The columns of objects or bytes, of which nothing is read."""
+    return [quote(c.name) for c in table.columns if c.kinds.get("other")]
+
+
 def _no_input(table: TableFacts, file: str) -> GenError:
     help = (
         "add a column of texts, or one of paths that start from the folder of the file"
     )
-    others = [quote(c.name) for c in table.columns if c.kinds.get("other")]
-    if others:
+    if others := _held(table):
         help += (
             f". In {', '.join(others[:8])} are objects or bytes: give texts in them a "
-            "column of their own, and write images to files"
+            "column of their own, and write images to files; --text names a column of "
+            "short texts"
         )
     message = f"no column of {file} holds texts, or names image files that are there"
     return GenError([Diagnostic("G526", message, help=help)])

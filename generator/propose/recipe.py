@@ -370,6 +370,12 @@ def _warnings(
             f"of {len(table.sample):,} training rows {quoted:,} have a text in quotes, "
             "which in .tsv are part of it: if they are not, save the file as .csv"
         )
+    for one in rows.splits:
+        if 2 * one.usable < one.rows:
+            yield (
+                f"of {one.rows:,} rows of {one.split} {one.rows - one.usable:,} lack an "
+                "input or a label, and go to quarantine"
+            )
     yield from _texts(table, chosen)
     there = table.images.get(chosen.image or "", 1.0)
     if there < 1:

@@ -206,7 +206,7 @@ def deploy_view(job: Job) -> DeployView:
         whole=whole,
         rounds=bool(table) or whole and not group and not four,
         packs=plan.quantize in ("int8", "int8-static") and bool(rounded),
-        quick=kind(job) in ("int8", "int8-static", "bf16"),
+        quick=plan.quick,
         merges=merges(job.model),
         cuda=cuda,
         autocast=job.target.half if whole else "",

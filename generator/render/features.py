@@ -39,6 +39,8 @@ class FeaturesView:
     of_text: tuple[str, ...]  # code: a number of a text, each
     scaled: tuple[str, ...]
     missable: tuple[int, ...]
+    picked: bool  # what some rows have is wanted, as `forward` takes it
+    fitted_doc: str  # prose
     raw_doc: str
     numbers_note: str
     read_args: str  # code
@@ -102,6 +104,12 @@ def features_view(job: Job) -> FeaturesView:
         of_text=tuple(f"{trait}(text)" for trait in plan.text),
         scaled=scaled,
         missable=missable,
+        picked=not texts or job.data.augment.rows,
+        fitted_doc=(
+            "Means, deviations and categories"
+            if plan.categorical
+            else "Means and deviations"
+        ),
         raw_doc=_raw_doc(nothing),
         numbers_note="SCALED, then the cycles of DATES" if plan.dates else "SCALED",
         read_args=", ".join(read),

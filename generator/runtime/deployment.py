@@ -8,7 +8,7 @@ from typing import Any
 
 from generator.errors import Diagnostic, render_diagnostics
 from generator.runtime.ready import Ready
-from generator.runtime.tables import called, spread
+from generator.runtime.tables import spread, within
 
 FILE, WEIGHTS = "deployed.json", "deployed.safetensors"
 SLOWER = 3  # deploy.py's exit code where it wrote nothing for that
@@ -30,18 +30,21 @@ def dynamic_is_better(found: dict[str, Any]) -> bool:
 def scores(found: dict[str, Any]) -> str:
     """Those of the validation rows, in words."""
     return ", ".join(
-        f"{called(name).lower()} {value:.4f}"
+        f"{within(name)} {value:.4f}"
         for name, value in found["valid"]["deployed"].items()
         if isinstance(value, float)
     )
 
 
-def deploy(ready: Ready) -> tuple[dict[str, Any] | None, bool]:
-    """What deploy.py measured, and whether the deployed model is there."""
+def deploy(ready: Ready, anyway: bool) -> tuple[dict[str, Any] | None, bool]:
+    """What deploy.py measured, and whether the deployed model is there: it is not where
+    it is slower, unless it is wanted `anyway`."""
     path = ready.work / FILE
     for name in (FILE, WEIGHTS):  # of an earlier run, and of its weights
         (ready.work / name).unlink(missing_ok=True)
-    flags = ("--root", ready.root, "--work", ready.work)
+    flags = ["--root", ready.root, "--work", ready.work]
+    if anyway and ready.plan.compiled.job.deploy.quick:
+        flags.append("--anyway")
     ended = ready.programs.module("deploy", *flags, output="drop")
     found = json.loads(path.read_bytes()) if path.is_file() else None
     if ended.code == 0:
@@ -53,8 +56,8 @@ def deploy(ready: Ready) -> tuple[dict[str, Any] | None, bool]:
             f"the deployed model ({found['kind']}) does worse here than one with a scale "
             f"for each row of the inputs: {spread(dynamic['times_as_fast'], '.2f')} times "
             f"as fast, and on validation rows {scores(found)}, the other {scores(dynamic)}",
-            help='give quantize = "int8" in the spec, or write it all the same with '
-            f"python -m {ready.name}.deploy --work {ready.work} --anyway",
+            help='give quantize = "int8" in the spec, or write it all the same: '
+            "gen run --resume --anyway",
         )
     elif ended.code == SLOWER and found is not None:
         times = found["times_as_fast"]
@@ -63,8 +66,8 @@ def deploy(ready: Ready) -> tuple[dict[str, Any] | None, bool]:
             f"the deployed model ({found['kind']}) is not faster here: "
             f"{times['median']:.2f} [{times['low']:.2f}, {times['high']:.2f}] times as "
             f"fast as the trained one, {found['where']}",
-            help="remove [deploy] from the spec, or write it all the same with "
-            f"python -m {ready.name}.deploy --work {ready.work} --anyway",
+            help="remove [deploy] from the spec, or write it all the same: "
+            "gen run --resume --anyway",
         )
     else:
         problem = Diagnostic(

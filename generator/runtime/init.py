@@ -37,6 +37,7 @@ from generator.propose.recipe import (
     row_texts,
 )
 from generator.runtime import label_folder
+from generator.runtime.label_folder import Contents, Listing
 from generator.runtime.look import SPLITS, count_rows, find_files, look
 from generator.runtime.programs import installed
 from generator.spec import SpecFile, read_spec
@@ -64,7 +65,8 @@ def init(args: argparse.Namespace) -> int:
     """`gen init DATA...`. 0; GenError where a spec cannot be proposed or is there."""
     with listed(args.data, args.out) as (data, lines):
         asked = Asked(tuple(args.label), tuple(args.text))
-        start = make(data, args.backbone, args.out, asked)
+        quiet = args.quiet or args.json
+        start = make(data, args.backbone, args.out, asked, quiet)
         write_new(start.path, start.text)
     if args.json:
         print(json.dumps(_figures(start), indent=1))
@@ -89,25 +91,40 @@ def listed(
     paths = label_folder.paths_of(found, contents, data[0], folder)
     for path in paths.values():
         _free(path)
+        _free(label_folder.left_out(path))
     try:
-        label_folder.write(found, contents, paths)
+        unread = label_folder.write(found, contents, paths)
     except UnicodeEncodeError as error:
         raise fail(
             "G520",
             f"the path of an image is not UTF-8: {error.object!r}",
             help="rename it: a list of images is a text",
         ) from None
-    lines = [
-        f"{paths[one.split]}: written, {len(one.files):,} {contents.name}"
-        + (f"; {one.others:,} other files are left out" if one.others else "")
-        for one in found
-    ]
+    lines = [line for one in found for line in _listed(one, contents, paths, unread)]
     try:
         yield list(paths.values()), lines
     except BaseException:
         for path in paths.values():
             path.unlink()
+            label_folder.left_out(path).unlink(missing_ok=True)
         raise
+
+
+def _listed(
+    one: Listing,
+    contents: Contents,
+    paths: Mapping[str, Path],
+    unread: Mapping[str, Sequence[str]],
+) -> Iterator[str]:
+    """What is in a list, and what is not."""
+    path, faults = paths[one.split], unread[one.split]
+    line = f"{path}: written, {len(one.files) - len(faults):,} {contents.name}"
+    yield line + (f"; {one.others:,} other files are left out" if one.others else "")
+    if faults:
+        yield (
+            f"{label_folder.left_out(path)}: written, {len(faults):,} files that are left "
+            f"out, as they cannot be read: {faults[0]}" + ", ..." * (len(faults) > 1)
+        )
 
 
 def make(
@@ -115,9 +132,10 @@ def make(
     backbone: str | None,
     out: Path | None,
     asked: Asked = UNASKED,
+    quiet: bool = True,
 ) -> Start:
     """Look at the data and propose a spec; nothing is written."""
-    return start(seen(data, out, asked), backbone)
+    return start(seen(data, out, asked, quiet), backbone)
 
 
 @dataclass(frozen=True)
@@ -137,7 +155,12 @@ class Seen:
         return Path(os.path.realpath(self.path.parent))
 
 
-def seen(data: Sequence[Path], out: Path | None, asked: Asked = UNASKED) -> Seen:
+def seen(
+    data: Sequence[Path],
+    out: Path | None,
+    asked: Asked = UNASKED,
+    quiet: bool = True,
+) -> Seen:
     """Look at the data; GenError where no spec can be made of them."""
     files = find_files(data)
     name = job_name(files, out)
@@ -145,10 +168,10 @@ def seen(data: Sequence[Path], out: Path | None, asked: Asked = UNASKED) -> Seen
     _free(path)
     folder = Path(os.path.realpath(path.parent))
     names = {split: _from_folder(file, folder) for split, file in files.items()}
-    table = look(files["train"])
+    table = look(files["train"], quiet)
     with _shown_at(files["train"]):
         chosen = choose(table, str(files["train"]), asked)
-    rows = count_rows(files, names, chosen)
+    rows = count_rows(files, names, chosen, quiet)
     with _shown_at(files["train"]):
         _enough(files["train"], chosen, rows)
     return Seen(name, path, files["train"], table, chosen, rows)

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
-from generator.errors import fail, quote
+from generator.errors import Diagnostic, GenError, fail, quote
 from generator.runtime.look import IMAGE_ENDINGS, LONGEST_ROW, SPLITS, check_text
 from generator.spec.rules import DATA_ENDINGS, LABEL, check_string
 
@@ -135,26 +135,41 @@ def paths_of(
     return {one.split: folder / f"{stem}_{one.split}{contents.ending}" for one in found}
 
 
+def left_out(path: Path) -> Path:
+    """Beside a list of texts, the file that says which are not in it, and why."""
+    return path.with_name(f"{path.stem}_left_out.txt")
+
+
 def write(
     found: Sequence[Listing], contents: Contents, paths: Mapping[str, Path]
-) -> None:
-    """Write the lists; FileExistsError or UnicodeEncodeError where one cannot be, GenError
-    (G522) where a text cannot be read, and then none is there."""
+) -> dict[str, list[str]]:
+    """Write the lists, and what of each split's texts cannot be read, in words.
+
+    FileExistsError or UnicodeEncodeError where one cannot be written, GenError (G522) where
+    none of the texts can be read, and then none is there.
+    """
     done: list[Path] = []
+    unread: dict[str, list[str]] = {}
     try:
         for one in found:
-            path = paths[one.split]
+            path, faults = paths[one.split], []
             path.parent.mkdir(parents=True, exist_ok=True)
             with open(path, "x", encoding="utf-8", newline="") as file:
                 done.append(path)
                 if contents is TEXTS:
-                    _write_texts(file, one)
+                    faults = _write_texts(file, one)
                 else:
                     _write_paths(file, one, Path(os.path.realpath(path.parent)))
+            unread[one.split] = faults
+            if faults:
+                with open(left_out(path), "x", encoding="utf-8") as file:
+                    done.append(left_out(path))
+                    file.writelines(f"{fault}\n" for fault in faults)
     except BaseException:
         for path in done:
             path.unlink()
         raise
+    return unread
 
 
 def _write_paths(file: TextIO, listing: Listing, there: Path) -> None:
@@ -165,10 +180,25 @@ def _write_paths(file: TextIO, listing: Listing, there: Path) -> None:
         writer.writerow([Path(from_there, image.name).as_posix(), label])
 
 
-def _write_texts(file: TextIO, listing: Listing) -> None:
+def _write_texts(file: TextIO, listing: Listing) -> list[str]:
+    """What is said of the texts that cannot be read; GenError where there are no others."""
+    faults: list[GenError] = []
     for path, label in listing.files:
-        row = {TEXTS.column: read_text(path), "label": label}
+        try:
+            row = {TEXTS.column: read_text(path), "label": label}
+        except GenError as fault:
+            faults.append(fault)
+            continue
         file.write(json.dumps(row, ensure_ascii=False) + "\n")
+    if faults and len(faults) == len(listing.files):
+        raise faults[0]
+    return [_in_a_line(fault.diagnostics[0]) for fault in faults]
+
+
+def _in_a_line(fault: Diagnostic) -> str:
+    if fault.place is None:
+        return fault.message
+    return f"{fault.message} (line {fault.place.line:,})"
 
 
 def read_text(path: Path) -> str:

@@ -15,6 +15,7 @@ import math
 import os
 import re
 import shlex
+import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -38,6 +39,8 @@ from generator.propose.facts import (
     label_names,
     mark_of,
 )
+from generator.propose.names import words_of
+from generator.runtime.programs import installed
 from generator.runtime.ready import need
 from generator.spec.rules import DATA_ENDINGS, DATA_FILE, check_string
 
@@ -50,6 +53,7 @@ LONGEST_ROW = 1 << 24  # characters or bytes of a row
 MOST_LABELS = 4096
 FOLLOWED = 1 << 19  # inputs of which duplicates are known
 IMAGES_TRIED = 32
+SHOWN_AFTER = 1.0  # seconds of reading, from which on there is a bar
 SPLITS = {
     "train": ("train", "training"),
     "valid": ("valid", "validation", "val", "dev", "eval"),
@@ -127,7 +131,7 @@ def _unreadable(path: Path) -> Diagnostic | None:
 
 
 def _split_of(path: Path) -> str | None:
-    words = re.findall(r"[a-z]+", path.stem.lower())
+    words = words_of(path.stem)
     found = [s for s, names in SPLITS.items() if set(words) & set(names)]
     return found[0] if len(found) == 1 else None
 
@@ -153,6 +157,16 @@ def read_rows(path: Path) -> Iterator[Row]:
         case ".jsonl":
             return _jsonl_rows(path)
     return _parquet_rows(path)
+
+
+def _with_bar(path: Path, quiet: bool) -> Iterator[Row]:
+    """The rows of a file, with a bar where standard error is a terminal."""
+    found = read_rows(path)
+    if quiet or not sys.stderr.isatty() or not installed("tqdm"):
+        return found
+    from tqdm import tqdm
+
+    return iter(tqdm(found, path.name, unit=" rows", delay=SHOWN_AFTER, leave=False))
 
 
 def _csv_rows(path: Path) -> Iterator[Row]:
@@ -214,7 +228,9 @@ def _tsv_rows(path: Path) -> Iterator[Row]:
                     f"a row of {path} has {len(fields)} fields where the header has "
                     f"{len(header)}",
                     place=Place(str(path), line, 1, 1),
-                    help="a field holds neither a tab nor a line break",
+                    help="a field holds neither a tab nor a line break"
+                    + "; what has fields in quotes is CSV: save it with commas, as .csv"
+                    * ('"' in whole),
                 )
             else:
                 yield line, dict(zip(header, fields, strict=True))
@@ -308,9 +324,10 @@ def _bad_text(path: Path, line: int, text: str, at: int, char: str) -> GenError:
         what, help = "a NUL character", "save it as UTF-8 text, without NULs"
     else:
         what = f"the byte 0x{ord(char) - 0xDC00:02X}, which is not UTF-8"
+        where, code = _code_of(text)
         help = (
-            "save it as UTF-8; where it comes from Windows or is Latin-1: "
-            f"iconv -f WINDOWS-1252 -t UTF-8 {shlex.quote(path.name)} > new{path.suffix}"
+            f"save it as UTF-8; where it {where}: "
+            f"iconv -f {code} -t UTF-8 {shlex.quote(path.name)} > new{path.suffix}"
         )
     return fail(
         "G522",
@@ -318,6 +335,17 @@ def _bad_text(path: Path, line: int, text: str, at: int, char: str) -> GenError:
         place=Place(str(path), line + before.count("\n"), column, 1),
         help=help,
     )
+
+
+def _code_of(text: str) -> tuple[str, str]:
+    """What text that is not UTF-8 may be, and its name to iconv."""
+    if text.startswith(("\udcff\udcfe", "\udcfe\udcff")):
+        wide = text.startswith("\udcff\udcfe\0\0")
+        return "has a byte order mark, as here", "UTF-32" if wide else "UTF-16"
+    # In Latin letters one or two in a row are not ASCII, in other scripts whole words.
+    if re.search("[\udc80-\udcff]{4}", text):
+        return "is Chinese of Windows (else WINDOWS-1251, SHIFT_JIS, ...)", "GB18030"
+    return "comes from Windows or is Latin-1", "WINDOWS-1252"
 
 
 def _too_long(path: Path, line: int) -> GenError:
@@ -369,11 +397,14 @@ def _json_row(path: Path, line: int, raw: bytes) -> dict[str, Any]:
         if b"\\u" in raw:
             _whole_characters(path, line, row)
         return row
+    help = 'each line is one object, such as {"text": "...", "label": "..."}'
+    if line == 1 and text.lstrip().startswith("["):
+        help += f"; of a list: jq -c '.[]' {shlex.quote(path.name)} > new{path.suffix}"
     raise fail(
         "G522",
         f"a line of {path} is not a row of JSON: {why}",
         place=Place(str(path), line, column, 1),
-        help='each line is one object, such as {"text": "...", "label": "..."}',
+        help=help,
     )
 
 
@@ -468,13 +499,13 @@ class _Column:
             self.values = None
 
 
-def look(path: Path) -> TableFacts:
+def look(path: Path, quiet: bool = True) -> TableFacts:
     """What is in a training file; GenError (G522, G523) where it cannot be read, or has
     no rows."""
     columns: dict[str, _Column] = {}
     sample: list[Mapping[str, Any]] = []
     rows, draw = 0, Random(0)
-    for _, row in read_rows(path):
+    for _, row in _with_bar(path, quiet):
         rows += 1
         for name, cell in row.items():
             if name not in columns:
@@ -628,7 +659,10 @@ class _Numbers:
 
 
 def count_rows(
-    files: Mapping[str, Path], names: Mapping[str, str], chosen: Chosen
+    files: Mapping[str, Path],
+    names: Mapping[str, str],
+    chosen: Chosen,
+    quiet: bool = True,
 ) -> RowFacts:
     """Every file read for the chosen columns; `names` are the files as the spec has them.
 
@@ -644,7 +678,7 @@ def count_rows(
         rows = usable = 0
         labels: Counter[str] = Counter()
         seen: set[str] = set()
-        for _, row in read_rows(files[split]):
+        for _, row in _with_bar(files[split], quiet):
             rows += 1
             if len(seen) < len({*chosen.inputs, *chosen.targets}):
                 seen |= row.keys() & {*chosen.inputs, *chosen.targets}

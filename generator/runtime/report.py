@@ -150,7 +150,7 @@ def headline(figures: Mapping[str, Any], test: Mapping[str, Any]) -> list[Fact]:
     """The few figures that a reader looks for first."""
     score = tables.score_name(test)
     found = [
-        Fact(f"test {tables.called(score).lower()}", f"{test[score]:.4f}"),
+        Fact(f"test {tables.within(score)}", f"{test[score]:.4f}"),
         Fact("trained in", tables.seconds(figures["training"]["seconds"])),
         Fact("certificate", verdict(figures["certificate"])),
     ]

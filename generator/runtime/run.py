@@ -84,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
     with stages.timed("data"):
         found["data"] = data_report.counted(ready)
 
-    found["deployed"], deploy_failed = deployed(ready, stages, told)
+    found["deployed"], deploy_failed = deployed(ready, stages, told, args.anyway)
     if found["deployed"] is not None:  # which predicts, and is calibrated for it
         found["calibration"] = found["deployed"].get("calibration")
     found["probe"], probe_failed = None, False
@@ -377,7 +377,7 @@ def once(
 
 
 def deployed(
-    ready: Ready, stages: Stages, told: Told
+    ready: Ready, stages: Stages, told: Told, anyway: bool
 ) -> tuple[dict[str, Any] | None, bool]:
     """What the deployed model is beside the trained one, and whether making it failed."""
     if not deployment.asked(ready):
@@ -387,7 +387,7 @@ def deployed(
         return json.loads((ready.work / deployment.FILE).read_bytes()), False
     told.stage("deploy")
     with stages.timed("deploy"):
-        found, written = deployment.deploy(ready)
+        found, written = deployment.deploy(ready, anyway)
     if written:
         stages.finish("deploy")
     return found, not written
@@ -439,14 +439,14 @@ def recorded(found: Mapping[str, Any]) -> dict[str, Any]:
     """The figures for the model card: names and numbers, one a line."""
     test, training, machine = found["test"], found["training"], found["environment"]
     values: dict[str, Any] = {
-        f"Test {tables.called(name).lower()}": value
+        f"Test {tables.within(name)}": value
         for name, value in test.items()
         if isinstance(value, float)
     }
     if found["deployed"] is not None:
         deployed = found["deployed"]
         values |= {
-            f"Test {tables.called(name).lower()}, deployed as {deployed['kind']}": value
+            f"Test {tables.within(name)}, deployed as {deployed['kind']}": value
             for name, value in deployed["test"]["deployed"].items()
             if isinstance(value, float)
         }
@@ -499,7 +499,7 @@ def summary(found: Mapping[str, Any]) -> None:
     shown_tables.append(tables.predicted(found))
     terminal.show(t for t in shown_tables if t is not None)
     score = tables.score_name(found["test"])
-    print(f"Test {tables.called(score).lower()}: {found['test'][score]:.4f}")
+    print(f"Test {tables.within(score)}: {found['test'][score]:.4f}")
     if found["probe"] is not None:
         print(f"Linear probe: {tables.probe_words(found['probe'])}")
     print(f"Certificate: {report.verdict(found['certificate'])}")

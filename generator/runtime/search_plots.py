@@ -21,7 +21,7 @@ from generator.runtime.plots import (
     to_svg,
 )
 from generator.runtime.search_figures import Trial
-from generator.runtime.tables import called
+from generator.runtime.tables import called, within
 from generator.search.goals import Objective
 
 MOST_PAIRS = 3  # of objectives, each a picture
@@ -323,7 +323,7 @@ def importance(found: Mapping[str, Any]) -> list[Picture]:
         axes.invert_yaxis()
         axes.set_xlim(left=0)
         axes.grid(axis="y", visible=False)
-        words = f"The part of the spread of {called(name).lower()} by each choice."
+        words = f"The part of the spread of {within(name)} by each choice."
         pictures.append((_marked(figure, f"importance{n}"), words))
     return pictures
 

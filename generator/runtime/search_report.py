@@ -17,7 +17,7 @@ from generator.runtime import search_plots as plots
 from generator.runtime import tables
 from generator.runtime.report import Fact, Page, Section, write_page
 from generator.runtime.search_figures import Trial, is_number
-from generator.runtime.tables import Table, called, count, counted
+from generator.runtime.tables import Table, count, counted, within
 from generator.search.goals import OBJECTIVES, Objective
 
 Found = Mapping[str, Any]
@@ -60,8 +60,7 @@ def make(found: Found) -> Page:
 
 def _words(found: Found) -> str:
     wanted = [
-        f"the {ENDS[o.direction]} {called(o.name).lower()}"
-        for o in figures.objectives(found)
+        f"the {ENDS[o.direction]} {within(o.name)}" for o in figures.objectives(found)
     ]
     aims = " and ".join([", ".join(wanted[:-1]), wanted[-1]] if wanted[1:] else wanted)
     return (
@@ -89,7 +88,7 @@ def headline(found: Found) -> Iterator[Fact]:
     yield Fact("points of the front", str(len(kept)))
     for objective in wanted[:3]:
         if top := figures.best(kept, objective):
-            name = f"best {called(objective.name).lower()}"
+            name = f"best {within(objective.name)}"
             name += " in validation" if objective.name == "metric" else ""
             value = amount(objective, top["values"][objective.name])
             yield Fact(name, f"{value} {objective.unit}".rstrip())

@@ -304,7 +304,7 @@ def out_of_folds(task: str, labels: int, found: frozen.Vectors) -> tuple[Any, st
 
 
 def table(ranking: Ranking) -> Table:
-    score = tables.called(linear.score_name(ranking.task)).lower()
+    score = tables.within(linear.score_name(ranking.task))
     rows = []
     for one, apart in zip(ranking.told, ranking.behind, strict=True):
         far = ""
@@ -342,7 +342,7 @@ def why(ranking: Ranking) -> str:
     best, score = ranking.told[0], linear.score_name(ranking.task)
     words = (
         f"best of {len(ranking.told)} frozen, by a linear probe of {len(best.rows):,} "
-        f"training rows: {tables.called(score).lower()} {best.score:.4f} "
+        f"training rows: {tables.within(score)} {best.score:.4f} "
         f"[{best.low:.4f}, {best.high:.4f}]"
     )
     if len(ranking.told) == 1:

@@ -180,6 +180,12 @@ def called(name: str) -> str:
     return SPECIAL.get(name, name.replace("_", " ").capitalize())
 
 
+def within(name: str) -> str:
+    """The same within a sentence: "macro F1", and Pearson's name as it is."""
+    words = called(name)
+    return words if name == "pearson" else words[:1].lower() + words[1:]
+
+
 # ----------------------------------------------------------------------------- results
 
 
@@ -271,7 +277,7 @@ def probe(figures: Mapping[str, Any]) -> Table | None:
     note += "."
     if found["rows"] != found["of"]:
         note += " gen run --probe full takes all rows."
-    head = ("", called(found["score"]).lower(), "difference")
+    head = ("", within(found["score"]), "difference")
     bad = frozenset() if found["verdict"] == "better" else frozenset({1})
     return Table("Against a linear probe", head, rows, note=note, bad=bad)
 
@@ -323,7 +329,7 @@ def _interval(gain: float, found: Mapping[str, Any]) -> str:
 
 def probe_words(found: Mapping[str, Any]) -> str:
     """What the probe says of the training, in a line."""
-    score, gain = called(found["score"]).lower(), found["second"] - found["first"]
+    score, gain = within(found["score"]), found["second"] - found["first"]
     much = f"{score} {found['first']:.4f}, difference {_interval(gain, found)}"
     if found["rows"]["train"] < found["of"]["train"]:
         much += f", the probe on {_part(found, 'train')} training rows"

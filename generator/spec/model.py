@@ -117,7 +117,8 @@ class Data:
         default=0.1,
         metadata=about(
             "The part of the training rows set aside for validation: drawn by the "
-            "seed, stratified by label, duplicated texts kept together.",
+            "seed, stratified by label. Rows of the same text, or the same image, stay "
+            "together and count as one here, so that of all rows it may be another part.",
             0.05,
             above=0,
             below=1,

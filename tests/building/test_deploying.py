@@ -74,6 +74,14 @@ def test_what_cannot_be_left_alone():
     assert "error[G281]" in said
 
 
+def test_groups_save_room():
+    for kind, most in (("int8", 1024), ("int4", 2048)):  # of rows of 384 and of 1,536
+        asked = f'quantize = "{kind}-weights"'
+        assert source(made(text_of(asked, f"group = {most}")), "deploy.py")
+        said = refused(text_of(asked, "group = 4096"))
+        assert "error[G347]" in said and "group = 4096" in said
+
+
 def test_whole_numbers_are_multiplied_on_a_processor():
     cuda = {"target.device": "cuda"}
     assert "error[G282]" in refused(text_of('quantize = "int8"', **cuda))

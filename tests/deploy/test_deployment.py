@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from generator.ir.plans import DeployPlan
 from generator.runtime import deployment, tables
 from generator.runtime.programs import Ended
 
@@ -55,6 +56,18 @@ class Deploys:
         return Ended(self.code, "", False)
 
 
+def deploying(work: Path, programs: Deploys, plan: DeployPlan) -> Any:
+    """What of a package that is ready to run the stage looks at."""
+    job = SimpleNamespace(deploy=plan)
+    return SimpleNamespace(
+        work=work,
+        root=work / "root",
+        name="job",
+        programs=programs,
+        plan=SimpleNamespace(compiled=SimpleNamespace(job=job)),
+    )
+
+
 @pytest.mark.parametrize(
     ("code", "figures", "said"),
     [
@@ -76,13 +89,26 @@ class Deploys:
 def test_how_it_ends(code, figures, said, tmp_path, capsys):
     (tmp_path / deployment.WEIGHTS).write_bytes(b"old")
     programs = Deploys(tmp_path, code, figures)
-    ready: Any = SimpleNamespace(
-        work=tmp_path, root=tmp_path / "root", name="job", programs=programs
-    )
-    found, written = deployment.deploy(ready)
+    ready = deploying(tmp_path, programs, DeployPlan("int8"))
+    found, written = deployment.deploy(ready, anyway=False)
     assert written == (code == 0) and found == figures
     assert said in capsys.readouterr().err
     assert programs.asked == [("deploy", "--root", ready.root, "--work", ready.work)]
+
+
+@pytest.mark.parametrize(
+    ("plan", "flags"),
+    [
+        (DeployPlan("int8"), ["--anyway"]),
+        (DeployPlan("int8-static"), ["--anyway"]),
+        (DeployPlan(precision="bf16"), ["--anyway"]),
+        (DeployPlan("int4-weights"), []),  # which is refused nowhere for being slower
+    ],
+)
+def test_slower_ones_are_made_anyway(plan, flags, tmp_path):
+    programs = Deploys(tmp_path, 0, FIGURES)
+    _, written = deployment.deploy(deploying(tmp_path, programs, plan), anyway=True)
+    assert written and [*programs.asked[0][5:]] == flags
 
 
 def test_the_table():

@@ -6,6 +6,7 @@ import csv
 import json
 import tracemalloc
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from io import StringIO
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -21,6 +22,7 @@ from runtime_support import (
     write_rows,
 )
 
+from generator.propose.columns import Asked
 from generator.runtime.build import load_spec
 from generator.runtime.init import Start, job_name, make
 from generator.runtime.look import look, read_rows
@@ -369,11 +371,28 @@ def test_folders_of_texts(inside, backbone, capsys):
     assert (spec.task, spec.labels) == ("text-classification", ("sport", "tech"))
     rows = [row for _, row in read_rows(Path("news_train.jsonl"))]
     assert {row["text"] for row in rows} == {f'{t}\n"ü ' for t in texts(40)}
+    assert "left_out" not in told and not Path("news_train_left_out.txt").exists()
     Path("news_train.jsonl").unlink()
     Path("news/tech/1.txt").write_bytes(b"caf\xe9")
-    capsys.readouterr()
-    told = refused(capsys, "G522", "news", "--out", "other.toml")
-    assert "news/tech/1.txt:1:4" in told and "iconv" in told
+    Path("news/tech/5.txt").write_bytes(b"a\ntea\0")
+    assert gen("init", "news", "--backbone", backbone, "--out", "other.toml") == 0
+    told = capsys.readouterr().out
+    assert "news_train.jsonl: written, 38 texts" in told
+    assert "news_train_left_out.txt: written, 2 files that are left out" in told
+    left = Path("news_train_left_out.txt").read_text().splitlines()
+    assert left == [
+        "news/tech/1.txt has the byte 0xE9, which is not UTF-8 (line 1)",
+        "news/tech/5.txt has a NUL character (line 2)",
+    ]
+    Path("news_train.jsonl").unlink()
+    refused(
+        capsys, "G527", "news", "--out", "third.toml"
+    )  # the list of what is left out
+    Path("news_train_left_out.txt").unlink()
+    for path in Path("news").glob("*/*"):
+        path.write_bytes(b"caf\xe9")
+    told = refused(capsys, "G522", "news", "--out", "third.toml")
+    assert "news/sport/0:1:4" in told and "iconv" in told
 
 
 def test_named_columns(inside, backbone, capsys):
@@ -653,6 +672,41 @@ def test_what_is_proposed_runs(inside, backbone, capfd):
     assert "test accuracy" in cells(report)
 
 
+def test_a_label_that_few_rows_have(inside, backbone):
+    """Another column is it, though the last one could be; asked for, it is told."""
+    rows = [
+        {**row, "kind": "xy"[i % 2], "place": "" if i % 5 else "ab"[i % 2]}
+        for i, row in enumerate(reviews())
+    ]
+    for row in rows:
+        del row["label"]
+    save(Path("films.csv"), rows)
+    start = make([Path("films.csv")], str(backbone), None)
+    assert start.proposal.value("data.label") == "kind"
+    assert not warned(start, "go to quarantine")
+    asked = Asked(label=("place",))
+    start = make([Path("films.csv")], str(backbone), None, asked)
+    assert warned(start, "of 120 rows of train 96 lack an input or a label")
+
+
+def test_rows_are_counted_on_a_terminal(inside, backbone, monkeypatch):
+    class Terminal(StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setattr("generator.runtime.look.SHOWN_AFTER", 0)
+    save(Path("filmsTrain.csv"), reviews())
+    save(Path("filmsTest.csv"), reviews(9))
+    for quiet in ((), ("--quiet",), ("--json",)):
+        shown = Terminal()
+        with monkeypatch.context() as patch:
+            patch.setattr("sys.stderr", shown)
+            assert gen("init", ".", "--backbone", backbone, *quiet) == 0
+        both = "filmsTrain.csv" in (said := shown.getvalue()) and "filmsTest" in said
+        assert both != bool(quiet) and (said == "") == bool(quiet)
+        next(Path().glob("*.toml")).unlink()
+
+
 def test_quotes_in_tabs_are_told(inside, backbone):
     rows = [[f'"{row["text"]}, ""indeed"""', row["label"]] for row in reviews(40)]
     lines = ["\t".join(row) for row in (["text", "label"], *rows)]
@@ -692,6 +746,8 @@ BROKEN = [
     ("a.csv", GOOD + b"caf\xe9,x\n", "G522", "a.csv:42:4"),
     ("a.csv", GOOD + b"a\0b,x\n", "G522", "a.csv:42:2"),
     ("a.csv", GOOD.decode().encode("utf-16"), "G522", "a.csv:1:1"),
+    ("a.csv", GOOD.decode().encode("utf-16"), "G522", "iconv -f UTF-16 "),
+    ("a.csv", GOOD + "приятный фильм,x\n".encode("cp1251"), "G522", "WINDOWS-1251"),
     ("a.csv", GOOD + b'"open,x\n' + b"y" * (1 << 21), "G522", "a.csv:42:1"),
     ("a.csv", GOOD + b'"open,x\nand all,y\n', "G522", "a quote is not closed"),
     ("a.csv", GOOD + b"z" * (1 << 25), "G522", "16 MiB"),
@@ -703,18 +759,21 @@ BROKEN = [
     ("a.csv", b",".join(b"c%d" % i for i in range(1200)) + b"\n", "G522", "1,200 columns"),
     ("a.jsonl", b'{"text": "a", "label": 1}\n{"text": \n', "G522", "a.jsonl:2:"),
     ("a.jsonl", b'{"text": "a", "label": 1}\n[1]\n', "G522", "no object"),
+    ("a.jsonl", b'[{"text": "a", "label": 1}]\n', "G522", "of a list: jq"),
     ("a.jsonl", b'{"text": "\xff"}\n', "G522", "0xFF"),
     ("a.jsonl", b'{"text": "\\ud800"}\n', "G522", "ud800"),
     ("a.jsonl", b'{"text": "\\u0000"}\n', "G522", "u0000"),
     ("a.jsonl", b'{"n": ' + b"9" * 5000 + b"}\n", "G522", "not a row of JSON"),
     ("a.jsonl", b"[" * 100_000 + b"\n", "G522", "nested"),
     ("a.jsonl", b"".join(b'{"data": {"text": "a film"}, "label": %d}\n' % (i % 2) for i in range(40)), "G526", 'In "data" are objects or bytes'),
+    ("a.jsonl", b"".join(b'{"data": {"text": "a film"}, "lang": "%s", "label": %d}\n' % (b"deen"[i % 2 * 2 :][:2], i % 2) for i in range(80)), "G526", "--text names a column"),
     ("a.jsonl", b"x" * ((1 << 24) + 9), "G522", "16 MiB"),
     ("a.parquet", b"PAR1 nonsense PAR1", "G522", "cannot be read as Parquet"),
     ("a.parquet", b"", "G522", "cannot be read as Parquet"),
     ("a.tsv", b"text\tlabel\n", "G523", "is empty"),
     ("a.tsv", b"text,label\n", "G522", "save it with tabs"),
     ("a.tsv", GOOD.replace(b",", b"\t") + b"one\n", "G522", "a.tsv:42:1"),
+    ("a.tsv", GOOD.replace(b",", b"\t") + b'"of two\nlines"\tx\n', "G522", "with commas, as .csv"),
     ("a.tsv", GOOD.replace(b",", b"\t") + b"caf\xe9\tx\n", "G522", "a.tsv:42:4"),
     ("a.csv", GOOD + b"text,label\n" + GOOD, "G522", "a.csv:42:1"),
     ("a.tsv", GOOD.replace(b",", b"\t") + b"text\tlabel\n", "G522", "the names of the columns again"),

@@ -128,7 +128,7 @@ def test_images_that_cannot_be_used(tmp_path, capsys):
     assert [len(split) for split in splits] == [4, 2, 2]
     reasons = {row["line"]: row["reason"] for row in quarantined(tmp_path / "work")}
     assert reasons == {
-        6: "the image cannot be read (OSError)",
+        6: "the image cannot be read (image file is truncated)",
         7: "the image cannot be read (UnidentifiedImageError)",
         8: "the image cannot be read (FileNotFoundError)",
         9: '"image" is empty or not a path',

@@ -173,11 +173,10 @@ def test_columns_are_told_ahead_of_the_layers_that_read_them(tmp_path):
     splits = data.load_splits(spec.parent, tmp_path / "rows")
     for name in asked.splits:
         one, split = found[name], getattr(splits, name)
-        columns = split.columns.of(torch.from_numpy(one.rows))
-        category = columns.categories[:, 0]
-        beside = torch.cat(
-            [columns.numbers, torch.stack([category == i for i in (1, 2, 3)], 1)], 1
-        )
+        rows = torch.from_numpy(one.rows)
+        category = split.columns.categories[rows, 0]
+        each = torch.stack([category == i for i in (1, 2, 3)], 1)
+        beside = torch.cat([split.columns.numbers[rows], each], 1)
         assert one.columns == beside.shape[1] == 5 and category.min() > 0
         for x in one.of.values():
             assert np.array_equal(x[:, -5:], beside)

@@ -145,6 +145,9 @@ def test_cells_in_words():
     spread = {"median": 2.0, "low": 1.0, "high": 3.0}
     assert tables.spread(spread) == "2.0 [1.0, 3.0]"
     assert tables.score_name({"loss": 1.0, "pearson": 0.5}) == "pearson"
+    names = ("accuracy", "macro_f1", "pearson", "mse")
+    words = ["accuracy", "macro F1", "Pearson's r", "mean squared error"]
+    assert [tables.within(name) for name in names] == words
 
 
 def test_no_matter_where_gen_runs_the_python_is_its_own(programs):
