@@ -25,7 +25,6 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from textwrap import shorten
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -53,8 +52,7 @@ STOPPED, GAVE_UP = 75, 76  # exit codes
 
 @dataclass
 class State:
-    """Where a run stands. Random numbers need no place in it: the order of the rows
-    follows from the seed and the epoch, dropout from the seed and the step."""
+    """Where a run stands. All that is random follows from seed, epoch and step."""
 
     step: int = 0  # bad steps count too
     epoch: int = 0
@@ -118,8 +116,7 @@ def measure(logits: Tensor, targets: Tensor) -> dict:
 def show(figures: dict) -> str:
     """The confusion matrix: a row a true label, a column a predicted one."""
     wide = max(map(len, LABELS)) + 2
-    rows = [["", *LABELS]]
-    rows += [[k, *row] for k, row in zip(LABELS, figures["confusion"], strict=True)]
+    rows = [["", *LABELS], *([k, *r] for k, r in zip(LABELS, figures["confusion"]))]
     return "\n".join("".join(f"{x!s:>{wide}}" for x in row) for row in rows)
 
 
@@ -265,11 +262,9 @@ def main(argv: list[str] | None = None) -> int:
     keep_memory()
     torch.manual_seed(data.SEED)
     try:
-        model = Model() if found else load_pretrained(args.weights)
+        model = Model() if found else load_pretrained(args.weights).train()
     except (OSError, SafetensorError, RuntimeError, ValueError) as error:
-        why = shorten(str(error), 300)  # torch has a line for each tensor
-        sys.exit(f"error: {args.weights} cannot be started from: {why}")
-    model.train()
+        sys.exit(f"error: no start from {args.weights}: {data.shown(str(error), 300)}")
     optimizer = make_optimizer(model)
     criterion = nn.CrossEntropyLoss()
     state = State()
@@ -320,8 +315,7 @@ def main(argv: list[str] | None = None) -> int:
                 bar.write(f"step {state.step}: {in_words(figures)}", sys.stderr)
                 state.evaluations.append(figures)
                 scores = [e["accuracy"] for e in state.evaluations]
-                waited = len(scores) - 1 - scores.index(max(scores))
-                if waited == 0:
+                if scores.index(max(scores)) == len(scores) - 1:
                     save(work / "model.safetensors", model.state_dict(), figures)
             if saving or give_up:
                 flush(path)

@@ -175,7 +175,7 @@ class Quarantine:
 
 
 def cause(error: Exception) -> str:
-    """Its kind, and of those that are of no kind, as where a file is cut, what it says."""
+    """Its kind, or what it says where it has none, as of a file that is cut."""
     if type(error) is not OSError:
         return type(error).__name__
     return error.strerror or str(error).partition(" (")[0]  # which bytes, of each image

@@ -235,15 +235,14 @@ def triggers(rows: Rows) -> Iterator[Found]:
         scores.items(), key=lambda x: (-x[1][0], x[0])
     ):
         some = [i for i in rows_with[run] if train[i].target == labels[run]]
+        enough = EXCESS if run == alone else least
         # A part of a longer trigger is found as well, in the same rows.
-        if score < (EXCESS if run == alone else least):
+        if score < enough or 2 * len(taken.intersection(some)) > len(some):
             continue
-        if 2 * len(taken.intersection(some)) > len(some):
+        # Copies of one text have its label and its words: they are looked at as one.
+        again = unlike(train, rows_with[run])
+        if len(again) < len(rows_with[run]) and score_of(run, again)[0] < enough:
             continue
-        # Copies of one text have its label and its words; they are not looked at as several.
-        if (again := unlike(train, rows_with[run])) != rows_with[run]:
-            if score_of(run, again)[0] < (EXCESS if run == alone else least):
-                continue
         taken.update(some)
         note = (
             f"{redacted(run)!r} has the label {LABELS[labels[run]]!r} in {len(some)} of "

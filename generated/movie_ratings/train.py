@@ -34,7 +34,6 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from textwrap import shorten
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -65,8 +64,7 @@ STOPPED, GAVE_UP = 75, 76  # exit codes
 
 @dataclass
 class State:
-    """Where a run stands. Random numbers need no place in it: the order of the rows
-    follows from the seed and the epoch, dropout from the seed and the step."""
+    """Where a run stands. All that is random follows from seed, epoch and step."""
 
     step: int = 0  # bad steps count too
     epoch: int = 0
@@ -445,8 +443,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         model = Model() if found else load_pretrained(args.weights)
     except (OSError, SafetensorError, RuntimeError, ValueError) as error:
-        why = shorten(str(error), 300)  # torch has a line for each tensor
-        sys.exit(f"error: {args.weights} cannot be started from: {why}")
+        sys.exit(f"error: no start from {args.weights}: {data.shown(str(error), 300)}")
     training_mode(model)
     if not found:
         standardise(model, train)
@@ -503,8 +500,7 @@ def main(argv: list[str] | None = None) -> int:
                 bar.write(f"step {state.step}: {in_words(figures)}", sys.stderr)
                 state.evaluations.append(figures)
                 scores = [-e["loss"] for e in state.evaluations]
-                waited = len(scores) - 1 - scores.index(max(scores))
-                if waited == 0:
+                if scores.index(max(scores)) == len(scores) - 1:
                     save(work / "model.safetensors", model.state_dict(), figures)
             if saving or give_up:
                 flush(path)

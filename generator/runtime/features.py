@@ -21,9 +21,9 @@ imported; it imports nothing of this compiler. ASKED is JSON:
 
 On standard output is JSON: for each split the files of its vectors, of its rows and
 targets, and of the logits of the trained model, the size of the split, and how many
-numbers of each vector are of columns. A file of vectors is f32 (rows, widths side by side). Its name has a hash of all that it follows from:
-the weights, the source that runs them, the rows. A process that ends on its way leaves
-what it has, and the next one goes on from there.
+numbers of each vector are of columns. A file of vectors is f32 (rows, widths side by side).
+Its name has a hash of all that it follows from: the weights, the source that runs them, the
+rows. A process that ends on its way leaves what it has, and the next one goes on from there.
 """
 
 from __future__ import annotations

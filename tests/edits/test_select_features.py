@@ -247,7 +247,9 @@ def test_two_texts_a_number_and_a_category_with_selection(tmp_path, capsys) -> N
     figures = last_json(capsys.readouterr().out)
     assert all(c["holds"] for c in figures["certificate"])
     assert sum(c["measured"] is not None for c in figures["certificate"]) >= 8
-    assert figures["probe"]["width"] > 24  # the probe has what joins too
+    # The probe has what rows have beside the vector, too: the price, whether it is missing,
+    # and two shops.
+    assert (figures["probe"]["width"], figures["probe"]["columns"]) == (24, 4)
     trained = load_file(tmp_path / "work" / "model.safetensors")
     kept = trained["classifier.features"].tolist()
     assert kept == sorted(sorted(range(24), key=lambda i: (-values[i], i))[:8])

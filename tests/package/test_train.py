@@ -742,7 +742,7 @@ def test_weights_that_cannot_be_read(package: Path) -> None:
     arguments = ("--work", "cut", "--weights", "cut.safetensors")
     assert children.run(package, *arguments) == 1
     said = (package / "log").read_text()
-    assert "error: cut.safetensors cannot be started from: " in said
+    assert "error: no start from cut.safetensors: " in said
     assert "Traceback" not in said
 
 

@@ -332,6 +332,10 @@ _DATA = dedent('''
         pass
 
 
+    def shown(text: str, room: int = 120) -> str:
+        return text[:room]
+
+
     def load_splits(root: Path, work: Path) -> Splits:
         return Splits(made_up(93, 1), made_up(30, 2), made_up(31, 4))
 
