@@ -18,6 +18,8 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import IO, Any
 
+from generator.runtime.programs import BOUND
+
 LOADED = [
     "torch",
     "torch._dynamo",  # which torch.optim imports when it is first used
@@ -81,6 +83,8 @@ class Popen:
         self.folder = tempfile.TemporaryDirectory()
         self.files = [os.path.join(self.folder.name, n) for n in ("output", "errors")]
         arguments = list(command[1:])
+        if arguments[0] == str(BOUND):  # to this process, and here the server is above it
+            del arguments[:2]
         if arguments[0] == "-c":
             file = Path(self.folder.name, "program.py")
             file.write_text(arguments[1])
