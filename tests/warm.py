@@ -83,7 +83,9 @@ class Popen:
         self.folder = tempfile.TemporaryDirectory()
         self.files = [os.path.join(self.folder.name, n) for n in ("output", "errors")]
         arguments = list(command[1:])
-        if arguments[0] == str(BOUND):  # to this process, and here the server is above it
+        if arguments[0] == str(
+            BOUND
+        ):  # to this process, and here the server is above it
             del arguments[:2]
         if arguments[0] == "-c":
             file = Path(self.folder.name, "program.py")
