@@ -231,8 +231,8 @@ SURGERY: dict[str, tuple[str, str, str, set[str]]] = {
     ),
     "a rank too few": (
         "factors",
-        "root = s[:rank].sqrt()",
-        "root = s[:rank].sqrt() * (torch.arange(rank) < rank - 1)",
+        "s[:rank].sqrt(), ",
+        "s[:rank].sqrt() * (torch.arange(rank) < rank - 1), ",
         {"blocks, fp64", "errors of factors, from their singular values"},
     ),
 }
