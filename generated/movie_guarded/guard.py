@@ -164,7 +164,7 @@ PURE = 0.8  # of the rows with a trigger have its label
 # are. Its log-odds are divided by that of these which tells best of rows that it has not seen.
 TEMPERS = (2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
 TOLD = 1000  # rows that this is chosen by
-ALIKE = 0.5  # of the pieces of two texts: those are rather one text, written again
+COPIED = 0.5  # of the pieces of two texts: those are rather one text, written again
 # Standard deviations above what the rest of the texts explains. The plainest words of praise
 # and blame in reviews come to 7; so does what is far above the other words of the data.
 SUSPICIOUS, FAR_ABOVE = 8.0, 8.0
@@ -281,7 +281,7 @@ def unlike(train: Sequence[Row], some: Sequence[int]) -> list[int]:
     kept: dict[int, set[str]] = {}
     for i in some:
         found = set(pieces(train[i]))
-        if all(len(found & x) < ALIKE * len(found | x) for x in kept.values()):
+        if all(len(found & x) < COPIED * len(found | x) for x in kept.values()):
             kept[i] = found
     return list(kept)
 

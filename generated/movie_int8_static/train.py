@@ -263,7 +263,7 @@ def main(argv: list[str] | None = None) -> int:
     keep_memory()
     torch.manual_seed(data.SEED)
     try:
-        model = Model() if found else load_pretrained(args.weights).train()
+        model = (Model() if found else load_pretrained(args.weights)).train()
     except (OSError, SafetensorError, RuntimeError, ValueError) as error:
         sys.exit(f"error: no start from {args.weights}: {data.shown(str(error), 300)}")
     optimizer = make_optimizer(model)

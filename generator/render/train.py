@@ -264,7 +264,7 @@ def train_view(job: Job) -> TrainView:
         model = f"quantize_aware.prepare({model})"
         fresh = f"{model}.to(DEVICE)" if cuda else model
     else:
-        fresh = f"({model}).to(DEVICE)" if cuda else model
+        fresh = f"({model})" + ".to(DEVICE)" * cuda
     inside = inside_view(job) if job.distill.inside else None
     projected = inside is not None and inside.projected
     steps = "Model" if inside and inside.heard == "model" else "Callable"

@@ -7,7 +7,8 @@ import json
 import random
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -318,12 +319,32 @@ def run(*args: str, cwd: Path) -> None:
     assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
 
 
+def defined(module: ast.Module) -> Iterator[str]:
+    """The names that a module gives at its top: one that two parts of it gave would be
+    the second one's, for both."""
+    for one in module.body:
+        match one:
+            case ast.FunctionDef() | ast.ClassDef():
+                yield one.name
+            case ast.Assign():
+                for node in (x for target in one.targets for x in ast.walk(target)):
+                    if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+                        yield node.id
+            case ast.AnnAssign(target=ast.Name() as name):
+                yield name.id
+
+
 def test_random_jobs_are_clean(tmp_path: Path):
     """Parsed, and looked through by ruff with its default rules, all in one go."""
     jobs = {seed: drafts(seed) for seed in range(COUNT)}
-    for files in jobs.values():
+    for seed, files in jobs.items():
         for name, source in files.items():
-            ast.parse(source, name)
+            given = Counter(defined(ast.parse(source, name)))
+            assert max(given.values(), default=1) == 1, (
+                seed,
+                name,
+                given.most_common(1),
+            )
     write(tmp_path, jobs)
     run("ruff", "check", "--no-cache", "--isolated", ".", cwd=tmp_path)
 
