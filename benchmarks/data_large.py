@@ -195,6 +195,9 @@ def main() -> None:
     parser.add_argument(
         "--near", type=int, default=200_000, help="rows, with near ones"
     )
+    parser.add_argument(
+        "--huge", type=int, default=0, help="rows of 20 snippets, without a quarter"
+    )
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     cases = [
@@ -207,6 +210,8 @@ def main() -> None:
         for part, divisor in ((", a quarter", 4), ("", 1))
         if count
     ]
+    if args.huge:
+        cases.append(Case("a huge file", args.huge, 20, False))
     print(
         "| case | rows | MB | rows/s | held, MB | maps, MB |\n|---|---|---|---|---|---|"
     )
