@@ -98,7 +98,7 @@ def best_threshold(p: Tensor, truth: Tensor) -> float:
     order = p.argsort(descending=True, stable=True)
     p, truth = p[order].double(), truth[order].double()
     n, one = len(p), torch.ones(1, dtype=torch.float64)
-    # Where the first 0, 1, ... n are given: how many of them are right, how many others.
+    # Where the first 0, 1, ... n are given: how many of these and the others are right.
     tp = torch.cat([0 * one, truth.cumsum(0)])
     fp = torch.arange(n + 1) - tp
     fn = truth.sum() - tp
