@@ -228,6 +228,12 @@ def _left_over(
     return found
 
 
+def command(spec: Path | str, out: Path, *flags: str) -> str:
+    """What builds a spec into a folder, as a shell takes it."""
+    where = [] if out == Path("generated") else ["--out", str(out)]
+    return shlex.join(["gen", "build", str(spec), *where, *flags])
+
+
 def refuse_edits(plans: Sequence[Plan]) -> None:
     """GenError (G401) that names every file of the packages that was edited by hand."""
     found = [
@@ -235,7 +241,7 @@ def refuse_edits(plans: Sequence[Plan]) -> None:
             "G401",
             f"{plan.folder / path} was edited by hand, and is not overwritten",
             help="keep the edit elsewhere, then: "
-            f"gen build {plan.spec_file.file} --force",
+            + command(plan.spec_file.file, plan.folder.parent, "--force"),
         )
         for plan in plans
         for path in plan.those("edited")

@@ -171,6 +171,15 @@ def test_a_broken_lock_stops_everything(built: Project, lock: bytes):
     assert built.tree() == before
 
 
+def test_a_mend_is_a_command_that_a_shell_takes() -> None:
+    """And it builds where the check has looked."""
+    spec, default = Path("my specs/job.toml"), Path("generated")
+    assert building.command(spec, default) == "gen build 'my specs/job.toml'"
+    assert building.command("job.toml", Path("src/jobs"), "--force") == (
+        "gen build job.toml --out src/jobs --force"
+    )
+
+
 def test_a_lock_with_both_sides_of_a_merge(built: Project):
     """git leaves such a one wherever two branches have built. Either side will do: what
     git has merged in the other files is what a build says, and no edit."""
@@ -239,7 +248,7 @@ def test_check_names_the_command_that_mends_each_state(built: Project):
         Path(line.split(": ")[0]).name: line.split(": ", 1)[1]
         for line in built.said().splitlines()
     }
-    mend = f"gen build {built.spec}"
+    mend = f"gen build {built.spec} --out {built.out}"
     assert lines["data.py"] == f"missing; {mend}"
     assert lines["train.py"] == f"stale; {mend}"
     assert lines["model.py"].startswith("edited; ") and "--force" in lines["model.py"]
