@@ -153,7 +153,8 @@ def test_training_calibrates_and_predictions_follow(tmp_path: Path) -> None:
     (work / "calibration.json").rename(tmp_path / "kept.json")
     with pytest.raises(FileNotFoundError, match="calibrate makes it"):
         it.module("predict").Predictor(work / "model.safetensors")
-    for damaged in ("", "[]", '{"temperature": 1.0}'):
+    wrong = json.dumps(kept | {"temperature": None})
+    for damaged in ("", "[]", '{"temperature": 1.0}', wrong):
         (work / "calibration.json").write_text(damaged)
         with pytest.raises(ValueError, match="calibration.json is not of this job"):
             it.module("predict").Predictor(work / "model.safetensors")
