@@ -4,9 +4,9 @@
 
     python -m movie_int8_exported.calibrate --weights FILE
 
-deploy.py does it at its end, for the model that predicts; this is for other weights of it.
-calibration.json beside them has what predict.py reads, and how much better the answers
-are for it.
+deploy.py does it at its end, for the model that predicts; this is for other weights of
+it. calibration.json beside them has what predict.py reads, and how much better the
+answers are for it.
 """
 
 from __future__ import annotations
@@ -49,11 +49,12 @@ def read(weights: Path) -> Calibration:
         )
     try:
         found = json.loads(path.read_text())
-        calibration = Calibration(found["temperature"])
+        calibration = Calibration(float(found["temperature"]))
         fits = found["weights"] == key_of(weights)
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
-            f"{path} is not of this job: python -m movie_int8_exported.calibrate makes it"
+            f"{path} is not of this job: "
+            "python -m movie_int8_exported.calibrate makes it"
         ) from error
     if not fits:
         raise ValueError(
@@ -133,7 +134,7 @@ def figures_of(
 
 
 def calibration_error(confidence: Tensor, right: Tensor) -> float:
-    """The mean distance of probabilities from how often they are right, in BINS of them.
+    """The mean distance of probabilities from how often they are right, in BINS.
 
     Naeini et al. (2015): each bin counts by how many are in it.
     """
@@ -168,7 +169,7 @@ def calibrate(
     weights: Path,
     folder: Path | None = None,
 ) -> dict[str, Any]:
-    """Calibrate the model of these weights by the validation rows; what it does to both.
+    """Calibrate the model of these weights by the validation rows; what it does.
 
     It is written beside the weights, or to a folder.
     """

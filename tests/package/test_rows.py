@@ -178,12 +178,14 @@ def test_a_killed_run_leaves_no_process_and_goes_on(
     )
     process.start()
     assert process.pid
-    deadline = time.monotonic() + 20
-    while not [*work.glob("rows/train-*/about.json")] and time.monotonic() < deadline:
+    deadline, helpers = time.monotonic() + 60, list[int]()
+    while time.monotonic() < deadline:  # until both are at work and a part is done
+        helpers = [int(path.name[4:]) for path in tmp_path.glob("pid-*")]
+        if len(helpers) == 2 and [*work.glob("rows/train-*/about.json")]:
+            break
         time.sleep(0.02)
     os.kill(process.pid, signal.SIGKILL)
     process.join()
-    helpers = [int(path.name[4:]) for path in tmp_path.glob("pid-*")]
     assert len(helpers) == 2 and process.pid not in helpers
     while any(map(running, helpers)) and time.monotonic() < deadline:
         time.sleep(0.02)
