@@ -1685,7 +1685,7 @@ it says, from the folder of the search's own; and a teacher has to come to the e
     ),
     "G555": Code(
         "There is nothing trained that could be exported",
-        "`gen export` takes the weights that training left in the work folder.\n\n`gen run SPEC` trains them; `--weights` names another file.",
+        "`gen export` takes the weights that training left in the work folder.\n\n`gen run SPEC` trains them; `--weights` names another file.\n\nA deployed model is not there either where deploy.py refused to write it: deployed.json has the figures, and `gen run SPEC --resume --anyway` writes it all the same.",
     ),
     "G556": Code(
         "A package that exporting needs is not installed",

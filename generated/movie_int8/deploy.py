@@ -149,7 +149,8 @@ def load_deployed(path: str | Path) -> Model:
     """The deployed model of a file of this program's; a ValueError if it misfits."""
     if not Path(path).is_file():
         raise FileNotFoundError(
-            f"no weights at {path}: python -m movie_int8.deploy writes them"
+            f"no weights at {path}: python -m movie_int8.deploy writes them, "
+            "or says why not"
         )
     try:
         return assemble(load_file(path))

@@ -79,6 +79,7 @@ def render(job: Job) -> str:
         **guard.IMPORT,
         "asdict": (data.STDLIB, "from dataclasses"),
         "replace": (data.STDLIB, "from dataclasses"),
+        "safe_open": (data.INSTALLED, "from safetensors"),
         "nn": (data.INSTALLED, "from torch"),
         "data": (data.OWN, "from ."),
     }
