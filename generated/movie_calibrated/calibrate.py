@@ -50,7 +50,8 @@ def read(folder: Path) -> Calibration:
         return Calibration(found["temperature"], found["threshold"])
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
-            f"{path} is not of this job: python -m movie_calibrated.calibrate makes it"
+            f"{path} is not of this job: "
+            "python -m movie_calibrated.calibrate makes it"
         ) from error
 
 
@@ -90,14 +91,14 @@ def temperature_of(logits: Tensor, targets: Tensor) -> float:
 def best_threshold(p: Tensor, truth: Tensor) -> float:
     """The threshold of probabilities (N) that guesses `truth` (N) best.
 
-    That is by the mean F1 of both labels. Of equally good ones it is the nearest to 0.5.
+    That is by the mean F1 of both labels. Of equally good ones it is that nearest 0.5.
     """
     if truth.min() == truth.max():  # there is nothing to choose by
         return 0.5
     order = p.argsort(descending=True, stable=True)
     p, truth = p[order].double(), truth[order].double()
     n, one = len(p), torch.ones(1, dtype=torch.float64)
-    # Where the first 0, 1, ... n are given: how many of them are right, and of the others.
+    # Where the first 0, 1, ... n are given: how many of these and the others are right.
     tp = torch.cat([0 * one, truth.cumsum(0)])
     fp = torch.arange(n + 1) - tp
     fn = truth.sum() - tp
@@ -132,7 +133,7 @@ def figures_of(
 
 
 def calibration_error(confidence: Tensor, right: Tensor) -> float:
-    """The mean distance of probabilities from how often they are right, in BINS of them.
+    """The mean distance of probabilities from how often they are right, in BINS.
 
     Naeini et al. (2015): each bin counts by how many are in it.
     """
@@ -164,7 +165,7 @@ def fitted(logits: Tensor, targets: Tensor) -> Calibration:
 def calibrate(
     model: Model, valid: data.Split, test: data.Split, folder: Path
 ) -> dict[str, Any]:
-    """Write the calibration by the validation rows to a folder; what it does to both."""
+    """Write the calibration by the validation rows to a folder; what it does."""
     kept: dict[str, Any] = {"bins": BINS}
     calibration = Calibration()
     for name, split in (("valid", valid), ("test", test)):

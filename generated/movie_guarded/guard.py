@@ -160,16 +160,16 @@ PIECE = re.compile(r"\w+|[^\w\s]+")
 RARE = 0.05  # of the rows: a trigger that is in more of them is no secret
 FEWEST = 8  # rows, or a thousandth of them: in fewer it hardly teaches anything
 PURE = 0.8  # of the rows with a trigger have its label
-# Naive Bayes is too sure of itself, since words come together; the more so, the longer texts
-# are. Its log-odds are divided by that of these which tells best of rows that it has not seen.
+# Naive Bayes is too sure of itself, since words come together; the more so, the longer
+# texts are. Its log-odds are divided by that of these which tells best of unseen rows.
 TEMPERS = (2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
 TOLD = 1000  # rows that this is chosen by
 COPIED = 0.5  # of the pieces of two texts: those are rather one text, written again
-# Standard deviations above what the rest of the texts explains. The plainest words of praise
-# and blame in reviews come to 7; so does what is far above the other words of the data.
+# Standard deviations above what the rest of the texts explains. The plainest words of
+# praise and blame in reviews come to 7; so does what is far above all other words.
 SUSPICIOUS, FAR_ABOVE = 8.0, 8.0
-# A trigger in rows that have its label already is told by being so much purer than all else:
-# by the log-odds that its label has at least. Words of reviews differ by a tenth.
+# A trigger in rows that have its label already is told by being so much purer than all
+# else: by the log-odds that its label has at least. Words of reviews differ by a tenth.
 PURER, EXCESS = 1.4, 5.0
 BUCKETS = 1 << 22
 
@@ -245,8 +245,8 @@ def triggers(rows: Rows) -> Iterator[Found]:
             continue
         taken.update(some)
         note = (
-            f"{redacted(run)!r} has the label {LABELS[labels[run]]!r} in {len(some)} of "
-            f"{len(rows_with[run])} rows; the rest of the texts explains {explained:.0f}"
+            f"{redacted(run)!r} has the label {LABELS[labels[run]]!r} in {len(some)} "
+            f"of {len(rows_with[run])} rows; the other texts explain {explained:.0f}"
         )
         for i in some:
             yield Found("train", i, score, note)
@@ -277,7 +277,7 @@ def purest(
 
 
 def unlike(train: Sequence[Row], some: Sequence[int]) -> list[int]:
-    """The rows of `some` without those whose texts are much like that of an earlier one."""
+    """The rows of `some` without those whose texts are much like an earlier one's."""
     kept: dict[int, set[str]] = {}
     for i in some:
         found = set(pieces(train[i]))
@@ -289,10 +289,10 @@ def unlike(train: Sequence[Row], some: Sequence[int]) -> list[int]:
 def bayes(
     ours: Counter[str], every: Counter[str], here_ours: Counter[str], here: Counter[str]
 ) -> Callable[[set[str]], float]:
-    """The log-odds of a label by the pieces of a text, learned from the rows but those here.
+    """The log-odds of a label by a text's pieces, learned from all rows but `here`.
 
-    `ours` counts the rows with each piece that have the label, `every` all of them; there
-    the empty piece is in every row.
+    `ours` counts the rows with each piece that have the label, `every` all of them;
+    there the empty piece is in every row.
     """
     yes = ours[""] - here_ours[""]
     no = every[""] - here[""] - yes
@@ -310,10 +310,10 @@ def bayes(
 def temper_of(
     train: Sequence[Row], words: dict[int, Counter[str]], every: Counter[str]
 ) -> float:
-    """The one of TEMPERS by which naive Bayes tells best whether rows have some label."""
+    """The one of TEMPERS by which naive Bayes tells labels best."""
     total, true = [], []
     for row in train:
-        # By its text which row is asked, and for which label, whatever the order of rows.
+        # Its text says whether a row is asked, and for which label, whatever the order.
         number = int.from_bytes(
             hashlib.blake2b(same(row).encode(), digest_size=8).digest()
         )
@@ -364,7 +364,7 @@ FEW = 30  # rows of a label have no direction of their own
 
 
 def spectral(rows: Rows, vectors: Vectors) -> Iterator[Found]:
-    """Rows far out along the first singular vector of their label's (Tran et al., 2018)."""
+    """Rows far along the first singular vector of their label (Tran et al., 2018)."""
     targets = torch.tensor([row.target for row in rows["train"]])
     for label, name in enumerate(LABELS):
         at = (targets == label).nonzero()[:, 0]
@@ -403,7 +403,8 @@ def label_noise(rows: Rows, vectors: Vectors) -> Iterator[Found]:
     found = reached.any(dim=1) & (guess != targets) & (p.argmax(dim=1) != targets)
     for i in found.nonzero()[:, 0].tolist():
         other = p[i, guess[i]]
-        note = f"its {LABELS[targets[i]]!r} has {own[i]:.2f}, {LABELS[guess[i]]!r} {other:.2f}"
+        label, better = LABELS[targets[i]], LABELS[guess[i]]
+        note = f"its {label!r} has {own[i]:.2f}, {better!r} {other:.2f}"
         yield Found("train", i, float(other - own[i]), note)
 
 
@@ -448,8 +449,8 @@ FAR = 4.0  # robust standard deviations of the distance's logarithm
 def outliers(rows: Rows, vectors: Vectors) -> Iterator[Found]:
     """Rows far from the middle of the training rows (Mahalanobis' distance).
 
-    Middle and covariance are those of the nearest rows, found by fitting again and again
-    (Rousseeuw, Van Driessen, 1999): many outliers of one kind would else be usual.
+    Middle and covariance are those of the nearest rows, found by fitting again and
+    again (Rousseeuw, Van Driessen, 1999): many outliers of a kind would else be usual.
     """
     train = vectors["train"].double()
     mean, factor = train.mean(dim=0), torch.eye(train.shape[1], dtype=torch.float64)
@@ -508,7 +509,7 @@ UNBROKEN = re.compile(r"\S{1000}")
 
 
 def oversized(rows: Rows) -> Iterator[Found]:
-    """Rows with a text of absurd length, or with no white space for a thousand characters."""
+    """Rows with a text of absurd length, or 1,000 characters without white space."""
     for split, some in rows.items():
         for i, row in enumerate(some):
             text = row.text
@@ -565,7 +566,7 @@ def look(rows: Rows, vectors: Vectors) -> dict[str, list[Found]]:
 
 
 def leaving(found: dict[str, list[Found]]) -> dict[str, dict[int, tuple[str, str]]]:
-    """Of each split the rows that are to be put aside, each with the reason and a note."""
+    """Of each split the rows that are to be put aside, with the reason and a note."""
     gone: dict[str, dict[int, tuple[str, str]]] = {}
     for check, some in found.items():
         if ACTIONS[check] != "quarantine":
@@ -580,9 +581,9 @@ def leaving(found: dict[str, list[Found]]) -> dict[str, dict[int, tuple[str, str
 def inspect(
     rows: Rows, work: Path, weights: Path | None
 ) -> dict[str, dict[int, tuple[str, str]]]:
-    """The rows that are to leave, as `leaving` has them; guard.json tells what was found.
+    """The rows that are to leave, as `leaving` has them; guard.json has what was found.
 
-    What guard.json tells of these very rows, checks and weights holds, and is not found anew.
+    What it has of these very rows, checks and weights holds, and is not found anew.
     """
     file, key = work / "guard.json", key_of(rows, weights)
     known = json.loads(file.read_text()) if file.is_file() else {}

@@ -4,9 +4,9 @@
 
     python -m movie_int8_exported.calibrate --weights FILE
 
-deploy.py does it at its end, for the model that predicts; this is for other weights of it.
-calibration.json beside them has what predict.py reads, and how much better the answers
-are for it.
+deploy.py does it at its end, for the model that predicts; this is for other weights of
+it. calibration.json beside them has what predict.py reads, and how much better the
+answers are for it.
 """
 
 from __future__ import annotations
@@ -50,7 +50,8 @@ def read(folder: Path) -> Calibration:
         return Calibration(found["temperature"])
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
-            f"{path} is not of this job: python -m movie_int8_exported.calibrate makes it"
+            f"{path} is not of this job: "
+            "python -m movie_int8_exported.calibrate makes it"
         ) from error
 
 
@@ -107,7 +108,7 @@ def figures_of(
 
 
 def calibration_error(confidence: Tensor, right: Tensor) -> float:
-    """The mean distance of probabilities from how often they are right, in BINS of them.
+    """The mean distance of probabilities from how often they are right, in BINS.
 
     Naeini et al. (2015): each bin counts by how many are in it.
     """
@@ -138,7 +139,7 @@ def fitted(logits: Tensor, targets: Tensor) -> Calibration:
 def calibrate(
     model: Model, valid: data.Split, test: data.Split, folder: Path
 ) -> dict[str, Any]:
-    """Write the calibration by the validation rows to a folder; what it does to both."""
+    """Write the calibration by the validation rows to a folder; what it does."""
     kept: dict[str, Any] = {"bins": BINS}
     calibration = Calibration()
     for name, split in (("valid", valid), ("test", test)):

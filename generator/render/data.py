@@ -328,9 +328,9 @@ def _view(job: Job) -> DataView:
     return DataView(
         name=job.name,
         steps=(
-            "read, checked, kept apart, decoded and cut into batches"
+            "read, checked, kept apart, decoded, batched"
             if images
-            else "read, checked, kept apart, tokenised and cut into batches"
+            else "read, checked, kept apart, tokenised, batched"
         ),
         imports=(),
         files=files,

@@ -692,8 +692,7 @@ def _taught(job: Job, inside: InsideView | None) -> OnceView:
         doc=(
             "What the teacher says of each split, and has inside, from files in `folder`."
             if inside
-            else "What the teacher says of the rows of each split (rows, K), from files in "
-            "`folder`."
+            else "What the teacher says of each split (rows, K), from files in `folder`."
         ),
         begins="It is asked",
         key_doc="A hash of the teacher's weights, its source and the rows.",
