@@ -1212,6 +1212,14 @@ Equal modules have to be one before they become classes. Run the passes first:
         "Aliases are of labels, each of one, and are none themselves. Images have no "
         "texts to rewrite, to measure or to change, and texts no pixels.",
     ),
+    "G345": Code(
+        "The smaller model of a search is of another job",
+        """
+`smaller` of `[search]` names the spec of a model that stands beside the candidates, and is scored
+as they are: on the same rows, for the same labels in the same order. Its spec names the files
+that the searched one does (their contents are compared), and splits them alike.
+""",
+    ),
     "G347": Code(
         "Groups of weights are larger than the rows that they part",
         """

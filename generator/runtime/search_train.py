@@ -10,12 +10,13 @@ candidates are chosen nobody sees how they do on the test.
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import importlib.util
 import json
 import runpy
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,16 +26,21 @@ from safetensors.torch import save_file
 # A program has what lies beside it, and nothing of the compiler to import it from.
 taken_out = runpy.run_path(str(Path(__file__).with_name("guarded.py")))["taken_out"]
 memory = runpy.run_path(str(Path(__file__).with_name("search_memory.py")))
+SCORED = ("valid", "test")  # splits that candidates are compared by
 FEW = 32  # rows that stand for the test rows
 TRAINED, DEPLOYED = "model.safetensors", "deployed.safetensors"
 
 
-def hidden(load: Callable[..., Any], part: float, seed: int) -> Callable[..., Any]:
-    """`load_rows` with a part of the training rows, and validation rows for the test."""
+def hidden(
+    load: Callable[..., Any], part: float, seed: int, scored: list[str]
+) -> Callable[..., Any]:
+    """`load_rows` with a part of the training rows, and validation rows for the test.
+    `scored` gets a digest of what is asked of those that there were."""
 
     def rows(*arguments: Any) -> Mapping[str, Any]:
         found = dict(load(*arguments))
         train, valid = found["train"], found["valid"]
+        scored[:] = [digest(found[split].column("targets") for split in SCORED)]
         if part < 1:
             count = max(1, round(part * len(train)))
             order = torch.randperm(
@@ -47,6 +53,14 @@ def hidden(load: Callable[..., Any], part: float, seed: int) -> Callable[..., An
         return found
 
     return rows
+
+
+def digest(columns: Iterable[torch.Tensor]) -> str:
+    found = hashlib.sha256()
+    for column in columns:
+        found.update(str(column.shape).encode())
+        found.update(column.contiguous().numpy().data)
+    return found.hexdigest()
 
 
 @torch.inference_mode()
@@ -82,7 +96,8 @@ def main() -> int:
     name, part, *rest = sys.argv[1:]
     data: Any = importlib.import_module(f"{name}.data")
     train = importlib.import_module(f"{name}.train")
-    data.load_rows = hidden(data.load_rows, float(part), data.SEED)
+    scored: list[str] = []
+    data.load_rows = hidden(data.load_rows, float(part), data.SEED, scored)
     before = memory["begin"]()
     code = train.main(rest)
     taken = memory["peak"]() - before
@@ -91,7 +106,7 @@ def main() -> int:
     if not code:
         found = json.loads(result.read_text())
         del found["test"]
-        found["memory"] = taken
+        found["memory"], (found["rows"],) = taken, scored
         if (figures := deployed(name, root, work)) is not None:
             found["trained"], found["valid"] = found["valid"], figures
         result.write_text(json.dumps(found, indent=1) + "\n")
