@@ -933,7 +933,8 @@ models. Without it there are as many as all have in common.
         """
 `teacher` in `[train.distill]` is the path of another job's spec, from the folder of the
 spec that names it. It is not there; or the job is, directly or by teachers of teachers, to
-learn from itself. Errors in the teacher's spec are told with their places in that file.
+learn from itself; or both have one name, by which packages and work folders are told apart.
+Errors in the teacher's spec are told with their places in that file.
 """,
     ),
     "G286": Code(

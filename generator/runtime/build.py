@@ -104,7 +104,16 @@ def load_spec(
             place=place,
             label="looked for from the folder of this spec",
         )
-    return replace(spec_file, teacher=load_spec(teacher, pupils))
+    found = load_spec(teacher, pupils)
+    if found.spec.name == spec_file.spec.name:
+        raise fail(
+            "G285",
+            f'the teacher is named "{found.spec.name}", as this job is',
+            place=spec_file.place("name"),
+            label="the package and the work folder of one would be the other's",
+            help="give each its own name",
+        )
+    return replace(spec_file, teacher=found)
 
 
 def facts_for(spec_file: SpecFile, *, allow_network: bool = True) -> Facts:
