@@ -69,7 +69,8 @@ from transformers import AutoModelForImageClassification
 row = [*json.loads(sys.stdin.readline()).values()]
 about = json.load(open(sys.argv[1] + "/preprocessor_config.json"))
 processor = getattr(transformers, about["image_processor_type"])(**about)
-model = AutoModelForImageClassification.from_pretrained(sys.argv[1]).eval()
+model = AutoModelForImageClassification.from_pretrained(sys.argv[1])
+model.eval()
 with torch.inference_mode():
     inputs = processor(Image.open(row[0]), return_tensors="pt")
     print(model(**inputs).logits.tolist(), flush=True)
@@ -220,7 +221,7 @@ def batches_by_length(split: Split) -> list[Tensor]:
 
 
 def backbone(path: Path) -> Model:
-    """The model that training starts from; a ValueError where the weights do not fit."""
+    """The model that training starts from; a ValueError where weights do not fit."""
     try:
         return load_pretrained(path)
     except (SafetensorError, RuntimeError, ValueError) as error:

@@ -80,7 +80,8 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 row = [*json.loads(sys.stdin.readline()).values()]
 processor = AutoTokenizer.from_pretrained(sys.argv[1])
-model = AutoModelForSequenceClassification.from_pretrained(sys.argv[1]).eval()
+model = AutoModelForSequenceClassification.from_pretrained(sys.argv[1])
+model.eval()
 with torch.inference_mode():
     inputs = processor(*row, truncation=True, max_length=128, return_tensors="pt")
     print(model(**inputs).logits.tolist(), flush=True)
@@ -273,7 +274,7 @@ def batches_by_length(split: Split) -> list[Tensor]:
 
 
 def backbone(path: Path) -> Model:
-    """The model that training starts from; a ValueError where the weights do not fit."""
+    """The model that training starts from; a ValueError where weights do not fit."""
     try:
         return load_pretrained(path)
     except (SafetensorError, RuntimeError, ValueError) as error:
