@@ -1413,7 +1413,7 @@ BUILD: dict[str, Code] = {
     ),
     "G402": Code(
         "The lock of a package cannot be read",
-        "gen.lock is not a lock that this version reads. Without it, an edit by hand cannot be told from an old build.\n\nRestore it from version control, or move the folder aside and build again.",
+        "gen.lock is not a lock that this version reads. Without it, an edit by hand cannot be told from an old build.\n\nRestore it from version control, or move the folder aside and build again. After a merge that git could not finish, either side will do: `git checkout --ours` it, and build.",
     ),
     "G403": Code(
         "A place cannot be written",

@@ -7,6 +7,7 @@ never overwritten; a file whose draft is the lock's is not even formatted.
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -313,6 +314,13 @@ def _lock(folder: Path) -> dict[str, Any] | None:
     if data is None:
         return None
     content = read_lock(data)
+    if content is None and data.lstrip().startswith(b"{") and b"\n<<<<<<< " in data:
+        raise fail(
+            "G402",
+            f"{folder / LOCK} has both sides of a merge in it",
+            help=f"keep either: git checkout --ours {shlex.quote(str(folder / LOCK))}; "
+            "then build again",
+        )
     if content is None:
         raise fail(
             "G402",
