@@ -137,14 +137,12 @@ def evaluate(
         "values": {},
         "facts": {},
         "rungs": [],
-        "diff": [],
+        "diff": difference(without_search(base), planned.candidate.text),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": 0.0,
         "key": planned.candidate.key,
         "attributes": planned.attributes,
     }
-    if setting.job_of(planned) is setting.job:
-        record["diff"] = difference(without_search(base), planned.candidate.text)
     progress(record)
     try:
         _steps(planned, records, setting, Trial(setting, planned, beat, every), record)
