@@ -456,8 +456,7 @@ class Trial:
             start = time.perf_counter()
             return self.programs.python(
                 Path(__file__).with_name("search_train.py"),
-                self.name,
-                str(part),
+                *(self.name, str(part), str(self.job.seed)),
                 *("--root", self.job.root.resolve(), "--work", work.resolve()),
                 *("--weights", self.job.weights.resolve(), "--quiet"),
                 *above,
