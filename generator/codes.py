@@ -1747,7 +1747,8 @@ URL begins with `postgresql+psycopg://`. Without `storage` it is a file in the w
         """
 A search that is run again goes on with its trials, which were drawn from the spaces, the
 objectives, the constraints, the rungs, the spec and its rows as they were. One that differs in
-these is another search, with a work folder of its own. The number of trials, the hours, the
+these is another search, with a work folder of its own; so is one whose spec another version of
+gen makes other code of. The number of trials, the hours, the
 points and the seeds may be others.
 """,
     ),

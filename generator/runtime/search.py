@@ -205,6 +205,8 @@ def _asked_of(job: Job) -> dict[str, Any]:
         found[f"data.{split}"] = file and data_file(job.root, file).sha256
     for name in ("valid_fraction", "test_fraction"):
         found[f"data.{name}"] = getattr(spec.data, name)
+    if spec.data.valid is None or spec.data.test is None:  # split by it
+        found["train.seed"] = spec.train.seed
     return found
 
 
@@ -212,7 +214,7 @@ def _comparable(
     spec_file: SpecFile, own: Mapping[str, Any], other: Mapping[str, Any]
 ) -> None:
     """GenError where the off-the-shelf model beside the search is one of another job."""
-    if differ := [key for key, value in own.items() if other[key] != value]:
+    if differ := [key for key, value in own.items() if other.get(key) != value]:
         raise fail(
             "G345",
             f"the smaller model cannot be compared: its {listed(differ, 'and')} differ",

@@ -1,8 +1,8 @@
 """Trains a candidate of a search on a part of the training rows, without the test rows.
 
-    python search_train.py PACKAGE PART --root FOLDER --work FOLDER --weights FILE
+    python search_train.py PACKAGE PART SEED --root FOLDER --work FOLDER --weights FILE
 
-It is the package's own train.py that trains. Where the model that predicts is another, made by
+It is the package's own train.py that trains, on the split of rows that SEED makes. Where the model that predicts is another, made by
 the package's deploy.py, that one is made and scored too. Where that measures on the test rows at its
 end, it is given a few of the validation rows, and what it says of them is not kept: while
 candidates are chosen nobody sees how they do on the test.
@@ -24,6 +24,7 @@ import torch
 from safetensors.torch import save_file
 
 # A program has what lies beside it, and nothing of the compiler to import it from.
+keep = runpy.run_path(str(Path(__file__).with_name("search_split.py")))["keep"]
 taken_out = runpy.run_path(str(Path(__file__).with_name("guarded.py")))["taken_out"]
 memory = runpy.run_path(str(Path(__file__).with_name("search_memory.py")))
 SCORED = ("valid", "test")  # splits that candidates are compared by
@@ -93,9 +94,10 @@ def deployed(name: str, root: Path, work: Path) -> dict[str, Any] | None:
 
 
 def main() -> int:
-    name, part, *rest = sys.argv[1:]
+    name, part, seed, *rest = sys.argv[1:]
     data: Any = importlib.import_module(f"{name}.data")
     train = importlib.import_module(f"{name}.train")
+    keep(data, int(seed))
     scored: list[str] = []
     data.load_rows = hidden(data.load_rows, float(part), data.SEED, scored)
     before = memory["begin"]()

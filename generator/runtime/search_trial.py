@@ -137,14 +137,12 @@ def evaluate(
         "values": {},
         "facts": {},
         "rungs": [],
-        "diff": [],
+        "diff": difference(without_search(base), planned.candidate.text),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": 0.0,
         "key": planned.candidate.key,
         "attributes": planned.attributes,
     }
-    if setting.job_of(planned) is setting.job:
-        record["diff"] = difference(without_search(base), planned.candidate.text)
     progress(record)
     try:
         _steps(planned, records, setting, Trial(setting, planned, beat, every), record)
@@ -458,8 +456,7 @@ class Trial:
             start = time.perf_counter()
             return self.programs.python(
                 Path(__file__).with_name("search_train.py"),
-                self.name,
-                str(part),
+                *(self.name, str(part), str(self.job.seed)),
                 *("--root", self.job.root.resolve(), "--work", work.resolve()),
                 *("--weights", self.job.weights.resolve(), "--quiet"),
                 *above,

@@ -37,11 +37,13 @@ DROPPING = (
 )
 LABELS = "candidates of different labels cannot be compared"
 ROWS = "candidates of different rows cannot be compared"
+STEPS = "candidates are trained in one go"
 # What candidates must have in common to be compared, or what tells them apart.
 FIXED = {
     "name": "it names the package of every candidate",
     "task": "candidates of different tasks cannot be compared",
     "labels": LABELS,
+    "backbone.from": "candidates start from one backbone: `smaller` names another's spec",
     "data.train": ROWS,
     "data.valid": ROWS,
     "data.test": ROWS,
@@ -50,6 +52,8 @@ FIXED = {
     "data.label": LABELS,
     "data.separator": LABELS,
     "train.seed": "a lucky seed is no better model: `seeds` repeats the points that matter",
+    "train.prune.steps": STEPS,
+    "train.prune.recover": STEPS,
     "data.clean.labels": LABELS,
     # What these leave out is left out of the validation and the test, too.
     **{f"data.clean.{key}": ROWS for key in DROPPING},

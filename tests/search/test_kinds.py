@@ -96,6 +96,8 @@ def test_a_search_of_another_job(
     found = json.loads((work / "search.json").read_text())
     names = ["unedited", "probe", *["smaller"] * smaller]
     assert [t["baseline"] for t in found["trials"]] == [*names, None]
+    if smaller:
+        assert ["backbone.from", "backbone", "small"] in found["trials"][2]["diff"]
     *baselines, last = (t["state"] for t in found["trials"])
     assert {*baselines} == {"complete"} and last in ("complete", "pruned")
     for trial in found["trials"]:

@@ -9,7 +9,7 @@ import pytest
 from runtime_support import gen, write_job
 
 from generator.runtime import build as building
-from generator.runtime import search_speed, search_train
+from generator.runtime import search_speed, search_split, search_train
 from generator.runtime.build import load_spec
 from generator.runtime.search_trial import Enough, _comparable
 from generator.spec.alter import alter
@@ -51,6 +51,24 @@ def test_rows_that_are_blank_once_they_are_clean_are_seen(
     with pytest.raises(Enough) as end:
         _comparable(other, records)
     assert end.value.state == "failed" and "cleaned" in end.value.why
+
+
+def test_a_model_of_another_seed_has_the_same_split(job: Path, tmp_path: Path) -> None:
+    """Where fractions part the rows; else it would be tested on what chose the others."""
+    files = {"data.valid": None, "data.test": None, "data.test_fraction": 0.2}
+    found = []
+    for seed in (0, 1):
+        spec = job.with_name(f"seed_{seed}.toml")
+        spec.write_text(alter(job.read_text(), {**files, "train.seed": seed}))
+        spec_file, folder = load_spec(spec), tmp_path / str(seed)
+        building.build(building.plan(spec_file, building.facts_for(spec_file), folder))
+        data = search_speed.module({"name": "tiny_job", "parent": str(folder)}, "data")
+        own = data.load_rows(job.parent, folder / "own")
+        search_split.keep(data, 0)
+        kept = data.load_rows(job.parent, folder / "kept")
+        assert data.SEED == seed
+        found += [[row.text for row in rows["test"]] for rows in (own, kept)]
+    assert found[0] == found[1] == found[3] != found[2]
 
 
 def changes() -> Iterator[tuple[str, str, str]]:
