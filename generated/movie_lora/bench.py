@@ -275,7 +275,7 @@ def batches_by_length(split: Split) -> list[Tensor]:
 
 
 def backbone(path: Path) -> Model:
-    """The model that training starts from; a ValueError where the weights do not fit."""
+    """The model that training starts from; a ValueError where weights do not fit."""
     try:
         return load_pretrained(path)
     except (SafetensorError, RuntimeError, ValueError) as error:
