@@ -69,7 +69,8 @@ from transformers import AutoModelForImageClassification
 row = [*json.loads(sys.stdin.readline()).values()]
 about = json.load(open(sys.argv[1] + "/preprocessor_config.json"))
 processor = getattr(transformers, about["image_processor_type"])(**about)
-model = AutoModelForImageClassification.from_pretrained(sys.argv[1]).eval()
+model = AutoModelForImageClassification.from_pretrained(sys.argv[1])
+model.eval()
 with torch.inference_mode():
     inputs = processor(Image.open(row[0]), return_tensors="pt")
     print(model(**inputs).logits.tolist(), flush=True)

@@ -364,7 +364,7 @@ FEW = 30  # rows of a label have no direction of their own
 
 
 def spectral(rows: Rows, vectors: Vectors) -> Iterator[Found]:
-    """Rows far out along the first singular vector of their label's (Tran, 2018)."""
+    """Rows far along the first singular vector of their label (Tran et al., 2018)."""
     targets = torch.tensor([row.target for row in rows["train"]])
     for label, name in enumerate(LABELS):
         at = (targets == label).nonzero()[:, 0]

@@ -131,7 +131,7 @@ def count(pattern: Any, text: str) -> float:
 
 
 def read(fields: Mapping[str, Any], *texts: str) -> Raw:
-    """What a row says in its columns and its text; a ValueError where it has no use."""
+    """What a row says in columns and text; a ValueError says what cannot be used."""
     numbers = [number_of(fields, column) for column in NUMERIC]
     for text in texts:
         numbers.append(length(text))

@@ -80,7 +80,8 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 row = [*json.loads(sys.stdin.readline()).values()]
 processor = AutoTokenizer.from_pretrained(sys.argv[1])
-model = AutoModelForSequenceClassification.from_pretrained(sys.argv[1]).eval()
+model = AutoModelForSequenceClassification.from_pretrained(sys.argv[1])
+model.eval()
 with torch.inference_mode():
     inputs = processor(*row, truncation=True, max_length=128, return_tensors="pt")
     print(model(**inputs).logits.tolist(), flush=True)

@@ -112,11 +112,12 @@ def test_what_deploy_refused_is_not_exported(tmp_path: Path, capsys) -> None:
         export.every(it)
 
 
-def test_a_model_that_transformers_does_not_have(tmp_path: Path, capsys) -> None:
+@pytest.mark.parametrize("do", ['"pool"\nkind = "mean"', '"head"\nkind = "mlp"'])
+def test_a_model_that_transformers_does_not_have(do, tmp_path: Path, capsys) -> None:
     edit = {"[train]": '[deploy]\nexport = ["transformers"]\n\n[train]'}
     spec = write_job(tmp_path, edit=edit)
     with open(spec, "a") as file:
-        file.write('\n[[edit]]\ndo = "pool"\nkind = "mean"\n')
+        file.write(f"\n[[edit]]\ndo = {do}\n")
     assert gen("build", spec, "--out", tmp_path / "out") == 2
     said = capsys.readouterr().err
     assert "error[G290]" in said and "tiny_job.toml:17:1" in said, said

@@ -369,7 +369,7 @@ def test_a_row_in_a_pipe_does_not_wait_for_the_next(command):
         process.stdin.write(b' year"}')
         process.stdin.close()
         assert json.loads(process.stdout.readline())["line"] == 4
-        assert process.wait(timeout=60) == 1
+        assert process.wait(timeout=600) == 1
 
 
 def test_a_reader_that_stops_early(command):
@@ -381,7 +381,7 @@ def test_a_reader_that_stops_early(command):
         process.stdout.close()
         process.stdin.write(row)
         process.stdin.close()
-        assert process.wait(timeout=60) == 141
+        assert process.wait(timeout=600) == 141
         assert process.stderr.read() == b""
 
 
