@@ -511,7 +511,7 @@ def _listed(words: Sequence[str]) -> str:
 
 def _aware_when(job: Job) -> str:
     if job.deploy.quantize_after:
-        return f"the steps behind the first {100 * job.deploy.quantize_after:g}%"
+        return f"steps behind the first {100 * job.deploy.quantize_after:g}%"
     return "each step but the first" if deploy.static(job) else "each step"
 
 
