@@ -39,17 +39,19 @@ from io import StringIO
 from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from textwrap import shorten
 from typing import NamedTuple
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 from tqdm import tqdm
 
-from .data import Quarantine, Split, batch_of, epoch_order, read, split_of
-from .model import load_pretrained
+from .data import DataError, Quarantine, Split, batch_of, epoch_order, read, split_of
+from .model import Model, load_pretrained
 from .predict import Predictor
 from .rows import Row
 from .train import LR, keep_memory, make_optimizer, step
@@ -67,7 +69,8 @@ from transformers import AutoModelForImageClassification
 row = [*json.loads(sys.stdin.readline()).values()]
 about = json.load(open(sys.argv[1] + "/preprocessor_config.json"))
 processor = getattr(transformers, about["image_processor_type"])(**about)
-model = AutoModelForImageClassification.from_pretrained(sys.argv[1]).eval()
+model = AutoModelForImageClassification.from_pretrained(sys.argv[1])
+model.eval()
 with torch.inference_mode():
     inputs = processor(Image.open(row[0]), return_tensors="pt")
     print(model(**inputs).logits.tolist(), flush=True)
@@ -217,9 +220,18 @@ def batches_by_length(split: Split) -> list[Tensor]:
     return epoch_order(split, 0)
 
 
+def backbone(path: Path) -> Model:
+    """The model that training starts from; a ValueError where weights do not fit."""
+    try:
+        return load_pretrained(path)
+    except (SafetensorError, RuntimeError, ValueError) as error:
+        why = shorten(str(error), 300)  # torch has a line for each tensor
+        raise ValueError(f"no start from {path}: {why}") from error
+
+
 def prepare(args: Namespace) -> None:
     """Write the weights that predictions start from: trained ones, ours and theirs."""
-    ours = load_pretrained(args.weights).state_dict()
+    ours = backbone(args.weights).state_dict()
     save_file(ours, args.folder / "ours.safetensors")
     if args.against:
         from transformers import AutoModelForImageClassification
@@ -402,9 +414,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error("--rows and --rounds are 1 or more")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    with TemporaryDirectory() as folder:
-        args.folder = Path(folder)
-        result = measure(args)
+    try:
+        with TemporaryDirectory() as folder:
+            args.folder = Path(folder)
+            result = measure(args)
+    except (DataError, OSError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     if args.json:
         args.json.write_text(json.dumps(result, indent=1) + "\n")
     print(table(result))

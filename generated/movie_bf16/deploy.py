@@ -63,7 +63,8 @@ def load_deployed(path: str | Path) -> Model:
     """The deployed model of a file of this program's; a ValueError if it misfits."""
     if not Path(path).is_file():
         raise FileNotFoundError(
-            f"no weights at {path}: python -m movie_bf16.deploy writes them"
+            f"no weights at {path}: python -m movie_bf16.deploy writes them, "
+            "or says why not"
         )
     try:
         return assemble(load_file(path))
@@ -101,7 +102,7 @@ def load_trained(path: str | Path) -> Model:
 
 @torch.inference_mode()
 def answers(model: Model, pieces: Sequence[Batch]) -> Tensor:
-    """What the model gives for the rows of some batches, in their order (N, K)."""
+    """What the model gives for rows of some batches, in their order (N, K)."""
     found = []
     for batch in pieces:
         found.append(model(*batch.inputs).float())

@@ -341,7 +341,7 @@ def main(argv: list[str] | None = None) -> int:
     model.load_state_dict(tensors)
     figures = evaluate(model, test)
     result = {"valid": best, "test": figures, **asdict(state)}
-    calibrated = calibrate.calibrate(model, valid, test, work)
+    calibrated = calibrate.calibrate(model, valid, test, work / "model.safetensors")
     result["calibration"] = calibrated
     (work / "result.json").write_text(json.dumps(result, indent=1) + "\n")
     print(f"test, {len(test)} rows: {in_words(figures)}", show(figures), sep="\n")

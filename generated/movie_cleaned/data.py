@@ -462,7 +462,7 @@ def set_aside(
 
 
 def distinct(rows: Rows, quarantine: Quarantine) -> Rows:
-    """Of training rows of the same text and the same target the first alone."""
+    """Of training rows of the same text and target the first alone."""
     again = torch.empty(len(rows), dtype=torch.bool)
     for numbers, new in by_key(rows.column("twins")):
         again[numbers] = ~new

@@ -40,9 +40,11 @@ from io import StringIO
 from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from textwrap import shorten
 from typing import Any, NamedTuple
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim import AdamW
@@ -52,6 +54,7 @@ from tqdm import tqdm
 from .data import (
     MAX_TOKENS,
     PAD,
+    DataError,
     Quarantine,
     Split,
     batch_of,
@@ -62,7 +65,7 @@ from .data import (
     tokenizer,
 )
 from .deploy import lowered
-from .model import load_pretrained
+from .model import Model, load_pretrained
 from .predict import Predictor
 from .rows import Row
 from .train import LR, keep_memory, make_optimizer, step
@@ -78,7 +81,8 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 row = [*json.loads(sys.stdin.readline()).values()]
 processor = AutoTokenizer.from_pretrained(sys.argv[1])
-model = AutoModelForSequenceClassification.from_pretrained(sys.argv[1]).eval()
+model = AutoModelForSequenceClassification.from_pretrained(sys.argv[1])
+model.eval()
 with torch.inference_mode():
     inputs = processor(*row, truncation=True, max_length=128, return_tensors="pt")
     print(model(**inputs).logits.tolist(), flush=True)
@@ -270,9 +274,18 @@ def batches_by_length(split: Split) -> list[Tensor]:
     return sorted(epoch_order(split, 0), key=lambda some: int(lengths[some].max()))
 
 
+def backbone(path: Path) -> Model:
+    """The model that training starts from; a ValueError where weights do not fit."""
+    try:
+        return load_pretrained(path)
+    except (SafetensorError, RuntimeError, ValueError) as error:
+        why = shorten(str(error), 300)  # torch has a line for each tensor
+        raise ValueError(f"no start from {path}: {why}") from error
+
+
 def prepare(args: Namespace) -> None:
     """Write the weights that predictions start from: trained ones, ours and theirs."""
-    ours = lowered(load_pretrained(args.weights))
+    ours = lowered(backbone(args.weights))
     save_file(ours, args.folder / "ours.safetensors")
     if args.against:
         from transformers import AutoModelForSequenceClassification, AutoTokenizer
@@ -466,9 +479,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     args.longest = MAX_TOKENS if tokens == "real" else int(tokens)
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    with TemporaryDirectory() as folder:
-        args.folder = Path(folder)
-        result = measure(args)
+    try:
+        with TemporaryDirectory() as folder:
+            args.folder = Path(folder)
+            result = measure(args)
+    except (DataError, OSError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     if args.json:
         args.json.write_text(json.dumps(result, indent=1) + "\n")
     print(table(result))

@@ -156,7 +156,8 @@ def load_deployed(path: str | Path) -> Model:
     """The deployed model of a file of this program's; a ValueError if it misfits."""
     if not Path(path).is_file():
         raise FileNotFoundError(
-            f"no weights at {path}: python -m movie_int8_exported.deploy writes them"
+            f"no weights at {path}: python -m movie_int8_exported.deploy writes them, "
+            "or says why not"
         )
     try:
         return assemble(load_file(path))
@@ -194,7 +195,7 @@ def load_trained(path: str | Path) -> Model:
 
 @torch.inference_mode()
 def answers(model: Model, pieces: Sequence[Batch]) -> Tensor:
-    """What the model gives for the rows of some batches, in their order (N, K)."""
+    """What the model gives for rows of some batches, in their order (N, K)."""
     found = []
     for batch in pieces:
         found.append(model(*batch.inputs).float())
@@ -343,8 +344,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(show(found))
             found["slower"] = found["times_as_fast"]["high"] < 1
             if args.anyway or not found["slower"]:
+                save(out, tensors, {"kind": "int8"})
                 found["calibration"] = calibrate.calibrate(
-                    deployed, splits.valid, splits.test, out.parent
+                    deployed, splits.valid, splits.test, out
                 )
                 print(calibrate.in_words(found["calibration"]))
             out.with_suffix(".json").write_text(json.dumps(found, indent=1) + "\n")
@@ -355,7 +357,6 @@ def main(argv: Sequence[str] | None = None) -> int:
                     file=sys.stderr,
                 )
                 return SLOWER
-            save(out, tensors, {"kind": "int8"})
     except (DataError, OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

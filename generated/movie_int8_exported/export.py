@@ -224,6 +224,7 @@ def export(
 ) -> dict[str, Any]:
     """The figures of an export, once it is in the folder; Differs where it is none."""
     model, written = opened(to, weights)
+    calibrate.read(weights)  # which goes with the model, and has to be of it
     splits = data.load_splits(root, work)
     folder.parent.mkdir(parents=True, exist_ok=True)
     new = Path(mkdtemp(dir=folder.parent, prefix=f"{folder.name}-"))

@@ -311,7 +311,7 @@ def served(model: Model, file: str) -> float:
     expected = torch.empty(len(texts), 2)
     for batch in evaluation_batches(split):
         expected[batch.rows] = model(*batch.inputs).softmax(1)
-    calibrate.write(Path(file).parent, calibrate.Calibration(), {})  # changes nothing
+    calibrate.write(Path(file), calibrate.Calibration(), {})  # changes nothing
     answers = Predictor(file, batch=3).predict(texts)
     found = torch.tensor([list(answer.probabilities.values()) for answer in answers])
     return distance(found, expected)

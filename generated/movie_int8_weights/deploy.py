@@ -186,7 +186,7 @@ def load_trained(path: str | Path) -> Model:
 
 @torch.inference_mode()
 def answers(model: Model, pieces: Sequence[Batch]) -> Tensor:
-    """What the model gives for the rows of some batches, in their order (N, K)."""
+    """What the model gives for rows of some batches, in their order (N, K)."""
     found = []
     for batch in pieces:
         found.append(model(*batch.inputs).float())

@@ -45,7 +45,7 @@ WEIGHT_DECAY = 0.01
 CLIP = 1.0  # the largest norm of the gradient
 KEEP = 2  # checkpoints
 MAX_BAD_STEPS = 10  # not finite, and so skipped
-NO_DECAY = ("bias",)  # ends of names: biases and norms
+NO_DECAY = ("bias",)  # ends of names: biases
 TRAINED = ("classifier", "lora_a", "lora_b")  # parts of the names of what trains
 # -----------------------------------------------------------------------------
 STOPPED, GAVE_UP = 75, 76  # exit codes
@@ -76,7 +76,7 @@ def learning_rate(step: int, steps: int) -> float:
 
 
 def make_optimizer(model: Model) -> AdamW:
-    """AdamW, whose weight decay leaves out biases and norms."""
+    """AdamW, whose weight decay leaves out biases."""
     decayed, plain = [], []
     for name, parameter in model.named_parameters():
         if set(TRAINED).isdisjoint(name.split(".")):

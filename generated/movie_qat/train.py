@@ -9,8 +9,8 @@ The work folder gets metrics.jsonl, checkpoints/, model.safetensors (the best so
 the validation rows) and at the end result.json. SIGTERM and SIGINT finish the step,
 save and exit with 75. Too many steps whose loss or gradient is not finite exit with 76.
 
-What deploy.py rounds is rounded in each step, and in every evaluation, by
-quantize_aware.py; the weights that are saved are those that rounding starts from.
+What deploy.py rounds is rounded in each step and in every evaluation,
+by quantize_aware.py; the weights that are saved are those that rounding starts from.
 """
 
 from __future__ import annotations

@@ -80,7 +80,7 @@ def depth(name: str) -> int:
     """How far a parameter is from the input, from 0 (embedding) to 13 (head)."""
     if name.startswith("blocks."):
         return int(name.removeprefix("blocks.").split(".")[0]) + 1
-    return 0 if name.startswith(("embedding.",)) else 13
+    return 0 if name.startswith("embedding.") else 13
 
 
 def make_optimizer(model: Model) -> AdamW:

@@ -7,6 +7,7 @@ never overwritten; a file whose draft is the lock's is not even formatted.
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -104,7 +105,16 @@ def load_spec(
             place=place,
             label="looked for from the folder of this spec",
         )
-    return replace(spec_file, teacher=load_spec(teacher, pupils))
+    found = load_spec(teacher, pupils)
+    if found.spec.name == spec_file.spec.name:
+        raise fail(
+            "G285",
+            f'the teacher is named "{found.spec.name}", as this job is',
+            place=spec_file.place("name"),
+            label="the package and the work folder of one would be the other's",
+            help="give each its own name",
+        )
+    return replace(spec_file, teacher=found)
 
 
 def facts_for(spec_file: SpecFile, *, allow_network: bool = True) -> Facts:
@@ -304,6 +314,13 @@ def _lock(folder: Path) -> dict[str, Any] | None:
     if data is None:
         return None
     content = read_lock(data)
+    if content is None and data.lstrip().startswith(b"{") and b"\n<<<<<<< " in data:
+        raise fail(
+            "G402",
+            f"{folder / LOCK} has both sides of a merge in it",
+            help=f"keep either: git checkout --ours {shlex.quote(str(folder / LOCK))}; "
+            "then build again",
+        )
     if content is None:
         raise fail(
             "G402",

@@ -85,7 +85,7 @@ def deployed(name: str, root: Path, work: Path) -> dict[str, Any] | None:
         model = model.to(deploy.DEVICE)
     if importlib.util.find_spec(f"{name}.calibrate") is not None:
         calibrate = importlib.import_module(f"{name}.calibrate")
-        calibrate.calibrate(model, splits.valid, splits.test, work)
+        calibrate.calibrate(model, splits.valid, splits.test, work / DEPLOYED)
     batches = [*data.evaluation_batches(splits.valid)]
     targets = torch.cat([batch.targets for batch in batches])
     # Of a regression, what its loss is measured in.
