@@ -15,7 +15,9 @@ from generator.runtime import build as building
 from generator.runtime import search_speed
 from generator.runtime.build import load_spec
 from generator.runtime.search import _job
-from generator.runtime.search_trial import Trial, autocast, identify
+from generator.runtime.search_plan import Candidate, Planned
+from generator.runtime.search_trial import Enough, Trial, _steps, autocast, identify
+from generator.search.goals import constraint
 from generator.search.space import unedited
 
 
@@ -68,6 +70,38 @@ def test_a_call_that_is_disturbed_makes_no_round_shorter(
         clock[0] += next(taken)
 
     assert search_speed.often(work, 2.0) == 16
+
+
+def test_what_counts_is_the_ratio_within_each_round(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of a round is slow where the machine is busy, and not the same rounds of both."""
+    work: Any = SimpleNamespace(work=tmp_path, job=SimpleNamespace(root=tmp_path))
+    seconds = [[1.0, 4.0, 2.0], [2.0, 2.0, 4.0]]
+    answer = {"seconds": seconds, "medians": [2.0, 2.0], "rows": 1}
+    monkeypatch.setattr(Trial, "_measured", lambda self, asked: answer)
+    monkeypatch.setattr(Trial, "_contender", lambda self, *_: {})
+    monkeypatch.setattr(Trial, "_unedited", lambda self: {})
+    one: Any = SimpleNamespace(number=5, baseline=None)
+    work.job_of = lambda planned: work.job
+    compiled: Any = object()
+    trial = Trial(work, one, lambda: True, 1.0, compiled)
+    assert trial.latency({0: {"values": {"latency": 10.0}}}) == 20.0
+
+
+def test_what_breaks_a_constraint_is_not_made_to_be_weighed() -> None:
+    setting: Any = SimpleNamespace(
+        wanted=lambda name: name in ("parameters", "disk"),
+        constraints=[constraint("parameters <= 10")],
+    )
+    trial: Any = SimpleNamespace(  # which has no disk to ask for
+        build=lambda: None, predicted=lambda: {"parameters": 190_656, "disk": 1}
+    )
+    planned = Planned(3, None, {}, Candidate("", ""))
+    record: dict[str, Any] = {"values": {}, "facts": {}, "rungs": []}
+    with pytest.raises(Enough) as end:
+        _steps(planned, {}, setting, trial, record)
+    assert end.value.why == "parameters <= 10: it is 190,656"
 
 
 @pytest.mark.parametrize("batch", [3, 8])
