@@ -297,7 +297,7 @@ def preprocessed(weights: Path) -> Iterator[Check]:
     ]
     tokens = encode(SAMPLES)
     here = [ids.tolist() for ids in tokens.ids.split(tokens.lengths.tolist())]
-    here = [VOCABULARY[torch.tensor(ids)].tolist() for ids in here]
+    here = [VOCABULARY[torch.tensor(ids, dtype=torch.int64)].tolist() for ids in here]
     kept = set(VOCABULARY.tolist())
     rows = [
         row for row in zip(SAMPLES, here, there, strict=True) if kept.issuperset(row[2])

@@ -34,6 +34,8 @@ PORTABLE = ("int8", "int8-weights", "int4-weights", "bf16")
 # Of products of whole numbers: how near logits have to come, and the part of the rows that
 # may have another label. What lies between two whole numbers goes to either.
 PRODUCTS_BOUND, CHANGED = 0.1, 0.01
+# Of sums in bfloat16, which are rounded in another order where a mask is always given.
+BF16_BOUND = 0.02
 DEPLOY = ("SMALLEST", "assemble", "load_deployed")  # of deploy.py
 # What forward takes, by transformers' names.
 THEIRS = {"ids": "input_ids", "types": "token_type_ids", "mask": "attention_mask"}
@@ -189,9 +191,13 @@ def export_view(job: Job) -> ExportView:
     bounds = {kind: KINDS[kind][2] for kind in to}
     if products:
         bounds |= dict.fromkeys(of_deployed, PRODUCTS_BOUND)
+    halved = deploy.kind(job) == "bf16" and len(of_deployed) > 0
+    if halved:
+        bounds |= dict.fromkeys(of_deployed, BF16_BOUND)
     images = isinstance(inputs, ImagePlan)
     names = [value.name for value in job.model.main.inputs]
-    multi, folder = job.task == "multi-label", "transformers" in to
+    multi, regression = job.task == "multi-label", job.task == "regression"
+    folder = "transformers" in to
     stores = tuple(_names(job)) if folder else ()
     label = "({} > 0)" if multi else "{}.argmax(1)"
     auto = "Image" if images else "Sequence"
@@ -220,16 +226,16 @@ def export_view(job: Job) -> ExportView:
             else ""
         ),
         bias=deploy.biased(linears(job)) if products else "",
-        changed=CHANGED if products else 0.0,
+        changed=CHANGED if (products or halved) and not regression else 0.0,
         weights="deployed.safetensors" if of_deployed else "model.safetensors",
         writer="deploy.py" if of_deployed else "training",
         inspecting=guard.as_in_training(job, "work"),
         calibrated=calibrate.asked(job),
         images=images,
-        regression=job.task == "regression",
+        regression=regression,
         units=units(job.model),
         head=classifier(job.model).call.name,
-        outputs="targets" if job.task == "regression" else "labels",
+        outputs="targets" if regression else "labels",
         inputs=tuple(names),
         example=", ".join(["ids", *["torch.zeros_like(ids)"] * (len(names) - 2)]),
         pixels=", ".join(sizes),

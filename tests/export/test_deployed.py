@@ -83,6 +83,14 @@ def test_bfloat16_by_torch_export(tmp_path: Path) -> None:
     written(it, "torch", tmp_path)
 
 
+def test_sums_in_bfloat16_may_be_rounded_otherwise(tmp_path: Path) -> None:
+    it = package(tmp_path, DeployPlan(precision="bf16"), ("torch",), "bert")
+    export = it.module("export")
+    assert export.BOUNDS == {"torch": 0.02} and export.CHANGED == 0.01
+    plain = package(tmp_path / "plain", DeployPlan("int8-weights"), ("torch",), "bert")
+    assert plain.module("export").BOUNDS == {"torch": 1e-4}
+
+
 def test_what_cannot_be_exported_so_is_the_trained_model_and_says_so(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
