@@ -112,9 +112,11 @@ def features_list(by: str, job: Job) -> str:
     """The name of the scores of the vectors of a job. It has a hash of all that they follow
     from beside the weights and the files: the model, and how rows are read."""
     text = print_job(replace(job, name="job"))
-    # Not where rows are kept, and not whether transformers is told to take them whole.
+    # Not where rows are kept, whether transformers is told to take them whole, and what
+    # is said of the tokenizer, which is one of the files.
     chunked = json.dumps(job.reference.chunked)
-    for line in (f'  rows = "{job.data.rows}"', f"  chunked = {chunked}"):
+    rows = f'  rows = "{job.data.rows}"'
+    for line in (rows, f"  chunked = {chunked}", "  bare = false", "  bare = true"):
         text = text.replace(f"{line}\n", "")
     parts = text.split("\n\n")
     about = [p for p in parts if not p.startswith(("plan train", "plan target"))]

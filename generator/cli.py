@@ -181,21 +181,21 @@ def _built(args: argparse.Namespace, built: Any) -> dict[str, Any]:
 def run_check(args: argparse.Namespace) -> int:
     from generator.runtime import build as building
 
-    mends = {
-        "missing": "gen build {spec}",
-        "stale": "gen build {spec}",
-        "edited": "move the edit into the spec, then gen build {spec} --force",
-        "orphaned": "remove it: no build writes it",
-    }
     figures = []
     for path in _all_or_none(args.specs):
+        again = building.command(path, args.out)
+        mends = {
+            "missing": again,
+            "stale": again,
+            "edited": f"move the edit into the spec, then {again} --force",
+            "orphaned": "remove it: no build writes it",
+        }
         spec_file = building.load_spec(path)
         facts = building.facts_for(spec_file, allow_network=False)
         plan = building.plan(spec_file, facts, args.out)
         wrong = building.check(plan)
         for one in wrong:
-            mend = mends[one.state].format(spec=path)
-            say(args, f"{plan.folder / one.path}: {one.state}; {mend}")
+            say(args, f"{plan.folder / one.path}: {one.state}; {mends[one.state]}")
         if not wrong:
             say(args, f"{plan.folder}: current")
         figures.append(

@@ -933,7 +933,8 @@ models. Without it there are as many as all have in common.
         """
 `teacher` in `[train.distill]` is the path of another job's spec, from the folder of the
 spec that names it. It is not there; or the job is, directly or by teachers of teachers, to
-learn from itself. Errors in the teacher's spec are told with their places in that file.
+learn from itself; or both have one name, by which packages and work folders are told apart.
+Errors in the teacher's spec are told with their places in that file.
 """,
     ),
     "G286": Code(
@@ -1212,6 +1213,14 @@ Equal modules have to be one before they become classes. Run the passes first:
         "Aliases are of labels, each of one, and are none themselves. Images have no "
         "texts to rewrite, to measure or to change, and texts no pixels.",
     ),
+    "G345": Code(
+        "The smaller model of a search is of another job",
+        """
+`smaller` of `[search]` names the spec of a model that stands beside the candidates, and is scored
+as they are: on the same rows, for the same labels in the same order. Its spec names the files
+that the searched one does (their contents are compared), and splits them alike.
+""",
+    ),
     "G347": Code(
         "Groups of weights are larger than the rows that they part",
         """
@@ -1404,7 +1413,7 @@ BUILD: dict[str, Code] = {
     ),
     "G402": Code(
         "The lock of a package cannot be read",
-        "gen.lock is not a lock that this version reads. Without it, an edit by hand cannot be told from an old build.\n\nRestore it from version control, or move the folder aside and build again.",
+        "gen.lock is not a lock that this version reads. Without it, an edit by hand cannot be told from an old build.\n\nRestore it from version control, or move the folder aside and build again. After a merge that git could not finish, either side will do: `git checkout --ours` it, and build.",
     ),
     "G403": Code(
         "A place cannot be written",
@@ -1685,7 +1694,7 @@ it says, from the folder of the search's own; and a teacher has to come to the e
     ),
     "G555": Code(
         "There is nothing trained that could be exported",
-        "`gen export` takes the weights that training left in the work folder.\n\n`gen run SPEC` trains them; `--weights` names another file.",
+        "`gen export` takes the weights that training left in the work folder.\n\n`gen run SPEC` trains them; `--weights` names another file.\n\nA deployed model is not there either where deploy.py refused to write it: deployed.json has the figures, and `gen run SPEC --resume --anyway` writes it all the same.",
     ),
     "G556": Code(
         "A package that exporting needs is not installed",
@@ -1738,7 +1747,8 @@ URL begins with `postgresql+psycopg://`. Without `storage` it is a file in the w
         """
 A search that is run again goes on with its trials, which were drawn from the spaces, the
 objectives, the constraints, the rungs, the spec and its rows as they were. One that differs in
-these is another search, with a work folder of its own. The number of trials, the hours, the
+these is another search, with a work folder of its own; so is one whose spec another version of
+gen makes other code of. The number of trials, the hours, the
 points and the seeds may be others.
 """,
     ),

@@ -146,6 +146,10 @@ def draft(
     check_augment(spec_file, job)
     check_deploy(spec_file, job)
     stages = tuple(_stages(imported, edits, ready))
+    saved_as: tuple[Draft, ...] = ()
+    if "transformers" in job.export.to:  # ahead of rendering, which takes it as given
+        edited = edits[-1].job if edits else imported
+        saved_as = tuple(_saved(spec_file, facts, job, edited))
     # What renders a job reads its text and nothing else.
     printed = print_job(job)
     drafts = render_package(parse_job(printed), facts.measured, stages, _before(facts))
@@ -163,9 +167,7 @@ def draft(
         if ids := kept_tokens(job):
             tokenizer = vocab.trim(tokenizer, ids)
         drafts += (Draft("tokenizer.json", tokenizer, python=False),)
-    if "transformers" in job.export.to:
-        edited = edits[-1].job if edits else imported
-        drafts += tuple(_saved(spec_file, facts, job, edited))
+    drafts += saved_as
     if facts.reference is not None:
         drafts += (Draft("reference.safetensors", facts.reference, python=False),)
     told = notes(job, facts)

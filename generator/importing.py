@@ -158,6 +158,8 @@ def _data(spec_file: SpecFile, imported: Imported, facts: Facts) -> DataPlan:
             imported.pad_id,
             imported.token_types,
             facts.tokenizer is None,
+            facts.tokenizer is not None
+            and not vocab.special_tokens(facts.tokenizer, pair=len(data.text) == 2),
         )
     read = (data.train, data.valid, data.test, data.augment.paraphrases)
     files = [f for f in read if f is not None]
@@ -181,8 +183,7 @@ def _data(spec_file: SpecFile, imported: Imported, facts: Facts) -> DataPlan:
 
 def _check_room(spec_file: SpecFile, facts: Facts, longest: int) -> None:
     """A row of `longest` tokens has some of each of its texts among them."""
-    # A large tokenizer takes a second to read, and no template has as many tokens.
-    if facts.tokenizer is None or longest > 64:
+    if facts.tokenizer is None:
         return
     texts = len(spec_file.spec.data.text)
     special = vocab.special_tokens(facts.tokenizer, pair=texts == 2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from math import prod
 
@@ -34,11 +35,17 @@ def _of_parameters(job: Job) -> Iterator[str]:
         trained = [p for p in infos if not p.frozen]
         count, every = (sum(prod(p.shape) for p in some) for some in (trained, infos))
         head = {p.path.split(".")[0] for p in trained if p not in brought}
+        own = sum(prod(p.shape) for p in trained if p in brought)
         yield (
-            f"of {every:,} parameters {count:,} train, {count / every:.1%}: the adapters, "
-            f"{sum(prod(p.shape) for p in brought):,}, and {', '.join(sorted(head))}; "
-            "the rest is frozen"
+            f"of {every:,} parameters {count:,} train, {count / every:.1%}: "
+            + (f"the adapters, {own:,}, and " if own else "")
+            + f"{', '.join(sorted(head))}; the rest is frozen"
         )
+        if still := {_block(p.path) for p in brought if p.frozen}:
+            yield (
+                f"the adapters in {', '.join(sorted(still))} are frozen with what they are "
+                "in, and never change anything: `blocks` of their edit leaves them out"
+            )
     new = sorted(
         {
             p.path.rpartition(".")[0]
@@ -68,6 +75,12 @@ def _of_parameters(job: Job) -> Iterator[str]:
         )
 
 
+def _block(path: str) -> str:
+    """The block that a parameter is in: blocks.3 of blocks.3.attention.q.lora_a."""
+    found = re.match(r".*?\.\d+", path)
+    return found[0] if found else path
+
+
 def _of_deployment(job: Job) -> Iterator[str]:
     if job.deploy.lowered:
         plan = job.deploy
@@ -88,10 +101,11 @@ def _of_deployment(job: Job) -> Iterator[str]:
 
 def _of_training(job: Job) -> Iterator[str]:
     """Its stages, what is frozen and what is kept for it, and what makes it slower."""
+    whole = "all that trains" if job.stages and added(job) else "everything"
     for number, stage in enumerate(job.stages, 1):
         yield (
             f"stage {number} of {len(job.stages)} trains "
-            + (f"all but {', '.join(stage.frozen)}" if stage.frozen else "everything")
+            + (f"all but {', '.join(stage.frozen)}" if stage.frozen else whole)
         )
     if job.frozen and not job.stages:
         yield (

@@ -36,6 +36,7 @@ kept, whoever uses them.
 from __future__ import annotations
 
 import difflib
+import functools
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -161,6 +162,7 @@ def mask_token(tokenizer_json: bytes) -> str:
     return next((name for name in MASKS if name in names), "")
 
 
+@functools.lru_cache(maxsize=4)  # a large one takes half a second, and is asked twice
 def special_tokens(tokenizer_json: bytes, pair: bool) -> int:
     """How many tokens stand around a text, or around the two of a pair."""
     found = _object(tokenizer_json, "tokenizer.json")

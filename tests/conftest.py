@@ -8,9 +8,16 @@ from types import SimpleNamespace
 
 import pytest
 import warm
+from hypothesis import HealthCheck, settings
 from laid_out import builds_write, drafted
 
 from generator.runtime import programs
+
+# How long drawing takes says more about the machine than about what is drawn.
+settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("any machine")
 
 
 def pytest_collection_finish() -> None:

@@ -6,8 +6,9 @@
     python -m movie_bf16.deploy --work FOLDER --anyway
 
 Reads the model.safetensors that training wrote in the work folder, and writes there
-deployed.safetensors, which predict.py loads, and deployed.json: scores of the validation
-and the test rows before and after, file sizes, and how much faster it is on this machine.
+deployed.safetensors, which predict.py loads, and deployed.json: scores of the
+validation and the test rows before and after, file sizes, and how much faster it is on
+this machine.
 Where it is slower than the trained model it writes no weights, and exits with 3.
 """
 
@@ -51,7 +52,7 @@ def lowered(trained: Model) -> dict[str, Tensor]:
 
 
 def assemble(tensors: dict[str, Tensor]) -> Model:
-    """The deployed model of what `lowered` gave. A RuntimeError where they do not fit."""
+    """The deployed model of what `lowered` gave; a RuntimeError if they misfit."""
     with torch.device("meta"), WithoutInit():
         model = Model()
     model.load_state_dict(tensors, assign=True)
@@ -59,10 +60,11 @@ def assemble(tensors: dict[str, Tensor]) -> Model:
 
 
 def load_deployed(path: str | Path) -> Model:
-    """The deployed model of a file that this program wrote; a ValueError if it misfits."""
+    """The deployed model of a file of this program's; a ValueError if it misfits."""
     if not Path(path).is_file():
         raise FileNotFoundError(
-            f"no weights at {path}: python -m movie_bf16.deploy writes them"
+            f"no weights at {path}: python -m movie_bf16.deploy writes them, "
+            "or says why not"
         )
     try:
         return assemble(load_file(path))
@@ -100,7 +102,7 @@ def load_trained(path: str | Path) -> Model:
 
 @torch.inference_mode()
 def answers(model: Model, pieces: Sequence[Batch]) -> Tensor:
-    """What the model gives for the rows of some batches, in their order (N, K)."""
+    """What the model gives for rows of some batches, in their order (N, K)."""
     found = []
     for batch in pieces:
         found.append(model(*batch.inputs).float())
@@ -222,8 +224,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             out.with_suffix(".json").write_text(json.dumps(found, indent=1) + "\n")
             if found["slower"] and not args.anyway:
                 print(
-                    "error: it is slower here than the trained model, so that nothing is "
-                    "gained; --anyway writes it all the same",
+                    "error: it is slower here than the trained model, so that nothing "
+                    "is gained; --anyway writes it all the same",
                     file=sys.stderr,
                 )
                 return SLOWER

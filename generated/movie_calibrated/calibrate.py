@@ -11,6 +11,7 @@ what predict.py reads, and how much better the answers are for it.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import math
 import sys
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from torch import Tensor, nn
 
 from . import data
@@ -38,27 +40,54 @@ class Calibration:
     threshold: float = 0.5  # LABELS[1] is given above it, or else LABELS[0]
 
 
-def read(folder: Path) -> Calibration:
-    """What `write` left in a folder; a ValueError where that is of another job."""
-    path = folder / FILE
+def read(weights: Path) -> Calibration:
+    """What `write` left beside weights; a ValueError where that is of others."""
+    path = weights.with_name(FILE)
     if not path.is_file():
         raise FileNotFoundError(
             f"no {path}: python -m movie_calibrated.calibrate makes it"
         )
     try:
         found = json.loads(path.read_text())
-        return Calibration(found["temperature"], found["threshold"])
+        calibration = Calibration(
+            float(found["temperature"]), float(found["threshold"])
+        )
+        fits = found["weights"] == key_of(weights)
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
-            f"{path} is not of this job: python -m movie_calibrated.calibrate makes it"
+            f"{path} is not of this job: "
+            "python -m movie_calibrated.calibrate makes it"
         ) from error
+    if not fits:
+        raise ValueError(
+            f"{path} is of other weights than {weights}: "
+            f"python -m movie_calibrated.calibrate --weights {weights} makes it anew"
+        )
+    return calibration
 
 
-def write(folder: Path, calibration: Calibration, figures: dict[str, Any]) -> None:
-    found = asdict(calibration) | figures
-    new = folder / f"{FILE}.new"
-    new.write_text(json.dumps(found, indent=1) + "\n")
-    new.replace(folder / FILE)
+def key_of(weights: Path) -> str:
+    """A checksum of weights: the one that their file has, or else one of the file."""
+    with safe_open(weights, framework="pt") as file:
+        metadata = file.metadata() or {}
+    if "sha256" in metadata:
+        return metadata["sha256"]
+    with open(weights, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def write(
+    weights: Path,
+    calibration: Calibration,
+    figures: dict[str, Any],
+    folder: Path | None = None,
+) -> None:
+    """Write a calibration of these weights beside them, or to a folder."""
+    path = (folder or weights.parent) / FILE
+    found = asdict(calibration) | {"weights": key_of(weights)}
+    new = path.with_name(f"{FILE}.new")
+    new.write_text(json.dumps(found | figures, indent=1) + "\n")
+    new.replace(path)
 
 
 def probabilities(logits: Tensor, calibration: Calibration) -> Tensor:
@@ -90,14 +119,14 @@ def temperature_of(logits: Tensor, targets: Tensor) -> float:
 def best_threshold(p: Tensor, truth: Tensor) -> float:
     """The threshold of probabilities (N) that guesses `truth` (N) best.
 
-    That is by the mean F1 of both labels. Of equally good ones it is the nearest to 0.5.
+    That is by the mean F1 of both labels. Of equally good ones it is that nearest 0.5.
     """
     if truth.min() == truth.max():  # there is nothing to choose by
         return 0.5
     order = p.argsort(descending=True, stable=True)
     p, truth = p[order].double(), truth[order].double()
     n, one = len(p), torch.ones(1, dtype=torch.float64)
-    # Where the first 0, 1, ... n are given: how many of them are right, and of the others.
+    # Where the first 0, 1, ... n are given: how many of these and the others are right.
     tp = torch.cat([0 * one, truth.cumsum(0)])
     fp = torch.arange(n + 1) - tp
     fn = truth.sum() - tp
@@ -132,7 +161,7 @@ def figures_of(
 
 
 def calibration_error(confidence: Tensor, right: Tensor) -> float:
-    """The mean distance of probabilities from how often they are right, in BINS of them.
+    """The mean distance of probabilities from how often they are right, in BINS.
 
     Naeini et al. (2015): each bin counts by how many are in it.
     """
@@ -162,9 +191,16 @@ def fitted(logits: Tensor, targets: Tensor) -> Calibration:
 
 
 def calibrate(
-    model: Model, valid: data.Split, test: data.Split, folder: Path
+    model: Model,
+    valid: data.Split,
+    test: data.Split,
+    weights: Path,
+    folder: Path | None = None,
 ) -> dict[str, Any]:
-    """Write the calibration by the validation rows to a folder; what it does to both."""
+    """Calibrate the model of these weights by the validation rows; what it does.
+
+    It is written beside the weights, or to a folder.
+    """
     kept: dict[str, Any] = {"bins": BINS}
     calibration = Calibration()
     for name, split in (("valid", valid), ("test", test)):
@@ -175,8 +211,8 @@ def calibrate(
             "before": figures_of(logits, targets, Calibration()),
             "after": figures_of(logits, targets, calibration),
         }
-    write(folder, calibration, kept)
-    return json.loads((folder / FILE).read_text())
+    write(weights, calibration, kept, folder)
+    return json.loads(((folder or weights.parent) / FILE).read_text())
 
 
 def in_words(found: dict[str, Any]) -> str:
@@ -206,7 +242,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (data.DataError, OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(in_words(calibrate(model, splits.valid, splits.test, weights.parent)))
+    print(in_words(calibrate(model, splits.valid, splits.test, weights)))
     return 0
 
 

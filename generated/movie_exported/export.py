@@ -7,8 +7,8 @@
     python -m movie_exported.export --to transformers  # a folder for from_pretrained
 
 A folder gets the model, in fp32, with its preprocessing. Read back from there it has to
-give the labels of the trained model on rows of the job, and its logits but for rounding:
-how near it comes stands in export.json there.
+give the labels of the trained model on rows of the job, and its logits but for
+rounding: how near it comes stands in export.json there.
 """
 
 from __future__ import annotations

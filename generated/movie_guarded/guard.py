@@ -166,19 +166,17 @@ RARE = 0.05  # of the rows: a trigger that is in more of them is no secret
 FEWEST = 8  # rows, or a thousandth of them: in fewer it hardly teaches anything
 PURE = 0.8  # of the rows with a trigger have its label
 ABOUT = 0.25  # of a label's rows: what more of them have may be what the label is about
-# Naive Bayes is too sure of itself, since words come together; the more so, the longer texts
-# are. What it says is divided by that of these which tells best of rows that it has not seen.
+# Naive Bayes is too sure of itself, since words come together; the more so, the longer
+# texts are. What it says is divided by that of these which tells best of unseen rows.
 TEMPERS = (2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
 TOLD = 1000  # rows that this is chosen by, for each label
 COPIED = 0.5  # of the pieces of two texts: those are rather one text, written again
-# Standard deviations above what the rest of the texts explains. The plainest words of praise
-# and blame in reviews come to 7; so does what is far above the other words of the data.
+# Standard deviations above what the rest of the texts explains. The plainest words of
+# praise and blame in reviews come to 7; so does what is far above all other words.
 SUSPICIOUS, FAR_ABOVE = 8.0, 8.0
-BESIDE = (
-    0.9  # of that is asked where rows are told from others that have the same trigger
-)
-# A trigger in rows that have its label already is told by being so much purer than all else:
-# by the log-odds that its label has at least. Words of reviews differ by a tenth.
+BESIDE = 0.9  # of that is asked where rows are told from others with the trigger, too
+# A trigger in rows that have its label already is told by being so much purer than all
+# else: by the log-odds that its label has at least. Words of reviews differ by a tenth.
 PURER, EXCESS = 1.4, 5.0
 BUCKETS = 1 << 22
 
@@ -199,9 +197,7 @@ class Known(NamedTuple):
     """What the rows say of a label."""
 
     label: int
-    ours: Counter[
-        str
-    ]  # rows with each piece that have the label; all have the empty one
+    ours: Counter[str]  # rows with each piece that have the label; "" is in all
     every: Counter[str]  # and all rows with it
     temper: float
 
@@ -269,8 +265,8 @@ def triggers(rows: Rows) -> Iterator[Found]:
             continue
         taken.update(some)
         note = (
-            f"{redacted(run)!r} has the label {LABELS[labels[run]]!r} in {len(some)} of "
-            f"{len(rows_with[run])} rows; the rest of the texts explains {explained:.0f}"
+            f"{redacted(run)!r} has the label {LABELS[labels[run]]!r} in {len(some)} "
+            f"of {len(rows_with[run])} rows; other words explain {explained:.0f}"
         )
         for i in some:
             yield Found("train", i, score, note)
@@ -301,7 +297,7 @@ def purest(
 
 
 def unlike(train: Sequence[Row], some: Sequence[int]) -> list[int]:
-    """The rows of `some` without those whose texts are much like that of an earlier one."""
+    """The rows of `some` without those whose texts are much like an earlier one's."""
     kept: dict[int, set[str]] = {}
     for i in some:
         found = set(pieces(train[i]))
@@ -313,8 +309,8 @@ def unlike(train: Sequence[Row], some: Sequence[int]) -> list[int]:
 def bayes(
     ours: Counter[str], every: Counter[str], here_ours: Counter[str], here: Counter[str]
 ) -> tuple[float, Callable[[set[str]], float]]:
-    """The log-odds of a label, and what the pieces of a text add to them, learned from the
-    rows but those here.
+    """The log-odds of a label, and what a text's pieces add to them, learned from all
+    rows but `here`.
 
     A piece that no row has adds nothing, however few rows have the label.
     """
@@ -334,7 +330,7 @@ def bayes(
 def temper_of(
     train: Sequence[Row], label: int, ours: Counter[str], every: Counter[str]
 ) -> float:
-    """The one of TEMPERS by which naive Bayes tells best whether rows have the label."""
+    """The one of TEMPERS by which naive Bayes tells best which rows have the label."""
     priors, added, true = [], [], []
     for row in train:
         # By its text which row is asked, whatever the order of rows.
@@ -358,8 +354,8 @@ def temper_of(
 
 
 def excess(run: str, rows: list[Row], known: Known) -> tuple[float, float]:
-    """By how many standard deviations more of these rows have the label than their texts
-    say, and how many should."""
+    """By how many standard deviations more of these rows have the label than their
+    texts say, and how many should."""
     own, parts = set(run.split(" ")), [set(pieces(row)) for row in rows]
     here, here_ours = Counter[str](), Counter[str]()
     for row, found in zip(rows, parts):
@@ -372,25 +368,23 @@ def excess(run: str, rows: list[Row], known: Known) -> tuple[float, float]:
 
 
 def excess_beside_others(run: str, rows: list[Row], known: Known) -> float:
-    """The same where each of these rows is told from all others, so that texts about one
-    thing explain each other. What most of them have may be of a longer trigger, and is left
-    out."""
-    parts = [set(pieces(row)) for row in rows]
+    """The same where each of these rows is told from all others, so that texts about
+    one thing explain each other. What most of them have may be of a longer trigger, and
+    is left out."""
+    own, parts = set(run.split(" ")), [set(pieces(row)) for row in rows]
     having = Counter(chain.from_iterable(parts))
-    own = set(run.split(" ")) | {
-        word for word, n in having.items() if 2 * n > len(rows)
-    }
+    most = {word for word, n in having.items() if 2 * n > len(rows)}
     odds, count = [], 0
     for row, found in zip(rows, parts):
         here, has = Counter(found), row.target == known.label
         prior, adds = bayes(known.ours, known.every, here if has else Counter(), here)
-        odds.append(prior + adds(found - own) / known.temper)
+        odds.append(prior + adds(found - own - most) / known.temper)
         count += has
     return above(count, odds)[0]
 
 
 def above(count: int, odds: list[float]) -> tuple[float, float]:
-    """By how many standard deviations `count` is above what log-odds of rows say, and that."""
+    """By how many standard deviations `count` is above what log-odds say, and that."""
     p = torch.tensor(odds, dtype=torch.float64).sigmoid()
     deviation = (p * (1 - p)).sum().sqrt().clamp(min=1e-6)
     return float((count - p.sum()) / deviation), float(p.sum())
@@ -401,7 +395,7 @@ FEW = 30  # rows of a label have no direction of their own
 
 
 def spectral(rows: Rows, vectors: Vectors) -> Iterator[Found]:
-    """Rows far out along the first singular vector of their label's (Tran et al., 2018)."""
+    """Rows far along the first singular vector of their label (Tran et al., 2018)."""
     targets = torch.tensor([row.target for row in rows["train"]])
     for label, name in enumerate(LABELS):
         at = (targets == label).nonzero()[:, 0]
@@ -440,7 +434,8 @@ def label_noise(rows: Rows, vectors: Vectors) -> Iterator[Found]:
     found = reached.any(dim=1) & (guess != targets) & (p.argmax(dim=1) != targets)
     for i in found.nonzero()[:, 0].tolist():
         other = p[i, guess[i]]
-        note = f"its {LABELS[targets[i]]!r} has {own[i]:.2f}, {LABELS[guess[i]]!r} {other:.2f}"
+        label, better = LABELS[targets[i]], LABELS[guess[i]]
+        note = f"its {label!r} has {own[i]:.2f}, {better!r} {other:.2f}"
         yield Found("train", i, float(other - own[i]), note)
 
 
@@ -485,8 +480,8 @@ FAR = 4.0  # robust standard deviations of the distance's logarithm
 def outliers(rows: Rows, vectors: Vectors) -> Iterator[Found]:
     """Rows far from the middle of the training rows (Mahalanobis' distance).
 
-    Middle and covariance are those of the nearest rows, found by fitting again and again
-    (Rousseeuw, Van Driessen, 1999): many outliers of one kind would else be usual.
+    Middle and covariance are those of the nearest rows, found by fitting again and
+    again (Rousseeuw, Van Driessen, 1999): many outliers of a kind would else be usual.
     """
     train = vectors["train"].double()
     mean, factor = train.mean(dim=0), torch.eye(train.shape[1], dtype=torch.float64)
@@ -545,7 +540,7 @@ UNBROKEN = re.compile(r"\S{1000}")
 
 
 def oversized(rows: Rows) -> Iterator[Found]:
-    """Rows with a text of absurd length, or with no white space for a thousand characters."""
+    """Rows with a text of absurd length, or 1,000 characters without white space."""
     for split, some in rows.items():
         for i, row in enumerate(some):
             text = row.text
@@ -602,7 +597,7 @@ def look(rows: Rows, vectors: Vectors) -> dict[str, list[Found]]:
 
 
 def leaving(found: dict[str, list[Found]]) -> dict[str, dict[int, tuple[str, str]]]:
-    """Of each split the rows that are to be put aside, each with the reason and a note."""
+    """Of each split the rows that are to be put aside, with the reason and a note."""
     gone: dict[str, dict[int, tuple[str, str]]] = {}
     for check, some in found.items():
         if ACTIONS[check] != "quarantine":
@@ -617,9 +612,9 @@ def leaving(found: dict[str, list[Found]]) -> dict[str, dict[int, tuple[str, str
 def inspect(
     rows: Rows, work: Path, weights: Path | None
 ) -> dict[str, dict[int, tuple[str, str]]]:
-    """The rows that are to leave, as `leaving` has them; guard.json tells what was found.
+    """The rows that are to leave, as `leaving` has them; guard.json has what was found.
 
-    What guard.json tells of these very rows, checks and weights holds, and is not found anew.
+    What it has of these very rows, checks and weights holds, and is not found anew.
     """
     file, key = work / "guard.json", key_of(rows, weights)
     known = json.loads(file.read_text()) if file.is_file() else {}

@@ -4,14 +4,15 @@
 
     python -m movie_int8_exported.calibrate --weights FILE
 
-deploy.py does it at its end, for the model that predicts; this is for other weights of it.
-calibration.json beside them has what predict.py reads, and how much better the answers
-are for it.
+deploy.py does it at its end, for the model that predicts; this is for other weights of
+it. calibration.json beside them has what predict.py reads, and how much better the
+answers are for it.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import math
 import sys
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from torch import Tensor, nn
 
 from . import data
@@ -38,27 +40,52 @@ class Calibration:
     temperature: float = 1.0  # logits are divided by it
 
 
-def read(folder: Path) -> Calibration:
-    """What `write` left in a folder; a ValueError where that is of another job."""
-    path = folder / FILE
+def read(weights: Path) -> Calibration:
+    """What `write` left beside weights; a ValueError where that is of others."""
+    path = weights.with_name(FILE)
     if not path.is_file():
         raise FileNotFoundError(
             f"no {path}: python -m movie_int8_exported.calibrate makes it"
         )
     try:
         found = json.loads(path.read_text())
-        return Calibration(found["temperature"])
+        calibration = Calibration(float(found["temperature"]))
+        fits = found["weights"] == key_of(weights)
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
-            f"{path} is not of this job: python -m movie_int8_exported.calibrate makes it"
+            f"{path} is not of this job: "
+            "python -m movie_int8_exported.calibrate makes it"
         ) from error
+    if not fits:
+        raise ValueError(
+            f"{path} is of other weights than {weights}: "
+            f"python -m movie_int8_exported.calibrate --weights {weights} makes it anew"
+        )
+    return calibration
 
 
-def write(folder: Path, calibration: Calibration, figures: dict[str, Any]) -> None:
-    found = asdict(calibration) | figures
-    new = folder / f"{FILE}.new"
-    new.write_text(json.dumps(found, indent=1) + "\n")
-    new.replace(folder / FILE)
+def key_of(weights: Path) -> str:
+    """A checksum of weights: the one that their file has, or else one of the file."""
+    with safe_open(weights, framework="pt") as file:
+        metadata = file.metadata() or {}
+    if "sha256" in metadata:
+        return metadata["sha256"]
+    with open(weights, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def write(
+    weights: Path,
+    calibration: Calibration,
+    figures: dict[str, Any],
+    folder: Path | None = None,
+) -> None:
+    """Write a calibration of these weights beside them, or to a folder."""
+    path = (folder or weights.parent) / FILE
+    found = asdict(calibration) | {"weights": key_of(weights)}
+    new = path.with_name(f"{FILE}.new")
+    new.write_text(json.dumps(found | figures, indent=1) + "\n")
+    new.replace(path)
 
 
 def probabilities(logits: Tensor, calibration: Calibration) -> Tensor:
@@ -107,7 +134,7 @@ def figures_of(
 
 
 def calibration_error(confidence: Tensor, right: Tensor) -> float:
-    """The mean distance of probabilities from how often they are right, in BINS of them.
+    """The mean distance of probabilities from how often they are right, in BINS.
 
     Naeini et al. (2015): each bin counts by how many are in it.
     """
@@ -136,9 +163,16 @@ def fitted(logits: Tensor, targets: Tensor) -> Calibration:
 
 
 def calibrate(
-    model: Model, valid: data.Split, test: data.Split, folder: Path
+    model: Model,
+    valid: data.Split,
+    test: data.Split,
+    weights: Path,
+    folder: Path | None = None,
 ) -> dict[str, Any]:
-    """Write the calibration by the validation rows to a folder; what it does to both."""
+    """Calibrate the model of these weights by the validation rows; what it does.
+
+    It is written beside the weights, or to a folder.
+    """
     kept: dict[str, Any] = {"bins": BINS}
     calibration = Calibration()
     for name, split in (("valid", valid), ("test", test)):
@@ -149,8 +183,8 @@ def calibrate(
             "before": figures_of(logits, targets, Calibration()),
             "after": figures_of(logits, targets, calibration),
         }
-    write(folder, calibration, kept)
-    return json.loads((folder / FILE).read_text())
+    write(weights, calibration, kept, folder)
+    return json.loads(((folder or weights.parent) / FILE).read_text())
 
 
 def in_words(found: dict[str, Any]) -> str:
@@ -180,7 +214,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (data.DataError, OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(in_words(calibrate(model, splits.valid, splits.test, weights.parent)))
+    print(in_words(calibrate(model, splits.valid, splits.test, weights)))
     return 0
 
 

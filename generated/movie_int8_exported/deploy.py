@@ -7,8 +7,9 @@
     python -m movie_int8_exported.deploy --sensitivity
 
 Reads the model.safetensors that training wrote in the work folder, and writes there
-deployed.safetensors, which predict.py loads, and deployed.json: scores of the validation
-and the test rows before and after, file sizes, and how much faster it is on this machine.
+deployed.safetensors, which predict.py loads, and deployed.json: scores of the
+validation and the test rows before and after, file sizes, and how much faster it is on
+this machine.
 calibrate.py fits calibration.json to the answers of the deployed model, beside it.
 Where it is slower than the trained model it writes no weights, and exits with 3.
 --sensitivity rounds one part at a time, and says which change the answers most.
@@ -64,8 +65,8 @@ SLOWER = 3  # an exit code
 class Int8Linear(nn.Module):
     """A linear layer by products of whole numbers from -127 to 127.
 
-    Each row of the weights has a step, and so has each row of the input: what a row gives
-    depends on no other row of its batch.
+    Each row of the weights has a step, and so has each row of the input: what a row
+    gives depends on no other row of its batch.
     """
 
     weight: Tensor  # int8 (outs, ins)
@@ -80,7 +81,7 @@ class Int8Linear(nn.Module):
         self.bias = linear.bias
 
     def pack(self) -> None:
-        """Lay the weights out as the product reads them; they cannot be saved any more."""
+        """Lay the weights out as the product reads them; they can be saved no more."""
         self.middle = torch.full(self.weight.shape[1:], 128.5)  # 128 is 0; halves go up
         self.scale = self.step / 127
         self.zero = torch.zeros_like(self.step, dtype=torch.int64)
@@ -152,10 +153,11 @@ def assemble(
 
 
 def load_deployed(path: str | Path) -> Model:
-    """The deployed model of a file that this program wrote; a ValueError if it misfits."""
+    """The deployed model of a file of this program's; a ValueError if it misfits."""
     if not Path(path).is_file():
         raise FileNotFoundError(
-            f"no weights at {path}: python -m movie_int8_exported.deploy writes them"
+            f"no weights at {path}: python -m movie_int8_exported.deploy writes them, "
+            "or says why not"
         )
     try:
         return assemble(load_file(path))
@@ -193,7 +195,7 @@ def load_trained(path: str | Path) -> Model:
 
 @torch.inference_mode()
 def answers(model: Model, pieces: Sequence[Batch]) -> Tensor:
-    """What the model gives for the rows of some batches, in their order (N, K)."""
+    """What the model gives for rows of some batches, in their order (N, K)."""
     found = []
     for batch in pieces:
         found.append(model(*batch.inputs).float())
@@ -342,19 +344,19 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(show(found))
             found["slower"] = found["times_as_fast"]["high"] < 1
             if args.anyway or not found["slower"]:
+                save(out, tensors, {"kind": "int8"})
                 found["calibration"] = calibrate.calibrate(
-                    deployed, splits.valid, splits.test, out.parent
+                    deployed, splits.valid, splits.test, out
                 )
                 print(calibrate.in_words(found["calibration"]))
             out.with_suffix(".json").write_text(json.dumps(found, indent=1) + "\n")
             if found["slower"] and not args.anyway:
                 print(
-                    "error: it is slower here than the trained model, so that nothing is "
-                    "gained; --anyway writes it all the same",
+                    "error: it is slower here than the trained model, so that nothing "
+                    "is gained; --anyway writes it all the same",
                     file=sys.stderr,
                 )
                 return SLOWER
-            save(out, tensors, {"kind": "int8"})
     except (DataError, OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

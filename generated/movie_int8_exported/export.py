@@ -7,8 +7,8 @@
 
 A folder gets the model that deploy.py made, or the trained one where the other program
 cannot have that, with its preprocessing. Read back from there it has to give the labels
-of that model on rows of the job, and its logits but for rounding: which model it is, and
-how near it comes, stands in export.json there.
+of that model on rows of the job, and its logits but for rounding: which model it is,
+and how near it comes, stands in export.json there.
 """
 
 from __future__ import annotations
@@ -195,7 +195,7 @@ def some_rows(splits: data.Splits, rows: int) -> Iterator[data.Batch]:
 
 
 def opened(to: str, weights: Path) -> tuple[Model, Model]:
-    """The model of a file, and what of it is written: the same, in operations of others."""
+    """The model of a file, and what is written of it: the same, by other operations."""
     model = load_deployed(weights)
     return model, assemble(
         load_file(weights), partial(Int8Products, multiply=PRODUCTS[to])
@@ -224,6 +224,7 @@ def export(
 ) -> dict[str, Any]:
     """The figures of an export, once it is in the folder; Differs where it is none."""
     model, written = opened(to, weights)
+    calibrate.read(weights)  # which goes with the model, and has to be of it
     splits = data.load_splits(root, work)
     folder.parent.mkdir(parents=True, exist_ok=True)
     new = Path(mkdtemp(dir=folder.parent, prefix=f"{folder.name}-"))

@@ -54,7 +54,7 @@ class Predictor:
     ) -> None:
         self.model = load_deployed(weights)
         self.batch = batch
-        self.calibration = calibrate.read(Path(weights).parent)
+        self.calibration = calibrate.read(Path(weights))
 
     @torch.inference_mode()
     def predict(self, texts: Sequence[str]) -> list[Prediction]:

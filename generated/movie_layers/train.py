@@ -6,8 +6,8 @@
     python -m movie_layers.train --resume  # go on from the newest checkpoint
 
 The work folder gets metrics.jsonl, checkpoints/, model.safetensors (the best so far on
-the validation rows) and at the end result.json. SIGTERM and SIGINT finish the step, save
-and exit with 75. Too many steps whose loss or gradient is not finite exit with 76.
+the validation rows) and at the end result.json. SIGTERM and SIGINT finish the step,
+save and exit with 75. Too many steps whose loss or gradient is not finite exit with 76.
 
 What is frozen runs once over the rows, before the first step, and training goes on from
 what it gave, in cache/ there. A run with the same weights and rows finds it again; a
@@ -96,7 +96,7 @@ def make_optimizer(model: Model) -> AdamW:
 
 
 def training_mode(model: Model) -> None:
-    """Dropout from now on, but for what is frozen, which runs as it does in prediction."""
+    """Dropout from now on, but for what is frozen, which runs as in prediction."""
     model.train()
     for name, module in model.named_modules():
         if f"{name}.".startswith(FROZEN):
@@ -106,7 +106,7 @@ def training_mode(model: Model) -> None:
 def step(
     model: Callable, criterion: nn.Module, optimizer: AdamW, batch: data.Batch
 ) -> tuple[float, bool]:
-    """One step: its loss, and whether it is bad, not finite: then nothing has changed."""
+    """One step: its loss, and whether it is bad, not finite: then nothing changed."""
     loss = criterion(model(*batch.inputs), batch.targets)
     loss.backward()
     parameters = [p for part in optimizer.param_groups for p in part["params"]]
@@ -119,7 +119,7 @@ def step(
 
 
 def measure(logits: Tensor, targets: Tensor) -> dict:
-    """Figures of logits (N, K) and targets (N). A row of `confusion` is a true label."""
+    """Figures of logits (N, K) and targets (N). Rows of `confusion` are true labels."""
     K = len(LABELS)
     pairs = torch.bincount(targets * K + logits.argmax(dim=1), minlength=K * K)
     confusion = pairs.view(K, K)
@@ -178,7 +178,7 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict]:
 
 
 def newest(folder: Path) -> tuple[dict[str, Tensor], dict] | None:
-    """The newest checkpoint that is whole. A damaged one is renamed, and that is said."""
+    """The newest checkpoint that is whole. A damaged one is renamed, and told of."""
     for path in sorted(folder.glob("*.safetensors"), reverse=True):
         try:
             return load(path)
@@ -263,7 +263,7 @@ def keep(
 ) -> list[Kept]:
     """What the frozen blocks give for each split, from files in `folder`.
 
-    They are run where it is not there yet. The name of a file has a hash of all that its
+    They are run where it is not there yet. A file's name has a hash of all that its
     content follows from; files of other names are of no use any more, and are removed.
     A signal or a full disk ends the process.
     """
@@ -378,7 +378,7 @@ def in_words(figures: dict) -> str:
 
 
 def keep_memory() -> None:
-    """Have the C library keep what is freed: getting it anew takes 5 to 10% of a step."""
+    """Have the C library keep what is freed: getting it anew is 5 to 10% of a step."""
     if hasattr(libc := ctypes.CDLL(None), "mallopt"):  # glibc
         libc.mallopt(-4, 0)  # M_MMAP_MAX: no tensor is a mapping of its own
         libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: nothing is given back

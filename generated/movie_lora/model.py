@@ -49,8 +49,8 @@ class Dropout(nn.Dropout):
 class LoRALinear(nn.Linear):
     """A linear layer, and beside it one of low rank: LoRA (Hu et al., 2021)."""
 
-    def __init__(self, ins: int, outs: int, rank: int, scale: float, bias=True) -> None:
-        super().__init__(ins, outs, bias)
+    def __init__(self, ins: int, outs: int, rank: int, scale: float) -> None:
+        super().__init__(ins, outs)
         self.scale, self.merged = scale, False
         self.lora_a = nn.Parameter(torch.randn(rank, ins) / ins**0.5)
         self.lora_b = nn.Parameter(torch.zeros(outs, rank))

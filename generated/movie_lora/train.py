@@ -6,8 +6,8 @@
     python -m movie_lora.train --resume  # go on from the newest checkpoint
 
 The work folder gets metrics.jsonl, checkpoints/, model.safetensors (the best so far on
-the validation rows) and at the end result.json. SIGTERM and SIGINT finish the step, save
-and exit with 75. Too many steps whose loss or gradient is not finite exit with 76.
+the validation rows) and at the end result.json. SIGTERM and SIGINT finish the step,
+save and exit with 75. Too many steps whose loss or gradient is not finite exit with 76.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ WEIGHT_DECAY = 0.01
 CLIP = 1.0  # the largest norm of the gradient
 KEEP = 2  # checkpoints
 MAX_BAD_STEPS = 10  # not finite, and so skipped
-NO_DECAY = ("bias",)  # ends of names: biases and norms
+NO_DECAY = ("bias",)  # ends of names: biases
 TRAINED = ("classifier", "lora_a", "lora_b")  # parts of the names of what trains
 # -----------------------------------------------------------------------------
 STOPPED, GAVE_UP = 75, 76  # exit codes
@@ -76,7 +76,7 @@ def learning_rate(step: int, steps: int) -> float:
 
 
 def make_optimizer(model: Model) -> AdamW:
-    """AdamW, whose weight decay leaves out biases and norms."""
+    """AdamW, whose weight decay leaves out biases."""
     decayed, plain = [], []
     for name, parameter in model.named_parameters():
         if set(TRAINED).isdisjoint(name.split(".")):
@@ -90,7 +90,7 @@ def make_optimizer(model: Model) -> AdamW:
 def step(
     model: Callable, criterion: nn.Module, optimizer: AdamW, batch: data.Batch
 ) -> tuple[float, bool]:
-    """One step: its loss, and whether it is bad, not finite: then nothing has changed."""
+    """One step: its loss, and whether it is bad, not finite: then nothing changed."""
     loss = criterion(model(*batch.inputs), batch.targets)
     loss.backward()
     parameters = [p for part in optimizer.param_groups for p in part["params"]]
@@ -103,7 +103,7 @@ def step(
 
 
 def measure(logits: Tensor, targets: Tensor) -> dict:
-    """Figures of logits (N, K) and targets (N). A row of `confusion` is a true label."""
+    """Figures of logits (N, K) and targets (N). Rows of `confusion` are true labels."""
     K = len(LABELS)
     pairs = torch.bincount(targets * K + logits.argmax(dim=1), minlength=K * K)
     confusion = pairs.view(K, K)
@@ -162,7 +162,7 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict]:
 
 
 def newest(folder: Path) -> tuple[dict[str, Tensor], dict] | None:
-    """The newest checkpoint that is whole. A damaged one is renamed, and that is said."""
+    """The newest checkpoint that is whole. A damaged one is renamed, and told of."""
     for path in sorted(folder.glob("*.safetensors"), reverse=True):
         try:
             return load(path)
@@ -232,7 +232,7 @@ def in_words(figures: dict) -> str:
 
 
 def keep_memory() -> None:
-    """Have the C library keep what is freed: getting it anew takes 5 to 10% of a step."""
+    """Have the C library keep what is freed: getting it anew is 5 to 10% of a step."""
     if hasattr(libc := ctypes.CDLL(None), "mallopt"):  # glibc
         libc.mallopt(-4, 0)  # M_MMAP_MAX: no tensor is a mapping of its own
         libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: nothing is given back

@@ -4,8 +4,9 @@
 
 A layer here stands for one of the model, has its very weights, and computes with what
 rounding leaves of them, by the functions that deploy.py rounds with.
-Gradients pass through the rounding as if it were not there: the straight-through estimator
-(Bengio et al., "Estimating or propagating gradients through stochastic neurons", 2013).
+Gradients pass through the rounding as if it were not there: the straight-through
+estimator (Bengio et al., "Estimating or propagating gradients through stochastic
+neurons", 2013).
 """
 
 from __future__ import annotations

@@ -6,8 +6,8 @@
     python -m movie_ratings.export --to transformers  # a folder for from_pretrained
 
 A folder gets the model, in fp32, with its preprocessing. Read back from there it has to
-give the labels of the trained model on rows of the job, and its logits but for rounding:
-how near it comes stands in export.json there.
+give the labels of the trained model on rows of the job, and its logits but for
+rounding: how near it comes stands in export.json there.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ HERE = Path(__file__).parent
 FIGURES = "export.json"
 WORK = "runs/movie_ratings"
 ROWS = 1000  # of the job that an export is checked on, those of the test first
-# The largest difference of a value, relative to the largest or to the standard deviation.
+# The largest difference of a value, relative to the largest or the standard deviation.
 BOUNDS = {"onnx": 0.0001, "transformers": 1e-05}
 INPUTS = ("ids", "mask")  # in the order of `forward`
 ONCE, PARTS = (0,), ("weight", "bias")
@@ -170,7 +170,7 @@ def to_onnx(model: Model, folder: Path) -> Answer:
 def checkpoint(model: Model) -> dict[str, Tensor]:
     """The weights under the names that transformers has for them."""
     state, found = model.state_dict(), {}
-    # There is nothing behind the last layer there: it takes up what answers are scaled by.
+    # There is nothing behind the last layer there: it takes up what scales the answers.
     head, last = model.classifier, model.classifier.label
     state["classifier.label.weight"] = last.weight.detach() * head.scale[:, None]
     state["classifier.label.bias"] = last.bias.detach() * head.scale + head.shift

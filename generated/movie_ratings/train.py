@@ -6,8 +6,8 @@
     python -m movie_ratings.train --resume  # go on from the newest checkpoint
 
 The work folder gets metrics.jsonl, checkpoints/, model.safetensors (the best so far on
-the validation rows) and at the end result.json. SIGTERM and SIGINT finish the step, save
-and exit with 75. Too many steps whose loss or gradient is not finite exit with 76.
+the validation rows) and at the end result.json. SIGTERM and SIGINT finish the step,
+save and exit with 75. Too many steps whose loss or gradient is not finite exit with 76.
 
 The loss is in standard deviations of the training targets, and all else in their own
 units: what the model ends with brings its answers to them.
@@ -99,7 +99,7 @@ def make_optimizer(model: Model) -> AdamW:
 
 
 def training_mode(model: Model) -> None:
-    """Dropout from now on, but for what is frozen, which runs as it does in prediction."""
+    """Dropout from now on, but for what is frozen, which runs as in prediction."""
     model.train()
     for name, module in model.named_modules():
         if f"{name}.".startswith(FROZEN):
@@ -107,7 +107,7 @@ def training_mode(model: Model) -> None:
 
 
 class StandardisedError(nn.Module):
-    """Mean squared error in standard deviations, so that no unit counts more than another."""
+    """Mean squared error in standard deviations, so that each unit counts alike."""
 
     def __init__(self, scale: Tensor) -> None:
         super().__init__()
@@ -129,7 +129,7 @@ def standardise(model: Model, train: data.Split) -> None:
 def step(
     model: Callable, criterion: nn.Module, optimizer: AdamW, batch: data.Batch
 ) -> tuple[float, bool]:
-    """One step: its loss, and whether it is bad, not finite: then nothing has changed."""
+    """One step: its loss, and whether it is bad, not finite: then nothing changed."""
     loss = criterion(model(*batch.inputs), batch.targets)
     loss.backward()
     parameters = [p for part in optimizer.param_groups for p in part["params"]]
@@ -198,7 +198,7 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict]:
 
 
 def newest(folder: Path) -> tuple[dict[str, Tensor], dict] | None:
-    """The newest checkpoint that is whole. A damaged one is renamed, and that is said."""
+    """The newest checkpoint that is whole. A damaged one is renamed, and told of."""
     for path in sorted(folder.glob("*.safetensors"), reverse=True):
         try:
             return load(path)
@@ -288,7 +288,7 @@ def keep(
 ) -> list[Kept]:
     """What the frozen blocks give for each split, from files in `folder`.
 
-    They are run where it is not there yet. The name of a file has a hash of all that its
+    They are run where it is not there yet. A file's name has a hash of all that its
     content follows from; files of other names are of no use any more, and are removed.
     A signal or a full disk ends the process.
     """
@@ -406,7 +406,7 @@ def in_words(figures: dict) -> str:
 
 
 def keep_memory() -> None:
-    """Have the C library keep what is freed: getting it anew takes 5 to 10% of a step."""
+    """Have the C library keep what is freed: getting it anew is 5 to 10% of a step."""
     if hasattr(libc := ctypes.CDLL(None), "mallopt"):  # glibc
         libc.mallopt(-4, 0)  # M_MMAP_MAX: no tensor is a mapping of its own
         libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: nothing is given back

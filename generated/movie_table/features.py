@@ -126,12 +126,12 @@ def punctuation(text: str) -> float:
 
 
 def count(pattern: Any, text: str) -> float:
-    """The logarithm of how often RE2, whose time grows with the text alone, finds it."""
+    """The logarithm of how often RE2, whose time grows with the text only, finds it."""
     return math.log1p(sum(1 for _ in islice(pattern.finditer(text), MATCHES)))
 
 
 def read(fields: Mapping[str, Any], *texts: str) -> Raw:
-    """What a row says in its columns and its text; a ValueError says what cannot be used."""
+    """What a row says in columns and text; a ValueError says what cannot be used."""
     numbers = [number_of(fields, column) for column in NUMERIC]
     for text in texts:
         numbers.append(length(text))

@@ -36,6 +36,8 @@ class TextPlan:
     token_types: bool  # whether forward takes the segment (0 or 1) of every token
     # Set where the checkpoint's tokenizer.json was not at hand when this was compiled.
     tokenizer_missing: bool = False
+    # The tokenizer puts no tokens around a row, so that a text may have none at all.
+    bare: bool = False
 
 
 @dataclass(frozen=True)

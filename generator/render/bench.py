@@ -48,6 +48,7 @@ BESIDE: Mapping[str, tuple[int, str]] = {
     **{
         name: (OWN, "from .data")
         for name in (
+            "DataError",
             "MAX_TOKENS",
             "PAD",
             "Quarantine",

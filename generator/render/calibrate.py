@@ -20,7 +20,7 @@ METRICS: Mapping[str, tuple[str, str]] = {
     "f1": ("its F1", F1),
     "accuracy": ("how many are right", "(tp + tn) / n"),
     "balanced-accuracy": (
-        "the mean of what is found of either",
+        "the mean of both recalls",
         "(tp / (tp + fn).clamp(min=1) + tn / (tn + fp).clamp(min=1)) / 2",
     ),
 }
@@ -79,6 +79,7 @@ def render(job: Job) -> str:
         **guard.IMPORT,
         "asdict": (data.STDLIB, "from dataclasses"),
         "replace": (data.STDLIB, "from dataclasses"),
+        "safe_open": (data.INSTALLED, "from safetensors"),
         "nn": (data.INSTALLED, "from torch"),
         "data": (data.OWN, "from ."),
     }

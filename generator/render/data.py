@@ -267,6 +267,7 @@ class DataView:
     pad: int
     types: bool
     tokenizer_missing: bool
+    bare: bool  # the tokenizer adds no tokens, so that a text may have none
     # Images
     resize: tuple[int, int] | None
     shortest: bool
@@ -328,9 +329,9 @@ def _view(job: Job) -> DataView:
     return DataView(
         name=job.name,
         steps=(
-            "read, checked, kept apart, decoded and cut into batches"
+            "read, checked, kept apart, decoded, batched"
             if images
-            else "read, checked, kept apart, tokenised and cut into batches"
+            else "read, checked, kept apart, tokenised, batched"
         ),
         imports=(),
         files=files,
@@ -449,6 +450,7 @@ def _view(job: Job) -> DataView:
         pad=text.pad_id,
         types=text.token_types,
         tokenizer_missing=text.tokenizer_missing,
+        bare=text.bare,
         resize=pixels.resize,
         shortest=_shortest(pixels),
         resample=pixels.resample.upper(),

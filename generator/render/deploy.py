@@ -21,9 +21,9 @@ from generator.render.text import fill, py
 FILE = "deploy.py"
 WHAT = {
     "int8": "its linears multiply whole numbers of eight bits",
-    "int8-static": "its linears multiply whole numbers, inputs in steps fixed beforehand",
-    "int8-weights": "the weights of its linears are whole numbers of eight bits",
-    "int4-weights": "the weights of its linears are whole numbers of four bits",
+    "int8-static": "its linears multiply whole numbers in fixed steps",
+    "int8-weights": "the weights of its linears have eight bits",
+    "int4-weights": "the weights of its linears have four bits",
     "bf16": "its weights are rounded to bfloat16",
 }
 BESIDE = {

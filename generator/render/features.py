@@ -113,7 +113,7 @@ def features_view(job: Job) -> FeaturesView:
         raw_doc=_raw_doc(nothing),
         numbers_note="SCALED, then the cycles of DATES" if plan.dates else "SCALED",
         read_args=", ".join(read),
-        read_of="" if not texts or len(read) < 2 else " in its columns and its text",
+        read_of="" if not texts or len(read) < 2 else " in columns and text",
         raw_args=", ".join(numbers["raw"] if x == "numbers" else x for x in here),
         fitted_args=", ".join(
             "tuple(means), tuple(deviations)" if x == "numbers" else "tuple(categories)"

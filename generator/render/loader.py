@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from generator.ir.dims import Dim
 from generator.ir.head import classifier, units
-from generator.ir.job import Job, Model, Module, Unused, absolute, list_name
+from generator.ir.job import Job, Model, Module, Unused, absolute, added, list_name
 from generator.ir.sources import (
     Checkpoint,
     Concatenate,
@@ -90,7 +90,7 @@ class LoaderView:
     tables: tuple[TableView, ...]
     unused: tuple[tuple[str, tuple[str, ...]], ...]  # reason, literals of keys
     left: tuple[tuple[str, tuple[str, ...]], ...]  # the same, of starts of keys
-    few_unused: tuple[tuple[str, str], ...]  # the same in pairs, where they are few
+    few_unused: tuple[str, ...]  # lines that leave them out, where that is shorter
     lines: tuple[str, ...]  # of the body that fills `state`
     doc: tuple[str, ...]  # the lines of the docstring's second paragraph
     cast: str  # what makes fp32 of a tensor of the checkpoint; "" where it is that
@@ -153,9 +153,9 @@ def loader_view(job: Job, sizes: Sizes) -> LoaderView:
         tables=tuple(tables),
         unused=() if few else unused,
         left=left,
-        few_unused=tuple((key, why) for why, some in unused for key in some if few),
+        few_unused=tuple(_dropped(*unused[0])) if few else (),
         lines=tuple(part for line in lines for part in _fit(line)),
-        doc=tuple(_doc([name.rpartition(".")[0] for name in new], len(last) > 0)),
+        doc=tuple(_doc([name.rpartition(".")[0] for name in new], job)),
         cast=".float()" if any(t.dtype != "F32" for t in read) else "",
         joins=any(_is_taken_joined(one) for one in made),
         again=bool(model.copies) or any(isinstance(one, Fold) for one in made),
@@ -219,7 +219,8 @@ def _closed(inside: str) -> bool:
     return True
 
 
-def _doc(new: Sequence[str], adapters: bool) -> list[str]:
+def _doc(new: Sequence[str], job: Job) -> list[str]:
+    adapters = len(added(job)) > 0
     text = (
         "Every weight there is used or named as unused, and every shape matches; "
         "anything else is a ValueError or a RuntimeError."
@@ -231,6 +232,8 @@ def _doc(new: Sequence[str], adapters: bool) -> list[str]:
         text += f" New, for training to fill: {names}."
     elif adapters:
         text += " Adapters are new and change nothing yet."
+    if job.model.copies:
+        text += " Copies of blocks end in zeros, and change nothing yet."
     return textwrap.wrap(text, 84, break_long_words=False)
 
 
@@ -257,6 +260,22 @@ def _left(
 def _unused(unused: Sequence[Unused]) -> Iterator[tuple[str, tuple[str, ...]]]:
     for reason in dict.fromkeys(u.reason for u in unused):
         yield prose(reason), tuple(py(u.key) for u in unused if u.reason == reason)
+
+
+def _dropped(reason: str, keys: Sequence[str]) -> Iterator[str]:
+    """Lines that take a few weights, which nothing reads, out of those there are."""
+    line = f"holds.pop({keys[0]}, None)  # {reason}"
+    if len(keys) == 1 and len(line) <= 84:
+        yield line
+        return
+    yield from textwrap.wrap(
+        f"Not read: {reason}.", 84, initial_indent="# ", subsequent_indent="# "
+    )
+    if len(keys) == 1:
+        yield f"holds.pop({keys[0]}, None)"
+    else:
+        yield f"for key in ({', '.join(keys)}):"
+        yield "    holds.pop(key, None)"
 
 
 @dataclass

@@ -117,6 +117,7 @@ class ModelView:
     adapted: tuple[str, ...]  # the classes of linears with an adapter to merge
     dora_bias: Literal["all", "some", "none"]  # of those of DoRA has a bias
     low_rank_dropout: bool  # one of them has dropout
+    unbiased: tuple[str, ...]  # classes of linears of which one at least has no bias
     uses_f: bool
     uses_math: bool
     uses_partial: bool
@@ -182,6 +183,7 @@ def model_view(job: Job) -> ModelView:
             for module in model.modules
             for op in module.ops
         ),
+        unbiased=_unbiased(model),
         uses_f=any("F." in line for c in classes for line in c.body)
         or loader.stretches
         or loader.resizes,
@@ -454,6 +456,18 @@ def _biased(model: Model, kind: str) -> Literal["all", "some", "none"]:
     if len(found) == 2:
         return "some"
     return "all" if True in found else "none"
+
+
+def _unbiased(model: Model) -> tuple[str, ...]:
+    """The classes of linears whose constructor has to be told that there is no bias."""
+    found = {
+        CLASSES[op.kind]
+        for module in model.modules
+        for op in module.ops
+        if op.kind in CLASSES
+        and "bias" not in parameter_types(module.parameters, op.name)
+    }
+    return tuple(sorted(found))
 
 
 def adapted(model: Model) -> tuple[str, ...]:

@@ -37,6 +37,7 @@ class PredictView:
     threshold: bool  # the caller gives one
     images: bool
     text_type: str  # code
+    bare: bool  # the tokenizer adds no tokens, so that a text may have none
     cleaned: str  # code: a row's `text` as training has it
     features: bool  # the head reads what features.py makes
     raw_of: str  # code: what reads that of a record
@@ -101,6 +102,7 @@ def predict_view(job: Job) -> PredictView:
         threshold=multi and not calibrate.thresholds(job),
         images=images,
         text_type="tuple[str, str]" if pair else "str",
+        bare=isinstance(inputs, TextPlan) and inputs.bare,
         cleaned=data.clean_text(job.data),
         features=beside,
         raw_of=data.raw_of(job.data),

@@ -147,7 +147,7 @@ class TrainView:
     decay: str  # code: the decay of a group, or of all where there are none
     depth_rule: Literal["", "blocks", "table"]
     block_prefix: str
-    embedding_prefixes: tuple[str, ...]
+    embedding_prefixes: str | tuple[str, ...]  # as startswith takes them
     deepest: int
     stages: tuple[str, ...]  # code: the fields of each; none is training in one go
     not_trained: str  # code: of a name, whether it is frozen; "" where nothing is
@@ -223,6 +223,7 @@ class Groups:
 
     some_decay: bool
     no_decay: tuple[str, ...]  # ends of names; of none where nothing decays
+    plain: str  # what these are, in words
     frozen: tuple[str, ...]  # beginnings of names, or else
     trained: tuple[str, ...]  # those of what is not frozen, where they are fewer
     blocks: tuple[str, tuple[str, ...]] | None  # what comes ahead of a block's number
@@ -329,7 +330,7 @@ def train_view(job: Job) -> TrainView:
         schedule=plan.schedule,
         schedule_doc=_schedule_doc(job),
         warmup=any(one.train.warmup > 0 for one in by_stage(job)),
-        optimizer_doc=_optimizer_doc(decay_groups, layered),
+        optimizer_doc=_optimizer_doc(groups, layered),
         decay_groups=decay_groups,
         decay=(
             "decay"
@@ -338,7 +339,7 @@ def train_view(job: Job) -> TrainView:
         ),
         depth_rule=("blocks" if groups.blocks else "table") if layered else "",
         block_prefix=groups.blocks[0] if groups.blocks else "",
-        embedding_prefixes=groups.blocks[1] if groups.blocks else (),
+        embedding_prefixes=_starts(groups.blocks[1]) if groups.blocks else (),
         deepest=max(p.depth for p in parameters(job)),
         stages=_stages(job),
         not_trained=not_trained,
@@ -456,6 +457,11 @@ def _check(job: Job, loss: str) -> None:
             raise ValueError("every parameter is frozen: there is nothing to train")
 
 
+def _starts(names: tuple[str, ...]) -> str | tuple[str, ...]:
+    """What `str.startswith` is given: one name, or several."""
+    return names[0] if len(names) == 1 else names
+
+
 def _groups(job: Job) -> Groups:
     infos, plan = parameters(job), job.train
     decaying = infos
@@ -482,11 +488,25 @@ def _groups(job: Job) -> Groups:
     return Groups(
         some_decay=some_decay,
         no_decay=no_decay if some_decay else (),
+        plain=_plain(p for p in decaying if not p.decay),
         frozen=frozen,
         trained=trained,
         blocks=blocks,
         depths=() if blocks or not layered else depth_table(infos),
     )
+
+
+def _plain(infos: Iterable[ParameterInfo]) -> str:
+    """What parameters without weight decay are, in words, by the ends of their names."""
+    words = {"bias": "biases", "weight": "norms"}  # of no other layer's weight
+    ends = {p.path.rpartition(".")[2] for p in infos}
+    others = [f"{end}s" for end in sorted(ends - words.keys())]
+    return _listed([*(word for end, word in words.items() if end in ends), *others])
+
+
+def _listed(words: Sequence[str]) -> str:
+    *most, last = words or [""]
+    return f"{', '.join(most)} and {last}" if most else last
 
 
 def _aware_when(job: Job) -> str:
@@ -692,8 +712,7 @@ def _taught(job: Job, inside: InsideView | None) -> OnceView:
         doc=(
             "What the teacher says of each split, and has inside, from files in `folder`."
             if inside
-            else "What the teacher says of the rows of each split (rows, K), from files in "
-            "`folder`."
+            else "What the teacher says of each split (rows, K), from files in `folder`."
         ),
         begins="It is asked",
         key_doc="A hash of the teacher's weights, its source and the rows.",
@@ -831,9 +850,9 @@ def _constants(
             ("CLASS_WEIGHTS", plan.class_weights, "How much each of LABELS counts.")
         )
     if 0 < len(groups.no_decay) <= 3:
-        lines.append(("NO_DECAY", groups.no_decay, "ends of names: biases and norms"))
+        lines.append(("NO_DECAY", groups.no_decay, f"ends of names: {groups.plain}"))
     elif groups.no_decay:
-        why = "Ends of the names of what does not decay: biases and norms."
+        why = f"Ends of the names of what does not decay: {groups.plain}."
         tables.append(("NO_DECAY", groups.no_decay, why))
     if groups.trained:
         lines.append(("TRAINED", groups.trained, "parts of the names of what trains"))
@@ -920,14 +939,14 @@ def _schedule_doc(job: Job) -> str:
     return words[0].upper() + words[1:]
 
 
-def _optimizer_doc(decay_groups: bool, layered: bool) -> str:
-    match decay_groups, layered:
+def _optimizer_doc(groups: Groups, layered: bool) -> str:
+    match len(groups.no_decay) > 0, layered:
         case True, True:
             return (
                 "AdamW by groups of parameters: those far from the head learn slowly."
             )
         case True, False:
-            return "AdamW, whose weight decay leaves out biases and norms."
+            return f"AdamW, whose weight decay leaves out {groups.plain}."
         case False, True:
             return "AdamW; parameters far from the head learn slowly."
     return "AdamW, alike for every parameter."

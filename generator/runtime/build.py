@@ -7,6 +7,7 @@ never overwritten; a file whose draft is the lock's is not even formatted.
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -104,7 +105,16 @@ def load_spec(
             place=place,
             label="looked for from the folder of this spec",
         )
-    return replace(spec_file, teacher=load_spec(teacher, pupils))
+    found = load_spec(teacher, pupils)
+    if found.spec.name == spec_file.spec.name:
+        raise fail(
+            "G285",
+            f'the teacher is named "{found.spec.name}", as this job is',
+            place=spec_file.place("name"),
+            label="the package and the work folder of one would be the other's",
+            help="give each its own name",
+        )
+    return replace(spec_file, teacher=found)
 
 
 def facts_for(spec_file: SpecFile, *, allow_network: bool = True) -> Facts:
@@ -218,6 +228,12 @@ def _left_over(
     return found
 
 
+def command(spec: Path | str, out: Path, *flags: str) -> str:
+    """What builds a spec into a folder, as a shell takes it."""
+    where = [] if out == Path("generated") else ["--out", str(out)]
+    return shlex.join(["gen", "build", str(spec), *where, *flags])
+
+
 def refuse_edits(plans: Sequence[Plan]) -> None:
     """GenError (G401) that names every file of the packages that was edited by hand."""
     found = [
@@ -225,7 +241,7 @@ def refuse_edits(plans: Sequence[Plan]) -> None:
             "G401",
             f"{plan.folder / path} was edited by hand, and is not overwritten",
             help="keep the edit elsewhere, then: "
-            f"gen build {plan.spec_file.file} --force",
+            + command(plan.spec_file.file, plan.folder.parent, "--force"),
         )
         for plan in plans
         for path in plan.those("edited")
@@ -304,6 +320,13 @@ def _lock(folder: Path) -> dict[str, Any] | None:
     if data is None:
         return None
     content = read_lock(data)
+    if content is None and data.lstrip().startswith(b"{") and b"\n<<<<<<< " in data:
+        raise fail(
+            "G402",
+            f"{folder / LOCK} has both sides of a merge in it",
+            help=f"keep either: git checkout --ours {shlex.quote(str(folder / LOCK))}; "
+            "then build again",
+        )
     if content is None:
         raise fail(
             "G402",

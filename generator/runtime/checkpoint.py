@@ -8,6 +8,7 @@ is ever run.
 
 from __future__ import annotations
 
+import difflib
 import importlib.machinery
 import importlib.util
 import os
@@ -265,15 +266,37 @@ def _local_folder(source: str, root: Path, place: Place | None) -> Path:
         )
     if os.path.isabs(source):
         where, help = "", "check the path"
-    elif re.fullmatch(r"[\w.-]+/[\w.-]+(@[\w./-]+)?", source):
-        where, help = f" under {root}", f'for a model of the hub say "hf:{source}"'
+    elif found := re.fullmatch(r"([\w.-]+/[\w.-]+)(@[\w./-]+)?", source):
+        name, revision = found[1], found[2] or "@main"
+        where, help = (
+            f" under {root}",
+            f'for a model of the hub say "hf:{name}{revision}"',
+        )
     else:
         where, help = f" under {root}", "check the path; it is taken from that folder"
         if re.fullmatch(r"[\w.-]+", source):
             help += (
                 f'. For a model of the hub say its owner too: "hf:owner/{source}@main"'
             )
-    raise fail("G101", f'there is no folder "{source}"{where}', place=place, help=help)
+    near = _near(folder)
+    raise fail(
+        "G101",
+        f'there is no folder "{source}"{where}',
+        place=place,
+        label=(
+            f'did you mean "{Path(source).with_name(near).as_posix()}"?' if near else ""
+        ),
+        help=help,
+    )
+
+
+def _near(folder: Path) -> str:
+    """The name of a folder beside it that is meant perhaps; "" where there is none."""
+    try:
+        names = [path.name for path in folder.parent.iterdir() if path.is_dir()]
+    except OSError:
+        return ""
+    return next(iter(difflib.get_close_matches(folder.name, sorted(names), n=1)), "")
 
 
 def _package_folder(source: str, rest: str, place: Place | None) -> Path:

@@ -23,7 +23,7 @@ NAMES = {
     "deploy.precision": "the precision of prediction",
     "deploy.quantize": "the quantisation for prediction",
     "deploy.quantize_after": "the part of the training before it rounds",
-    "deploy.quantize_aware": "whether training rounds what predicts is rounded",
+    "deploy.quantize_aware": "quantisation in training",
     "deploy.range": "what chooses the ranges of inputs",
     "target.precision": "the precision of the training",
     "train.batch": "the number of rows in a batch",
@@ -35,7 +35,7 @@ NAMES = {
     "train.layer_decay": "the decay of the learning rate by block",
     "train.lr": "the learning rate",
     "train.seed": "the seed",
-    "train.standardise": "whether targets are standardised",
+    "train.standardise": "standardisation of the targets",
     "train.warmup": "the part of the training that warms up",
     "train.weight_decay": "weight decay",
 }
@@ -163,6 +163,9 @@ def _keys(a: Spec, b: Spec) -> Iterator[str]:
             yield f"{_upper(name)} is no longer {_value(before)}: it is not set."
         elif before in OFF:
             yield f"{_upper(name)} is {_value(after)}; it was not set."
+        elif key in NAMES and isinstance(after, bool):
+            now, was = ("on", "off") if after else ("off", "on")
+            yield f"{_upper(name)} is {now} instead of {was}."
         elif _long(before, after):
             yield f"{_upper(name)} has {_differing(before, after)}."
         else:

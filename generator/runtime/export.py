@@ -20,24 +20,18 @@ from generator.errors import fail
 from generator.ir.plans import Kind
 from generator.render.export import KINDS, deployed
 from generator.render.package import finished
-from generator.runtime import tables, terminal
+from generator.runtime import deployment, tables, terminal
 from generator.runtime.programs import Programs, installed
 from generator.runtime.ready import Package, package
 
-TRAINED, DEPLOYED, FIGURES = "model.safetensors", "deployed.safetensors", "export.json"
+TRAINED, DEPLOYED, FIGURES = "model.safetensors", deployment.WEIGHTS, "export.json"
 
 
 def export(args: argparse.Namespace) -> int:
     """The command."""
     it = package(args)
     weights = args.weights or weights_of(it, args.to)
-    if not weights.is_file():
-        which = "deployed" if weights.name == DEPLOYED else "trained"
-        raise fail(
-            "G555",
-            f"there are no {which} weights at {weights}",
-            help=f"gen run {args.spec} writes them, or name a file with --weights",
-        )
+    need_weights(it, weights, "or name a file with --weights")
     folder = args.into or it.work / "export" / args.to
     with programs(it, args.to) as its:
         found = written(it, its, args.to, folder, weights, args.rows)
@@ -51,17 +45,39 @@ def export(args: argparse.Namespace) -> int:
 
 def every(it: Package) -> dict[str, dict[str, Any]]:
     """All that the spec asks for, below the work folder; the figures of each."""
+    kinds = it.plan.compiled.job.export.to
+    weights = {kind: weights_of(it, kind) for kind in kinds}
+    for path in weights.values():  # before the first takes its time
+        need_weights(it, path)
     return {
-        kind: written(
-            it, it.programs, kind, it.work / "export" / kind, weights_of(it, kind)
-        )
-        for kind in it.plan.compiled.job.export.to
+        kind: written(it, it.programs, kind, it.work / "export" / kind, weights[kind])
+        for kind in kinds
     }
 
 
 def weights_of(it: Package, kind: str) -> Path:
     """The file of the model that an export is of."""
     return it.work / (DEPLOYED if deployed(it.plan.compiled.job, kind) else TRAINED)
+
+
+def need_weights(it: Package, weights: Path, otherwise: str = "") -> None:
+    """GenError where there are none, which says how they come to be."""
+    if weights.is_file():
+        return
+    which, run = "trained", f"gen run {it.spec_file.file}"
+    mend = f"{run} writes them"
+    if weights == it.work / DEPLOYED:
+        which = "deployed"
+        if (it.work / deployment.FILE).is_file():
+            mend = (
+                f"deploy.py measured that model and refused to write it, by the figures in "
+                f"{it.work / deployment.FILE}; {run} --resume --anyway writes it all the same"
+            )
+    raise fail(
+        "G555",
+        f"there are no {which} weights at {weights}",
+        help=f"{mend}, {otherwise}" if otherwise else mend,
+    )
 
 
 @contextmanager

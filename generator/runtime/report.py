@@ -6,7 +6,7 @@ Both are made of the same tables, and the tables of the same figures.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -56,9 +56,11 @@ def write_page(page: Page, work: Path, name: str) -> dict[str, str]:
     environment = templates()
     html = environment.overlay(autoescape=True).get_template("report.html.j2")
     text = environment.get_template("report.md.j2")
+    told = tuple(s for s in page.sections if s.words or s.tables or s.notes)
+    unseen = replace(page, sections=told)  # Markdown has no pictures
     files = {
         "html": (work / f"{name}.html", html.render(page=page)),
-        "markdown": (work / f"{name}.md", text.render(page=page, cell=cell)),
+        "markdown": (work / f"{name}.md", text.render(page=unseen, cell=cell)),
     }
     for path, content in files.values():
         write_if_changed(path, content.encode())

@@ -48,6 +48,7 @@ from generator.search.space import (
     unedited,
 )
 from generator.spec import SpecFile
+from generator.spec.words import listed
 
 FILE = "search.json"
 DATABASE = "search.db"
@@ -150,7 +151,9 @@ def prepare(args: argparse.Namespace) -> tuple[Setting, Store]:
     others = {}
     if asked.smaller:
         path = Path(spec_file.file).parent / asked.smaller
-        others["smaller"] = _job(building.load_spec(path), args.root)
+        smaller = _job(building.load_spec(path), args.root)
+        _comparable(spec_file, _asked_of(job), _asked_of(smaller))
+        others["smaller"] = smaller
     about = {
         "spec": _unedited_key(job),
         "edit": tomllib.loads(spec_file.text).get("edit", []),
@@ -191,6 +194,34 @@ def prepare(args: argparse.Namespace) -> tuple[Setting, Store]:
         tests=not args.no_test,
     )
     return setting, store
+
+
+def _asked_of(job: Job) -> dict[str, Any]:
+    """What a job's models are scored by: the same of all that can be compared."""
+    spec = job.spec_file.spec
+    found: dict[str, Any] = {"task": spec.task, "labels": spec.labels}
+    for split in ("train", "valid", "test"):
+        file = getattr(spec.data, split)
+        found[f"data.{split}"] = file and data_file(job.root, file).sha256
+    for name in ("valid_fraction", "test_fraction"):
+        found[f"data.{name}"] = getattr(spec.data, name)
+    if spec.data.valid is None or spec.data.test is None:  # split by it
+        found["train.seed"] = spec.train.seed
+    return found
+
+
+def _comparable(
+    spec_file: SpecFile, own: Mapping[str, Any], other: Mapping[str, Any]
+) -> None:
+    """GenError where the off-the-shelf model beside the search is one of another job."""
+    if differ := [key for key, value in own.items() if other.get(key) != value]:
+        raise fail(
+            "G345",
+            f"the smaller model cannot be compared: its {listed(differ, 'and')} differ",
+            place=spec_file.place("search.smaller"),
+            help="say in its spec the task, the labels in their order, and the files of "
+            "this one",
+        )
 
 
 def _unedited_key(job: Job) -> str:

@@ -91,6 +91,7 @@ class Model:
             "work": str((self.folder / "speed").resolve()),
             "device": self.point.device,
             "autocast": self.point.autocast,
+            "split": str(self.point.job.seed),
         }
 
 
@@ -231,7 +232,7 @@ def _point(setting: Setting, trial: Mapping[str, Any], text: str) -> Point:
 
 def _models(setting: Setting, point: Point) -> list[Model]:
     """The first is the one of the search."""
-    first = point.job.spec_file.spec.train.seed
+    first = point.job.seed
     found = [Model(point, first, point.folder)]
     for i in range(1, setting.search.seeds):
         folder = setting.work / "seeds" / str(point.number) / str(first + i)
@@ -283,7 +284,8 @@ def _train_one(setting: Setting, model: Model) -> None:
     programs = Programs(model.folder, point.name, quiet=True, bound=True)
     ended = programs.python(
         Path(__file__).with_name("search_train.py"),
-        *(point.name, "1", "--root", point.job.root.resolve()),
+        *(point.name, "1", str(point.job.seed)),
+        *("--root", point.job.root.resolve()),
         *("--work", work.resolve(), "--weights", point.job.weights.resolve()),
         *("--quiet", *above),
         output="drop",

@@ -35,6 +35,11 @@ class Job:
     # What candidates may learn from beside the unedited model, by what specs call it.
     teachers: Mapping[str, Job] = field(default_factory=dict)
 
+    @property
+    def seed(self) -> int:
+        """The one of the search: rows are split by it in every training."""
+        return self.spec_file.spec.train.seed
+
     def read(self, text: str, file: str) -> tuple[SpecFile, Facts]:
         """A candidate's spec, and the facts that it is compiled with. GenError where it is
         none."""

@@ -140,12 +140,12 @@ def front_by_validation(found: Found) -> Table:
     best = figures.front(figures.allowed(found), wanted)
     return Table(
         "The front in validation",
-        ("trial", *(plots.head(o) for o in wanted), *FACTS, "changed"),
+        ("trial", *(plots.head(o) for o in wanted), *_shown(wanted), "changed"),
         tuple(
             (
                 _called(trial),
                 *(amount(o, trial["values"][o.name]) for o in wanted),
-                *(_fact(trial, name) for name in FACTS),
+                *(_fact(trial, name) for name in _shown(wanted)),
                 "; ".join(figures.changes(trial)) or "nothing",
             )
             for trial in best
@@ -154,8 +154,13 @@ def front_by_validation(found: Found) -> Table:
     )
 
 
-# Figures of a trial that are shown although they may be no objective.
+# Figures of a trial that are shown although they are no objective.
 FACTS = ("parameters", "GFLOP")
+
+
+def _shown(wanted: Sequence[Objective]) -> tuple[str, ...]:
+    """Of these, what has no column as an objective."""
+    return tuple(name for name in FACTS if name not in {o.name for o in wanted})
 
 
 def _fact(trial: Trial, name: str) -> str:
@@ -272,12 +277,12 @@ def baselines(found: Found) -> Table:
     known = [t for t in found["trials"] if t.get("baseline")]
     return Table(
         "Baselines",
-        ("", *(plots.head(o) for o in wanted), *FACTS, "note"),
+        ("", *(plots.head(o) for o in wanted), *_shown(wanted), "note"),
         tuple(
             (
                 trial["baseline"],
                 *(amount(o, trial.get("values", {}).get(o.name)) for o in wanted),
-                *(_fact(trial, name) for name in FACTS),
+                *(_fact(trial, name) for name in _shown(wanted)),
                 _state(trial),
             )
             for trial in known
@@ -451,7 +456,11 @@ def notes(found: Found) -> Iterator[str]:
     if seeds:
         most = counted(max(seeds), "seed")
         some = most if len(seeds) == 1 else f"{min(seeds)} to {most}"
-        yield f"Each tested point was trained anew with {some}, and its test is their mean."
+        yield (
+            f"Each tested point was trained with {some}, and its test is their mean."
+            if max(seeds) > 1
+            else "The test of each point is of one training, with one seed."
+        )
     yield from _cut_short(found)
     optimism = [p["optimism"] for p in tested if is_number(p.get("optimism"))]
     if optimism:
@@ -520,7 +529,7 @@ def trials(found: Found) -> Table:
                     *(amount(o, values.get(o.name)) for o in wanted),
                     "; ".join(figures.changes(trial)),
                     _number(trial.get("seconds"), ".1f"),
-                    *(_fact(trial, name) for name in FACTS),
+                    *(_fact(trial, name) for name in _shown(wanted)),
                     " ".join(f"{r['part']:g}: {r['metric']:.4f}" for r in rungs),
                     trial.get("why") or "",
                 )
@@ -534,7 +543,7 @@ def trials(found: Found) -> Table:
             *(plots.head(o) for o in wanted),
             "changed",
             "seconds",
-            *FACTS,
+            *_shown(wanted),
             "rungs",
             "why",
         ),

@@ -70,7 +70,7 @@ def _train(job: Job, folder: Path, above: list[str | Path], run: Run) -> None:
     def train() -> Ended:
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir()
-        return run(folder, name, [program, name, "1", *flags])
+        return run(folder, name, [program, name, "1", str(job.seed), *flags])
 
     ended = tried(train)
     if ended.code:

@@ -22,6 +22,7 @@ from torch import Tensor
 speed = runpy.run_path(str(Path(__file__).with_name("search_speed.py")))
 module, computing = speed["module"], speed["computing"]
 taken_out = runpy.run_path(str(Path(__file__).with_name("guarded.py")))["taken_out"]
+keep = runpy.run_path(str(Path(__file__).with_name("search_split.py")))["keep"]
 SAMPLES = 1000
 SCORES = ("accuracy", "micro_f1", "pearson", "loss")  # what sums up an evaluation
 Score = Callable[[Tensor, Tensor], float]
@@ -38,6 +39,7 @@ def logits_of(contender: Mapping[str, str], root: Path) -> tuple[Tensor, Tensor]
     device = contender["device"]
     model = model.to(device)
     data = module(contender, "data")
+    keep(data, int(contender["split"]))
     left = taken_out(data, Path(contender["trained"]).parent)
     test = data.load_splits(root, Path(contender["work"]), **left).test
     logits: list[tuple[Tensor, Tensor, Tensor]] = []

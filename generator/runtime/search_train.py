@@ -1,8 +1,8 @@
 """Trains a candidate of a search on a part of the training rows, without the test rows.
 
-    python search_train.py PACKAGE PART --root FOLDER --work FOLDER --weights FILE
+    python search_train.py PACKAGE PART SEED --root FOLDER --work FOLDER --weights FILE
 
-It is the package's own train.py that trains. Where the model that predicts is another, made by
+It is the package's own train.py that trains, on the split of rows that SEED makes. Where the model that predicts is another, made by
 the package's deploy.py, that one is made and scored too. Where that measures on the test rows at its
 end, it is given a few of the validation rows, and what it says of them is not kept: while
 candidates are chosen nobody sees how they do on the test.
@@ -10,12 +10,13 @@ candidates are chosen nobody sees how they do on the test.
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import importlib.util
 import json
 import runpy
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,18 +24,24 @@ import torch
 from safetensors.torch import save_file
 
 # A program has what lies beside it, and nothing of the compiler to import it from.
+keep = runpy.run_path(str(Path(__file__).with_name("search_split.py")))["keep"]
 taken_out = runpy.run_path(str(Path(__file__).with_name("guarded.py")))["taken_out"]
 memory = runpy.run_path(str(Path(__file__).with_name("search_memory.py")))
+SCORED = ("valid", "test")  # splits that candidates are compared by
 FEW = 32  # rows that stand for the test rows
 TRAINED, DEPLOYED = "model.safetensors", "deployed.safetensors"
 
 
-def hidden(load: Callable[..., Any], part: float, seed: int) -> Callable[..., Any]:
-    """`load_rows` with a part of the training rows, and validation rows for the test."""
+def hidden(
+    load: Callable[..., Any], part: float, seed: int, scored: list[str]
+) -> Callable[..., Any]:
+    """`load_rows` with a part of the training rows, and validation rows for the test.
+    `scored` gets a digest of what is asked of those that there were."""
 
     def rows(*arguments: Any) -> Mapping[str, Any]:
         found = dict(load(*arguments))
         train, valid = found["train"], found["valid"]
+        scored[:] = [digest(found[split].column("targets") for split in SCORED)]
         if part < 1:
             count = max(1, round(part * len(train)))
             order = torch.randperm(
@@ -47,6 +54,14 @@ def hidden(load: Callable[..., Any], part: float, seed: int) -> Callable[..., An
         return found
 
     return rows
+
+
+def digest(columns: Iterable[torch.Tensor]) -> str:
+    found = hashlib.sha256()
+    for column in columns:
+        found.update(str(column.shape).encode())
+        found.update(column.contiguous().numpy().data)
+    return found.hexdigest()
 
 
 @torch.inference_mode()
@@ -70,7 +85,7 @@ def deployed(name: str, root: Path, work: Path) -> dict[str, Any] | None:
         model = model.to(deploy.DEVICE)
     if importlib.util.find_spec(f"{name}.calibrate") is not None:
         calibrate = importlib.import_module(f"{name}.calibrate")
-        calibrate.calibrate(model, splits.valid, splits.test, work)
+        calibrate.calibrate(model, splits.valid, splits.test, work / DEPLOYED)
     batches = [*data.evaluation_batches(splits.valid)]
     targets = torch.cat([batch.targets for batch in batches])
     # Of a regression, what its loss is measured in.
@@ -79,10 +94,12 @@ def deployed(name: str, root: Path, work: Path) -> dict[str, Any] | None:
 
 
 def main() -> int:
-    name, part, *rest = sys.argv[1:]
+    name, part, seed, *rest = sys.argv[1:]
     data: Any = importlib.import_module(f"{name}.data")
     train = importlib.import_module(f"{name}.train")
-    data.load_rows = hidden(data.load_rows, float(part), data.SEED)
+    keep(data, int(seed))
+    scored: list[str] = []
+    data.load_rows = hidden(data.load_rows, float(part), data.SEED, scored)
     before = memory["begin"]()
     code = train.main(rest)
     taken = memory["peak"]() - before
@@ -91,7 +108,7 @@ def main() -> int:
     if not code:
         found = json.loads(result.read_text())
         del found["test"]
-        found["memory"] = taken
+        found["memory"], (found["rows"],) = taken, scored
         if (figures := deployed(name, root, work)) is not None:
             found["trained"], found["valid"] = found["valid"], figures
         result.write_text(json.dumps(found, indent=1) + "\n")

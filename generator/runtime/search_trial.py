@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,7 +29,7 @@ from generator.runtime.search_job import DEPLOYED, TRAINED, Job, tidy
 from generator.runtime.search_plan import Candidate, Planned, Records
 from generator.runtime.search_programs import Beat, Forked, alone, tried, why
 from generator.runtime.search_teach import Run, Untaught, keep, lend, taught
-from generator.runtime.tables import score_name
+from generator.runtime.tables import score_name, short
 from generator.search.goals import Constraint, Objective, promoted
 from generator.search.space import Choice, candidate, difference, unedited
 from generator.spec.alter import without_search
@@ -136,14 +137,12 @@ def evaluate(
         "values": {},
         "facts": {},
         "rungs": [],
-        "diff": [],
+        "diff": difference(without_search(base), planned.candidate.text),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": 0.0,
         "key": planned.candidate.key,
         "attributes": planned.attributes,
     }
-    if setting.job_of(planned) is setting.job:
-        record["diff"] = difference(without_search(base), planned.candidate.text)
     progress(record)
     try:
         _steps(planned, records, setting, Trial(setting, planned, beat, every), record)
@@ -171,18 +170,17 @@ def _steps(
     bounds = records[0]["values"] if 0 in records else {}
     trial.build()
     facts |= trial.predicted()
+    if setting.wanted("parameters"):
+        values["parameters"] = facts["parameters"]
+        _held(planned, values, bounds, setting)
     if setting.wanted("disk"):
         facts["disk"] = trial.disk(facts["disk"])
+        values["disk"] = facts["disk"] / MB
+        _held(planned, values, bounds, setting)
     if setting.wanted("memory"):
         facts["memory_measured"] = trial.memory()
-    for name, value in (
-        ("parameters", facts["parameters"]),
-        ("memory", facts.get("memory_measured", 0) / MB),
-        ("disk", facts["disk"] / MB),
-    ):
-        if setting.wanted(name):
-            values[name] = value
-    _held(planned, values, bounds, setting)
+        values["memory"] = facts["memory_measured"] / MB
+        _held(planned, values, bounds, setting)
     if setting.wanted("latency"):
         values["latency"] = trial.latency(records)
     if setting.wanted("throughput"):
@@ -192,6 +190,8 @@ def _steps(
     for part in _rungs(setting.search):
         found = trial.train(part)
         facts["training_memory_measured"] = found.pop("memory")
+        facts["rows"] = found.pop("rows")
+        _comparable(facts["rows"], records)
         record["rungs"].append(found)
         values["metric"] = found["metric"]
         if part < 1 and planned.baseline is None:
@@ -200,6 +200,18 @@ def _steps(
         values["training_time"] = record["rungs"][-1]["seconds"]
     if not setting.wanted("metric"):
         record["facts"]["metric"] = values.pop("metric")
+
+
+def _comparable(rows: str, records: Records) -> None:
+    """Ends a trial that was scored on other rows than the unedited model, as texts that are
+    blank once they are cleaned leave them."""
+    first = records[0]["facts"] if 0 in records else {}
+    if rows != first.get("rows", rows):
+        raise Enough(
+            "failed",
+            "its validation or test rows are not those of the unedited model: they are "
+            "read, split or cleaned in another way",
+        )
 
 
 def _rungs(search: Search) -> list[float]:
@@ -219,8 +231,8 @@ def _held(
     for one in setting.constraints:
         known = {n: v for n, v in values.items() if n != "metric"}
         if one.broken(known, bounds):
-            value = values[one.objective]
-            raise Enough("pruned", f"{one.text}: it is {value:.4g}")
+            value = short(values[one.objective])
+            raise Enough("pruned", f"{one.text}: it is {value}")
 
 
 def _hope(
@@ -378,12 +390,12 @@ class Trial:
         }
         with alone(self.setting.work / "measuring", self.beat):
             answer = self._measured(asked)
-        seconds = [median / answer["rows"] for median in answer["medians"]]
         if not self.planned.number:
-            return seconds[0]
+            return answer["medians"][0] / answer["rows"]
         known = records[0]["values"][name]
         reference = known / 1000 if name == "latency" else 1 / known
-        return reference * seconds[1] / seconds[0]
+        rounds = zip(*answer["seconds"], strict=True)
+        return reference * statistics.median(own / first for first, own in rounds)
 
     def _unedited(self) -> dict[str, Any]:
         """The first trial's, whose package is built where another machine did that one."""
@@ -444,8 +456,7 @@ class Trial:
             start = time.perf_counter()
             return self.programs.python(
                 Path(__file__).with_name("search_train.py"),
-                self.name,
-                str(part),
+                *(self.name, str(part), str(self.job.seed)),
                 *("--root", self.job.root.resolve(), "--work", work.resolve()),
                 *("--weights", self.job.weights.resolve(), "--quiet"),
                 *above,
@@ -473,6 +484,7 @@ class Trial:
             "metric": metric,
             "seconds": time.perf_counter() - start,
             "memory": result["memory"],
+            "rows": result["rows"],
         }
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self, TextIO
 
 from generator.runtime import search_figures as figures
 from generator.runtime.search_figures import Trial
-from generator.runtime.tables import called, count, seconds
+from generator.runtime.tables import called, count, seconds, short
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -82,7 +82,7 @@ class View:
 
 def line(trial: Trial) -> str:
     """What became of a trial, in one line."""
-    values = [f"{name} {value:.4g}" for name, value in trial["values"].items()]
+    values = [f"{name} {short(value)}" for name, value in trial["values"].items()]
     name = trial.get("baseline") or "; ".join(figures.changes(trial))
     parts = (", ".join(values), trial.get("why") or "", name)
     words = "; ".join(filter(None, parts))
@@ -168,7 +168,11 @@ def best(found: Found) -> Iterator[tuple[str, str, str, str]]:
     for objective in figures.objectives(found):
         top = figures.best(kept, objective)
         shown = [
-            "" if t is None else f"{t['values'][objective.name]:.4g} {objective.unit}"
+            (
+                ""
+                if t is None
+                else f"{short(t['values'][objective.name])} {objective.unit}"
+            )
             for t in (first, top)
         ]
         number = "" if top is None else str(top["number"])

@@ -110,6 +110,11 @@ def count(value: float) -> str:
     return f"{value:,.0f}"
 
 
+def short(value: float) -> str:
+    """In four digits, or whole where there are more before the point."""
+    return count(value) if abs(value) >= 1e4 else f"{value:.4g}"
+
+
 def counted(number: int, thing: str) -> str:
     return f"{number} {thing}{'s' * (number != 1)}"
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -85,7 +86,7 @@ def _expect_no_edits(plan: building.Plan) -> None:
                     f"{plan.folder / path} was edited by hand, and the copy, which is "
                     "compiled from the spec, would not have the edit",
                     help="undo it, or leave it behind: "
-                    f"gen vendor {plan.spec_file.file} DEST --force",
+                    f"gen vendor {shlex.quote(plan.spec_file.file)} DEST --force",
                 )
                 for path in edited
             ]
@@ -108,5 +109,6 @@ def _edited(path: Path, spec: Path) -> Diagnostic:
     return Diagnostic(
         "G407",
         f"{path} was edited by hand since it was vendored, and is not overwritten",
-        help=f"keep the edit elsewhere, then: gen vendor {spec} {dest} --force",
+        help="keep the edit elsewhere, then: "
+        + shlex.join(["gen", "vendor", str(spec), str(dest), "--force"]),
     )

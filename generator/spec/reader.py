@@ -11,7 +11,7 @@ from typing import Any, Literal
 from generator.errors import Diagnostic, GenError, Place, fail
 from generator.spec.check import check, given_paths
 from generator.spec.model import Spec
-from generator.spec.places import Path, PlaceIndex, index_places
+from generator.spec.places import Path, PlaceIndex, Repeat, index_places
 from generator.spec.state import Problem
 
 LARGEST_SPEC = 1 << 20  # bytes; a list of 30,000 labels fits
@@ -118,11 +118,7 @@ def _mended(
             f"{_name(repeat.path)} is given twice",
             index.place(repeat.span),
             f"given on line {index.place(repeat.first).line} already",
-            (
-                "put its keys under one header"
-                if repeat.header
-                else "remove one of the two"
-            ),
+            _of_repeat(repeat, index.data),
         )
         for repeat in index.repeats
     ]
@@ -138,6 +134,15 @@ def _mended(
         except (ValueError, RecursionError) as second:
             error = second
     return None, [*diagnostics, _refused(text, error, index)]
+
+
+def _of_repeat(repeat: Repeat, data: bytes) -> str:
+    """How to mend what stands twice."""
+    if not repeat.header:
+        return "remove one of the two"
+    if data[slice(*repeat.first)].startswith(b"[["):
+        return f"where there may be several it is [[{_name(repeat.path)}]] each time"
+    return "put its keys under one header"
 
 
 def _refused(

@@ -31,18 +31,33 @@ from generator.spec.value import read_given
 from generator.spec.words import kind, listed, toml
 
 SECTION, VARY = "search", "vary"
+DROPPING = (
+    *("missing", "languages", "min_chars", "max_chars", "min_tokens", "too_long"),
+    *("min_pixels", "max_pixels"),
+)
+LABELS = "candidates of different labels cannot be compared"
+ROWS = "candidates of different rows cannot be compared"
+STEPS = "candidates are trained in one go"
 # What candidates must have in common to be compared, or what tells them apart.
 FIXED = {
     "name": "it names the package of every candidate",
     "task": "candidates of different tasks cannot be compared",
-    "labels": "candidates of different labels cannot be compared",
-    "data.train": "candidates of different rows cannot be compared",
-    "data.valid": "candidates of different rows cannot be compared",
-    "data.test": "candidates of different rows cannot be compared",
-    "data.valid_fraction": "candidates of different rows cannot be compared",
-    "data.test_fraction": "candidates of different rows cannot be compared",
-    "data.label": "candidates of different labels cannot be compared",
+    "labels": LABELS,
+    "backbone.from": "candidates start from one backbone: `smaller` names another's spec",
+    "data.train": ROWS,
+    "data.valid": ROWS,
+    "data.test": ROWS,
+    "data.valid_fraction": ROWS,
+    "data.test_fraction": ROWS,
+    "data.label": LABELS,
+    "data.separator": LABELS,
     "train.seed": "a lucky seed is no better model: `seeds` repeats the points that matter",
+    "train.prune.steps": STEPS,
+    "train.prune.recover": STEPS,
+    "data.clean.labels": LABELS,
+    # What these leave out is left out of the validation and the test, too.
+    **{f"data.clean.{key}": ROWS for key in DROPPING},
+    **{f"data.guard.{key}": ROWS for key in ("personal", "formulas", "oversized")},
 }
 NUMBERS = {Whole, Number}  # shapes of what may have a range
 OFF = "off"  # among the choices of an edit's key: that there is no such edit
@@ -311,11 +326,13 @@ def entry_of(path: str, lists: Lists) -> Entry | None:
 
 def varied_keys() -> list[str]:
     """Every key that may vary, but for those of single stages and edits by their place."""
-    own = [e.path for e in entries() if e.section != SECTION and e.path not in FIXED]
+    own = [e.path for e in entries() if e.section != SECTION]
     edits = [f"{do}.{name}" for do in EDITS for name in edit_entries(do)]
-    return [*own, *inner_paths(), *edits, EDIT, STAGES]
+    every = [*own, *inner_paths(), *edits, EDIT, STAGES]
+    return [path for path in every if path not in FIXED]
 
 
 # So that "head.kind" can only be of an edit.
 assert not {*SECTIONS} & {*EDITS}
-assert set(FIXED) <= {e.path for e in entries()} and SECTION in SECTIONS
+assert FIXED.keys() <= {*inner_paths(), *(e.path for e in entries())}
+assert SECTION in SECTIONS

@@ -34,6 +34,8 @@ def syntax_diagnostic(text: str, error: ValueError, index: PlaceIndex) -> Diagno
     token = re.match(r"[^\s,#\]}=]+", rest)
     width = len(token.group()) if token else 1
     place = Place(index.file, line, column, width)
+    if brackets := _brackets(lines[:line]):
+        return _at(place, *brackets)
     return _at(place, *_mend(why, source, column, token.group() if token else ""))
 
 
@@ -64,6 +66,26 @@ def _opener(index: PlaceIndex, line: int, column: int) -> Place | None:
     # In a list that is not closed, the header of the next table looks like a list in it.
     inner = [p for p in before if p.column > 1 or p is before[0]]
     return inner[-1] if inner else None
+
+
+_HEADER = re.compile(r"\s*(\[\[?)\s*([^\[\]]+?)\s*\]")
+
+
+def _brackets(lines: list[str]) -> tuple[str, str] | None:
+    """Label and help where the last line is a header that stands above with the other
+    brackets, which makes the one a table and the other a list of tables."""
+    last = _HEADER.match(lines[-1]) if lines else None
+    if last is None:
+        return None
+    for number, line in enumerate(lines[:-1], 1):
+        found = _HEADER.match(line)
+        if found and found[2] == last[2] and found[1] != last[1]:
+            single = found[1] == "["
+            return (
+                f"it has {'single' if single else 'double'} brackets on line {number}",
+                f"where there may be several it is [[{last[2]}]] each time",
+            )
+    return None
 
 
 def _mend(why: str, source: str, column: int, token: str) -> tuple[str, str]:

@@ -125,6 +125,7 @@ def _apart(state: State, kind: str) -> None:
         ("quantize_aware", (*weights, *static, "int8"), "there is nothing to round"),
     ):
         default = own[name].default
+        label = label if kind != "none" else "there is nothing to round"
         if values.get(f"deploy.{name}", default) != default and kind not in kinds:
             state.add(
                 "G010",

@@ -126,7 +126,8 @@ def _list(
     if len(value) < few or key.many is not None and len(value) > key.many:
         has = f"{len(value)} item" + ("" if len(value) == 1 else "s")
         wants = f"at least {few}" if len(value) < few else f"at most {key.many}"
-        who = f"{state.task} needs" if state.task and len(key.tasks) > 1 else "it needs"
+        by_task = len({key.few[task] for task in key.tasks if task in key.few}) > 1
+        who = f"{state.task} needs" if state.task and by_task else "it needs"
         who = who if len(value) < few else "it may have"
         state.add("G008", path, f"{entry.name} has {has}", label=f"{who} {wants}")
     if isinstance(item, String):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -170,6 +171,36 @@ def test_a_broken_lock_stops_everything(built: Project, lock: bytes):
     assert built.tree() == before
 
 
+def test_a_mend_is_a_command_that_a_shell_takes() -> None:
+    """And it builds where the check has looked."""
+    spec, default = Path("my specs/job.toml"), Path("generated")
+    assert building.command(spec, default) == "gen build 'my specs/job.toml'"
+    assert building.command("job.toml", Path("src/jobs"), "--force") == (
+        "gen build job.toml --out src/jobs --force"
+    )
+
+
+def test_a_lock_with_both_sides_of_a_merge(built: Project):
+    """git leaves such a one wherever two branches have built. Either side will do: what
+    git has merged in the other files is what a build says, and no edit."""
+    lock = built.package / "gen.lock"
+    first, *lines = whole = lock.read_text().splitlines(keepends=True)
+    sides = ["<<<<<<< HEAD\n", *lines, "=======\n", *lines, ">>>>>>> other\n"]
+    lock.write_text("".join([first, *sides]))
+    assert main(["check", str(built.spec), "--out", str(built.out)]) == 2
+    said = built.said()
+    assert "both sides of a merge" in said and f"git checkout --ours {lock}" in said
+    # The side that was built before the other one has changed model.py.
+    model = built.package / "model.py"
+    sealed = hashlib.sha256(model.read_bytes()).hexdigest()
+    old = "".join(whole).replace(sealed, "0" * 64)
+    draft = json.loads("".join(whole))["files"]["model.py"]["draft"]
+    lock.write_text(old.replace(draft, "1" * 64))
+    before = model.read_bytes()
+    assert built.build() == 0
+    assert model.read_bytes() == before
+
+
 def test_what_an_earlier_build_wrote_and_this_one_does_not(built: Project):
     """A package whose facts had a reference, which they no longer have."""
     reference = built.spec.parent / "facts" / NAME / "reference.safetensors"
@@ -217,7 +248,7 @@ def test_check_names_the_command_that_mends_each_state(built: Project):
         Path(line.split(": ")[0]).name: line.split(": ", 1)[1]
         for line in built.said().splitlines()
     }
-    mend = f"gen build {built.spec}"
+    mend = f"gen build {built.spec} --out {built.out}"
     assert lines["data.py"] == f"missing; {mend}"
     assert lines["train.py"] == f"stale; {mend}"
     assert lines["model.py"].startswith("edited; ") and "--force" in lines["model.py"]

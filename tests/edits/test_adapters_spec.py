@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from generator.compile import Compiled, draft
@@ -64,6 +66,23 @@ def test_the_build_says_what_trains(do: str) -> None:
     assert [s.name for s in compiled.stages] == ["the backbone as it is", do]
     before, after = (s.cost for s in compiled.stages)
     assert after.trained < before.trained and after.train_bytes < before.train_bytes
+
+
+def test_the_build_says_which_adapters_never_train() -> None:
+    lora = 'do = "lora"\nrank = 2'
+    assert "never change" not in " ".join(built(lora).notes)
+    compiled = built(lora, freeze='["blocks.0"]')
+    notes = " ".join(compiled.notes)
+    assert "the adapters in blocks.0 are frozen with what they are in" in notes
+    # All of them are in that block: what trains is the head alone.
+    assert "train, " in notes and "the adapters, " not in notes
+
+
+def test_stages_train_no_more_than_adapters_leave() -> None:
+    stages = "\n[[train.stage]]\nepochs = 1\n"
+    text = spec('do = "lora"\nrank = 2').replace("freeze = []\n", "") + stages
+    notes = " ".join(draft(read_spec(text, "job.toml"), text_facts()).notes)
+    assert "stage 1 of 1 trains all that trains" in notes
 
 
 def test_the_example_is_short_and_needs_little_memory() -> None:
@@ -150,3 +169,35 @@ def test_trained_adapters_are_carried_over() -> None:
     assert found.kind == "no"
     new = {p.path for p in added(one.job)} - {p.path for p in added(other.job)}
     assert set(found.missing) == new
+
+
+@pytest.mark.parametrize("do", ["lora", "dora", "ia3"])
+def test_linears_that_all_have_a_bias_are_not_asked_about_it(do: str) -> None:
+    """Nor are Llama's, of which none has one, asked for anything else."""
+    compiled = built(f'do = "{do}"' + ("\nrank = 2" if do.endswith("ra") else ""))
+    drafts = {d.path: d.data.decode() for d in compiled.drafts}
+    assert "bias=True" not in drafts["model.py"] and "bias)" not in drafts["model.py"]
+    # What has no weight decay is said by what there is: no norm trains.
+    assert "biases and norms" not in drafts["train.py"]
+    assert "weight decay leaves out biases" in drafts["train.py"]
+
+
+def test_one_start_of_names_is_no_tuple() -> None:
+    text = spec().replace("freeze = []", "layer_decay = 0.9")
+    drafts = draft(read_spec(text, "job.toml"), text_facts()).drafts
+    train = next(d.data.decode() for d in drafts if d.path == "train.py")
+    assert 'name.startswith("embedding.") else' in train
+
+
+def test_what_is_not_read_is_said_ahead_of_its_lines() -> None:
+    facts = text_facts()
+    kept = tuple(t for t in facts.card.tensors if not t.key.endswith("position_ids"))
+    facts = replace(facts, card=replace(facts.card, tensors=kept))
+    text = spec('do = "head"')
+    drafts = draft(read_spec(text, "job.toml"), facts).drafts
+    model = next(d.data.decode() for d in drafts if d.path == "model.py")
+    assert (
+        '    for key in ("pooler.dense.bias", "pooler.dense.weight"):\n'
+        "        holds.pop(key, None)\n" in model
+    )
+    assert "    # Not read: " in model

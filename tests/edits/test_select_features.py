@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -287,3 +288,7 @@ def test_the_name_of_scores_follows_from_what_they_are_of() -> None:
     assert one != features_list("anova", pooled)
     assert one != features_list("l1", made.job)
     assert one == features_list("anova", made.job)
+    # What is said of the tokenizer changes nothing: it is one of the files.
+    inputs = replace(made.job.data.inputs, bare=True)
+    framed = replace(made.job, data=replace(made.job.data, inputs=inputs))
+    assert one == features_list("anova", framed)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from export_support import ALL, made
+from safetensors.torch import save_file
 from scipy.optimize import minimize_scalar
 from sklearn.metrics import f1_score
 from test_certificate import CASES
@@ -152,7 +153,8 @@ def test_training_calibrates_and_predictions_follow(tmp_path: Path) -> None:
     (work / "calibration.json").rename(tmp_path / "kept.json")
     with pytest.raises(FileNotFoundError, match="calibrate makes it"):
         it.module("predict").Predictor(work / "model.safetensors")
-    for damaged in ("", "[]", '{"temperature": 1.0}'):
+    wrong = json.dumps(kept | {"temperature": None})
+    for damaged in ("", "[]", '{"temperature": 1.0}', wrong):
         (work / "calibration.json").write_text(damaged)
         with pytest.raises(ValueError, match="calibration.json is not of this job"):
             it.module("predict").Predictor(work / "model.safetensors")
@@ -160,6 +162,27 @@ def test_training_calibrates_and_predictions_follow(tmp_path: Path) -> None:
     again = json.loads((work / "calibration.json").read_text())
     assert again["temperature"] == pytest.approx(t, rel=1e-4)
     assert calibrate.main(["--root", str(tmp_path), "--work", str(tmp_path / "x")]) == 2
+    # That of another training answers nothing, and goes with no export.
+    tensors, about = it.module("train").load(work / "model.safetensors")
+    tensors["classifier.label.bias"] += 1
+    it.module("train").save(work / "model.safetensors", tensors, about)
+    with pytest.raises(ValueError, match="is of other weights .* makes it anew"):
+        it.module("predict").Predictor(work / "model.safetensors")
+    with pytest.raises(ValueError, match="is of other weights"):
+        export = it.module("export").export
+        export("onnx", work / "model.safetensors", work / "onnx", tmp_path, work)
+    assert not (work / "onnx").exists()
+    assert calibrate.main(["--root", str(tmp_path), "--work", str(work)]) == 0
+    it.module("predict").Predictor(work / "model.safetensors")
+    # Nor does that of a file that says nothing of itself, and is another.
+    for bias in (2.0, 3.0):
+        tensors["classifier.label.bias"] += bias
+        save_file(tensors, tmp_path / "plain.safetensors")
+        if bias == 2:
+            calibrate.write(tmp_path / "plain.safetensors", calibrate.Calibration(), {})
+            it.module("predict").Predictor(tmp_path / "plain.safetensors")
+    with pytest.raises(ValueError, match="is of other weights"):
+        it.module("predict").Predictor(tmp_path / "plain.safetensors")
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from runtime_support import gen, last_json, write_job
 from transformers import AutoTokenizer
 
 from generator.errors import GenError
-from generator.runtime import export
+from generator.runtime import export, ready
 from generator.runtime.programs import Ended, Programs
 
 WEIGHTS = """
@@ -86,11 +87,37 @@ def test_what_is_refused(tmp_path: Path, monkeypatch) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_a_model_that_transformers_does_not_have(tmp_path: Path, capsys) -> None:
+def test_what_deploy_refused_is_not_exported(tmp_path: Path, capsys) -> None:
+    deploy = '[deploy]\nquantize = "int8"\nexport = ["transformers", "onnx"]\n\n[train]'
+    spec = write_job(tmp_path, edit={"[train]": deploy})
+    work = tmp_path / "work"
+    options = ["--out", str(tmp_path / "out"), "--work", str(work), "--quiet"]
+    assert gen("export", spec, "--to", "onnx", *options) == 2
+    said = capsys.readouterr().err
+    assert "G555" in said and "gen run" in said and "deploy.py" not in said
+    work.mkdir()
+    for name in ("model.safetensors", "deployed.json"):
+        (work / name).write_text("{}")
+    assert gen("export", spec, "--to", "onnx", *options) == 2
+    said = capsys.readouterr().err
+    assert "no deployed weights" in said and "deploy.py measured" in said
+    assert f"gen run {spec} --resume --anyway" in said
+    # In a run it is said before any of its exports is made.
+    it = ready.package(
+        argparse.Namespace(
+            spec=spec, out=tmp_path / "out", work=work, root=None, quiet=True
+        )
+    )
+    with pytest.raises(GenError, match="no deployed weights"):
+        export.every(it)
+
+
+@pytest.mark.parametrize("do", ['"pool"\nkind = "mean"', '"head"\nkind = "mlp"'])
+def test_a_model_that_transformers_does_not_have(do, tmp_path: Path, capsys) -> None:
     edit = {"[train]": '[deploy]\nexport = ["transformers"]\n\n[train]'}
     spec = write_job(tmp_path, edit=edit)
     with open(spec, "a") as file:
-        file.write('\n[[edit]]\ndo = "pool"\nkind = "mean"\n')
+        file.write(f"\n[[edit]]\ndo = {do}\n")
     assert gen("build", spec, "--out", tmp_path / "out") == 2
     said = capsys.readouterr().err
     assert "error[G290]" in said and "tiny_job.toml:17:1" in said, said

@@ -62,7 +62,14 @@ class TestResolve:
 
     def test_a_name_of_the_hub(self, tmp_path: Path) -> None:
         found = error(lambda: resolve("acme/tiny", tmp_path))
-        assert 'say "hf:acme/tiny"' in found.help
+        assert 'say "hf:acme/tiny@main"' in found.help and not found.label
+        found = error(lambda: resolve("acme/tiny@v2", tmp_path))
+        assert 'say "hf:acme/tiny@v2"' in found.help
+
+    def test_a_folder_beside_it_is_meant_perhaps(self, tmp_path: Path) -> None:
+        (tmp_path / "models" / "bert").mkdir(parents=True)
+        found = error(lambda: resolve("models/brt", tmp_path))
+        assert found.label == 'did you mean "models/bert"?'
 
     def test_a_name_of_the_hub_without_its_owner(self, tmp_path: Path) -> None:
         found = error(lambda: resolve("bert-base-uncased", tmp_path))

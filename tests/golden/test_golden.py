@@ -78,6 +78,18 @@ def test_generated_is_what_the_specs_compile_to():
     )
 
 
+def test_no_line_is_longer_than_black_allows():
+    """Black leaves docstrings, comments and strings as they are: templates have to fit."""
+    long = [
+        f"{name}:{i}: {line}"
+        for name, data in expected().items()
+        if name.endswith(".py")
+        for i, line in enumerate(data.decode().splitlines(), 1)
+        if len(line) > 88
+    ]
+    assert not long, "\n".join(long)
+
+
 def test_there_is_an_example_to_hold():
     assert len(SPECS) >= 3
     assert {name.split("/")[0] for name in expected()} >= {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 from generator.ir.dims import DTYPES, Dim, Type, dim, number
@@ -53,11 +52,6 @@ texts = st.text(st.characters(codec=None), max_size=12) | st.sampled_from(
     ['"', "\\", "a\nb", "\r\n", "#", "# not a comment", "{i}", "\u202e", "\ud800", "é"]
 )
 floats = st.floats(allow_nan=False)
-# How long drawing takes says more about the machine than about what is drawn.
-settings.register_profile(
-    "any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
-)
-settings.load_profile("any machine")
 
 NAMES = ("B", "T", "C", "H", "D", "N", "inf", "e1", "x_2")
 symbols: st.SearchStrategy[str] = st.sampled_from(NAMES)

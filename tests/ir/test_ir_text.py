@@ -36,7 +36,15 @@ from tests.ir.strategies import floats, models, texts
 
 CASES = sorted(Path(__file__).parent.glob("cases/*.gir"))
 strings = st.lists(texts, max_size=3).map(tuple)
-text_plans = st.builds(TextPlan, strings, st.integers(), st.integers(), st.booleans())
+text_plans = st.builds(
+    TextPlan,
+    strings,
+    st.integers(),
+    st.integers(),
+    token_types=st.booleans(),
+    tokenizer_missing=st.booleans(),
+    bare=st.booleans(),
+)
 columns = st.tuples(texts, st.integers(0, 9), st.integers(0, 9))
 pair = st.none() | st.tuples(st.integers(), st.integers())
 image_plans = st.builds(

@@ -36,7 +36,7 @@ def start(folder: Path, *argv: str, hook: Hook | None = None, name: str = NAME) 
 def run(folder: Path, *argv: str, hook: Hook | None = None, name: str = NAME) -> int:
     """The exit code of train.py; the negative of a signal's number, if it was killed."""
     process = start(folder, *argv, hook=hook, name=name)
-    process.join(120)
+    process.join(600)
     assert process.exitcode is not None, "train.py hangs"
     return process.exitcode
 
@@ -132,13 +132,13 @@ def kill_at(point: str, nth: int, train: Any) -> None:
 
 
 def kill_after(steps: int, seconds: float, train: Any) -> None:
-    """Die some time after a step, wherever it is by then."""
+    """Die some time after a step, wherever it is by then, and before the process ends."""
 
     def late() -> None:
         time.sleep(seconds)
         die()
 
-    at_step(steps, lambda: threading.Thread(target=late, daemon=True).start(), train)
+    at_step(steps, lambda: threading.Thread(target=late).start(), train)
 
 
 def signal_at(steps: int, number: int, train: Any) -> None:
@@ -147,7 +147,7 @@ def signal_at(steps: int, number: int, train: Any) -> None:
 
 
 def sleep_at(steps: int, train: Any) -> None:
-    at_step(steps, lambda: time.sleep(60), train)
+    at_step(steps, lambda: time.sleep(3600), train)
 
 
 def full_disk_at(steps: int, train: Any) -> None:

@@ -17,6 +17,7 @@ from typing import Any, Self
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 from transformers import BertConfig, LlamaConfig, ViTConfig
 from whole_support import WORDS, Whole, whole
 
@@ -395,6 +396,34 @@ def test_refuses(
     with pytest.raises(SystemExit):
         module.main(["--weights", str(tmp_path), *wrong])
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ("cut", "no start from"),
+        ("of another model", "no start from"),
+        ("no safetensors", "no start from"),
+        ("no rows", "no file"),
+    ],
+)
+def test_says_in_a_line_what_it_cannot_measure(
+    wrong: str, said: str, tmp_path: Path, monkeypatch, capsys
+) -> None:
+    made = make("text", tmp_path)
+    file, module = made.weights / "model.safetensors", made.module("bench")
+    if wrong == "cut":
+        file.write_bytes(file.read_bytes()[:-9])
+    elif wrong == "of another model":
+        save_file({"a": torch.zeros(2)}, file)
+    elif wrong == "no safetensors":
+        file.write_bytes(b"not weights")
+    context = Namespace(Pool=Here)
+    monkeypatch.setattr(module.multiprocessing, "get_context", lambda kind: context)
+    options = ["--root", tmp_path, "--weights", made.weights, "--quiet"]
+    assert module.main(list(map(str, options))) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {said} {tmp_path}") and error.count("\n") == 1
 
 
 def test_a_column_never_becomes_code(tmp_path: Path) -> None:

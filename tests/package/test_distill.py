@@ -355,6 +355,11 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
         {"table": TEACHER.replace("tiny_teacher", "tiny_pupil")},
         "learn from itself",
     ),
+    "of the same name": (
+        "G285",
+        {"of_teacher": {'name = "tiny_teacher"': 'name = "tiny_pupil"'}},
+        "as this job is",
+    ),
 }
 
 

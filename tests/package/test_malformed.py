@@ -128,6 +128,12 @@ ROWS: dict[str, tuple[str, bytes, int, str]] = {
         "label nan",
     ),
     "texts that are none": ("jsonl", b'{"text": {}, "label": "no"}\n', 1, "not a text"),
+    "no label at all": (
+        "jsonl",
+        b'{"text": "a film"}\n{"text": "a plot", "label": null}\n',
+        2,
+        '"label" is missing',
+    ),
     "a list": ("jsonl", b'[1, 2]\n"text"\n3\nnull\n', 4, "not a JSON object"),
     "keys that come twice": (
         "jsonl",
@@ -297,7 +303,7 @@ def test_parquet_of_other_types(tmp_path: Path, package: Any) -> None:
         ("text", pa.array([None] * count), '"text" is empty or not a text'),
         ("label", pa.array([float("nan")] * count), "unknown label nan"),
         ("label", lists, "unknown label"),
-        ("label", pa.array([None] * count, pa.string()), "unknown label None"),
+        ("label", pa.array([None] * count, pa.string()), '"label" is missing'),
     ):
         columns = {"text": pa.array(texts), "label": pa.array(labels), column: values}
         made = io.BytesIO()

@@ -6,20 +6,25 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from data_support import (
     PAIR,
+    SINGLE,
     TYPED,
     load_package,
     make_job,
+    quarantined,
     some_texts,
+    tiny_tokenizer,
     write_csv,
     write_jsonl,
 )
 from safetensors.torch import save_file
+from tokenizers import Tokenizer, normalizers
 
 
 def ready(folder: Path, job=None):
@@ -94,6 +99,52 @@ def test_pairs(tmp_path, inputs):
     assert code == 1
     assert found[0]["probabilities"] == pytest.approx(one.probabilities, abs=1e-6)
     assert found[1] == {"line": 2, "error": '"second" is empty or not a text'}
+
+
+def without_frame() -> Tokenizer:
+    """One that puts nothing around a text, and drops snowmen."""
+    found = tiny_tokenizer()
+    found.post_processor = None  # type: ignore[assignment]
+    found.normalizer = normalizers.Replace("\u2603", "")  # type: ignore[assignment]
+    return found
+
+
+@pytest.mark.parametrize("rows", ["memory", "files"])
+def test_a_text_without_a_token(rows, tmp_path):
+    job = make_job(
+        replace(SINGLE, bare=True), files=("train.csv", None, None), rows=rows
+    )
+    data, predict = load_package(tmp_path, job, without_frame())
+    weights = tmp_path / "model.safetensors"
+    save_file(predict.Model().state_dict(), weights)
+    texts = [*some_texts(30), "\u2603", " \u2603 \u2603"]
+    labels = [("no", "yes")[i % 2] for i in range(len(texts))]
+    write_csv(tmp_path / "train.csv", [("text", "label"), *zip(texts, labels)])
+    splits = data.load_splits(tmp_path, tmp_path / "work")
+    assert sum(map(len, splits)) == 30
+    assert all(int(split.tokens.lengths.min()) > 0 for split in splits)
+    aside = quarantined(tmp_path / "work")
+    assert [row["line"] for row in aside] == [32, 33]
+    assert {row["reason"] for row in aside} == {'"text" gives no token'}
+    write_jsonl(tmp_path / "rows.jsonl", [{"text": text} for text in texts[-3:]])
+    code, found = run(
+        predict, tmp_path, "--input", tmp_path / "rows.jsonl", "--weights", weights
+    )
+    assert code == 1 and found[0]["label"] in ("no", "yes")
+    assert [row["error"] for row in found[1:]] == ['"text" gives no token'] * 2
+    with pytest.raises(data.BadRow, match="a text gives no token"):
+        predict.Predictor(weights).predict(texts)
+
+
+def test_a_pair_without_a_token(tmp_path):
+    data, _ = load_package(
+        tmp_path, make_job(replace(PAIR, bare=True)), without_frame()
+    )
+    for first, second in (("\u2603", "a film"), ("a film", "\u2603")):
+        record = data.Record(1, {"first": first, "second": second})
+        assert data.text_of(record) == (first, second)
+    with pytest.raises(data.BadRow, match="neither text gives a token"):
+        data.text_of(data.Record(1, {"first": "\u2603", "second": "\u2603"}))
 
 
 def test_several_labels(tmp_path):
@@ -318,7 +369,7 @@ def test_a_row_in_a_pipe_does_not_wait_for_the_next(command):
         process.stdin.write(b' year"}')
         process.stdin.close()
         assert json.loads(process.stdout.readline())["line"] == 4
-        assert process.wait(timeout=60) == 1
+        assert process.wait(timeout=600) == 1
 
 
 def test_a_reader_that_stops_early(command):
@@ -330,7 +381,7 @@ def test_a_reader_that_stops_early(command):
         process.stdout.close()
         process.stdin.write(row)
         process.stdin.close()
-        assert process.wait(timeout=60) == 141
+        assert process.wait(timeout=600) == 141
         assert process.stderr.read() == b""
 
 

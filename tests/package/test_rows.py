@@ -167,8 +167,13 @@ def test_a_killed_run_leaves_no_process_and_goes_on(
     monkeypatch.setattr(module, "FORK_BYTES", 1)
     work, usable = tmp_path / "work", module.usable
 
+    deadline = time.monotonic() + 600
+
     def slow(*args: Any) -> Any:
+        """After both have begun, so that none does all before the other is there."""
         (tmp_path / f"pid-{os.getpid()}").touch()
+        while len([*tmp_path.glob("pid-*")]) < 2 and time.monotonic() < deadline:
+            time.sleep(0.02)
         time.sleep(0.1)
         return usable(*args)
 
@@ -178,16 +183,17 @@ def test_a_killed_run_leaves_no_process_and_goes_on(
     )
     process.start()
     assert process.pid
-    deadline = time.monotonic() + 20
-    while not [*work.glob("rows/train-*/about.json")] and time.monotonic() < deadline:
+    helpers: list[int] = []
+    while len(helpers) < 2 or not [*work.glob("rows/train-*/about.json")]:
+        assert time.monotonic() < deadline and process.is_alive()
         time.sleep(0.02)
+        helpers = [int(path.name[4:]) for path in tmp_path.glob("pid-*")]
     os.kill(process.pid, signal.SIGKILL)
     process.join()
-    helpers = [int(path.name[4:]) for path in tmp_path.glob("pid-*")]
     assert len(helpers) == 2 and process.pid not in helpers
-    while any(map(running, helpers)) and time.monotonic() < deadline:
+    while any(map(running, helpers)):
+        assert time.monotonic() < deadline
         time.sleep(0.02)
-    assert not any(map(running, helpers))
     monkeypatch.setattr(module, "usable", usable)
     assert result(module, tmp_path, work) == whole
 

@@ -140,6 +140,9 @@ def test_every_other_key_is_named():
         "The learning rate is 0.0002 instead of 5e-05.",
         "train.clip is 0 instead of 1.",
     ]
+    aware = spec('deploy = { quantize = "int8", quantize_aware = true }\n')
+    plain = spec('deploy = { quantize = "int8" }\n')
+    assert words(aware, plain) == ["Quantisation in training is off instead of on."]
     staged = spec("[[train.stage]]\nepochs = 2\nfreeze = 6\n")
     found = words(spec(), staged)
     assert "train.stage 1.epochs is 2; it was not set." in found

@@ -18,6 +18,7 @@ from generator.runtime import search_speed
 from generator.runtime.programs import BOUND, Ended
 from generator.runtime.search_job import MEMORY, RESULT, TRAINED, whole
 from generator.runtime.search_programs import Forked, tried, why
+from generator.runtime.search_store import lives, owner
 
 KILLED = Ended(128 + signal.SIGKILL, "", False)
 
@@ -84,22 +85,21 @@ def test_weights_are_there_whole_or_not_at_all(
 @pytest.mark.skipif(sys.platform != "linux", reason="of Linux alone")
 def test_a_bound_program_ends_with_whoever_began_it(tmp_path: Path) -> None:
     seen = tmp_path / "pid"
-    child = f"import os, time; open({str(seen)!r}, 'w').write(str(os.getpid())); time.sleep(60)"
+    child = f"import os, time; open({str(seen)!r}, 'w').write(str(os.getpid())); time.sleep(600)"
     parent = (
         "import os, subprocess, sys; subprocess.run([sys.executable, "
         f"{str(BOUND)!r}, str(os.getpid()), '-c', {child!r}])"
     )
     process = subprocess.Popen([sys.executable, "-c", parent])
-    for _ in range(200):
-        if seen.exists() and seen.read_text():
-            break
+    while not seen.exists() or not seen.read_text():
+        assert process.poll() is None
         time.sleep(0.05)
     process.kill()
     process.wait()
-    stat = Path(f"/proc/{seen.read_text()}/stat")
-    for _ in range(100):
-        if not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] == "Z":
-            return
+    pid = int(seen.read_text())
+    program, deadline = owner(pid), time.monotonic() + 120
+    while lives(program):
+        if time.monotonic() > deadline:
+            os.kill(pid, signal.SIGKILL)
+            raise AssertionError("it is still there")
         time.sleep(0.05)
-    os.kill(int(seen.read_text()), signal.SIGKILL)
-    raise AssertionError("it is still there")

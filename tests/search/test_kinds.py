@@ -8,7 +8,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
-from runtime_support import gen, tiny_bert, write_job, write_photos
+from runtime_support import (
+    gen,
+    tiny_bert,
+    write_backbone,
+    write_job,
+    write_photos,
+)
 
 from generator.runtime.programs import Programs
 
@@ -20,6 +26,7 @@ trials = 1
 rungs = [1.0]
 seeds = 1
 points = 1
+{}
 
 [[search.vary]]
 key = "prune-ffn.keep"
@@ -62,29 +69,37 @@ def several(folder: Path) -> Path:
 
     changed(folder, change)
     path.write_text(path.read_text() + '\n[features]\nnumeric = ["place"]\n')
+    write_backbone(folder / "small", tiny_bert(num_hidden_layers=1))
+    text = path.read_text().replace("tiny_job", "tiny_small")
+    path.with_name("small.toml").write_text(text.replace('"backbone"', '"small"'))
     return path
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("write", "objective"), [(write_photos, "parameters"), (several, "memory")]
+    ("write", "objective", "smaller"),
+    [(write_photos, "parameters", False), (several, "memory", True)],
 )
 def test_a_search_of_another_job(
     write: Callable[[Path], Path],
     objective: str,
+    smaller: bool,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     path = write(tmp_path / "job")
-    path.write_text(path.read_text() + SEARCH.format(objective))
+    beside = 'smaller = "small.toml"' * smaller
+    path.write_text(path.read_text() + SEARCH.format(objective, beside))
     work = tmp_path / "work"
     assert gen("search", path, "--work", work, "--quiet") == 0
     found = json.loads((work / "search.json").read_text())
-    assert [t["state"] for t in found["trials"]] in (
-        ["complete", "complete", "complete"],
-        ["complete", "complete", "pruned"],
-    )
+    names = ["unedited", "probe", *["smaller"] * smaller]
+    assert [t["baseline"] for t in found["trials"]] == [*names, None]
+    if smaller:
+        assert ["backbone.from", "backbone", "small"] in found["trials"][2]["diff"]
+    *baselines, last = (t["state"] for t in found["trials"])
+    assert {*baselines} == {"complete"} and last in ("complete", "pruned")
     for trial in found["trials"]:
         facts = trial["facts"]
         if objective == "memory":
@@ -96,7 +111,8 @@ def test_a_search_of_another_job(
     assert point["certificate"] == "holds"
     assert len(point["test"]["metric"]["seeds"]) == found["end"]["seeds"] == 1
     # What predicts is whole there, with what was fitted beside the weights.
-    folder, name = Path(point["folder"]), found["name"]
+    folder = Path(point["folder"])
+    (name,) = (path.parent.name for path in folder.glob("*/predict.py"))
     rows = (
         "--input",
         path.parent / "rows" / "test.csv",

@@ -7,6 +7,7 @@ import os
 import pwd
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -76,9 +77,8 @@ def test_a_search_from_a_spec_to_a_tested_front(tmp_path: Path) -> None:
     # The workers and then the search itself are killed, in the middle of trials.
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
     trials = path.parent / "work" / "trials"
-    for _ in range(600):
-        if len([*trials.glob("*/spec.toml")]) >= 2:
-            break
+    while len([*trials.glob("*/spec.toml")]) < 2:
+        assert process.poll() is None
         time.sleep(0.1)
     workers = [int(pid) for pid in children.read_text().split()]
     assert len(workers) == 2
@@ -149,16 +149,18 @@ def postgres(tmp_path: Path) -> Iterator[str]:
             cwd=folder,
         )
 
-    port = 20000 + os.getpid() % 20000
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
     try:
         tool("initdb", "-D", f"{folder}/data", "-U", "gen", "-A", "trust", "-N")
         options = f"-p {port} -k {folder} -h 127.0.0.1 -F"
-        log = f"{folder}/log"
-        tool("pg_ctl", "-D", f"{folder}/data", "-l", log, "-o", options, "-w", "start")
+        log, wait = f"{folder}/log", ("-w", "-t", "600")
+        tool("pg_ctl", "-D", f"{folder}/data", "-l", log, "-o", options, *wait, "start")
         try:
             yield f"postgresql+psycopg://gen@127.0.0.1:{port}/postgres"
         finally:
-            tool("pg_ctl", "-D", f"{folder}/data", "-m", "immediate", "stop")
+            tool("pg_ctl", "-D", f"{folder}/data", "-m", "immediate", *wait, "stop")
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -50,9 +50,24 @@ def test_what_is_short_is_repeated_in_a_round(monkeypatch: pytest.MonkeyPatch) -
     works = [lambda: work(0, 0.25), lambda: work(1, 0.5)]
     # So often as the second can in that time.
     assert search_speed.timed(works, 3, 2.0) == [[0.25] * 3, [0.5] * 3]
-    assert done == [1 + 3 * 4, 2 + 3 * 4]
+    assert done == [1 + 3 * 4, 1 + 4 + 3 * 4]
     assert search_speed.timed(works, 3, 0.0) == [[0.25] * 3, [0.5] * 3]
-    assert done == [1 + 3 * 4 + 1 + 3, 2 + 3 * 4 + 1 + 3]
+    assert done == [1 + 3 * 4 + 1 + 3, 1 + 4 + 3 * 4 + 1 + 3]
+
+
+def test_a_call_that_is_disturbed_makes_no_round_shorter(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(search_speed.time, "perf_counter", lambda: clock[0])
+    taken = iter(
+        [1.0, 0.125, 0.875]
+    )  # the others of which were waiting for a processor
+
+    def work() -> None:
+        clock[0] += next(taken)
+
+    assert search_speed.often(work, 2.0) == 16
 
 
 @pytest.mark.parametrize("batch", [3, 8])

@@ -268,12 +268,41 @@ def test_points_of_the_front_have_their_intervals():
     assert interval({"median": 2.0}, ".1f") == "2.0" and interval(None, ".1f") == ""
 
 
+def test_what_is_an_objective_has_one_column():
+    found = search(objectives=("metric", "latency"))
+    found["objectives"].append(
+        {"name": "parameters", "direction": "minimize", "unit": ""}
+    )
+    for one in found["trials"]:
+        if "metric" in one["values"]:
+            one["values"]["parameters"] = one["facts"]["parameters"]
+    report = search_report
+    for made in (report.front_by_validation, report.baselines, report.trials):
+        table = made(found)
+        heads = [head.lower() for head, _ in table.heads]
+        assert heads.count("parameters") == 1 and heads.count("gflop") == 1
+        assert {*map(len, table.rows)} == {len(heads)}
+
+
+def test_a_section_of_pictures_alone_is_not_in_the_markdown(tmp_path: Path):
+    paths = search_report.write(search(), tmp_path)
+    titles = [line for line in Path(paths["markdown"]).read_text().splitlines() if line]
+    sections = [i for i, line in enumerate(titles) if line.startswith("## ")]
+    assert not {i + 1 for i in sections} & {*sections, len(titles)}
+    assert "## History" not in titles
+    assert "<h2>History</h2>" in Path(paths["html"]).read_text()
+
+
 def test_notes_say_what_is_so():
     before, after = search(20, tested=False), search(20)
     words = " ".join(search_report.notes(before))
     assert "test rows have not been used" in words and "seeds" not in words
     words = " ".join(search_report.notes(after))
     assert f"for {len(after['front'])} points" in words and "with 3 seeds" in words
+    for point in (once := search(20))["front"]:
+        del point["test"]["metric"]["seeds"][1:]
+    (said,) = (w for w in search_report.notes(once) if "test of each point" in w)
+    assert said == "The test of each point is of one training, with one seed."
     assert "validation was 0.0060 above the test" in words
     numbers = Counter(t["state"] for t in after["trials"])
     for state, number in numbers.items():
@@ -397,7 +426,7 @@ def test_the_script_sorts_filters_and_lights_up(tmp_path: Path):
     path.write_text(html.replace("</body>", f"<script>{checks}</script></body>"))
     command = [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu"]
     command += [f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", path.as_uri()]
-    dom = subprocess.check_output(command, stderr=subprocess.DEVNULL, timeout=60)
+    dom = subprocess.check_output(command, stderr=subprocess.DEVNULL, timeout=600)
     said = json.loads(dom.decode().partition("<body>")[2].partition("</body>")[0])
     metrics = [t["values"].get("metric") for t in found["trials"]]
     known = sorted(f"{m:.4f}" for m in metrics if m is not None)
