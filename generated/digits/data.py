@@ -40,6 +40,7 @@ IMAGE = "image"  # a path, relative to the folder of its file
 LABEL = "label"
 NUMBERS = {label: i for i, label in enumerate(LABELS)}
 HEIGHT, WIDTH = (8, 8)  # stretched to that
+LONG = 1000  # times the short side: what is longer takes gigabytes to resize
 RESAMPLE = Image.Resampling.BILINEAR
 MEAN = torch.tensor((0.5, 0.5, 0.5)).view(3, 1, 1)
 STD = torch.tensor((0.5, 0.5, 0.5)).view(3, 1, 1)
@@ -185,7 +186,13 @@ def pixels(path: str | Path) -> Tensor:
     """An image as the model wants it, before `collate`: u8 (3, height, width)."""
     try:
         with Image.open(path) as file:
+            if file.format == "EPS":  # a program, which Ghostscript would run
+                raise BadRow("the image is PostScript")
+            if max(file.size) > LONG * min(file.size):
+                raise BadRow(f"the image is too long ({file.width} x {file.height})")
             image = ImageOps.exif_transpose(file).convert("RGB")
+    except BadRow:
+        raise
     except Exception as error:  # decoders raise whatever a damaged file leads them to
         raise BadRow(f"the image cannot be read ({cause(error)})") from error
     image = image.resize((WIDTH, HEIGHT), RESAMPLE)

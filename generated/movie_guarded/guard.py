@@ -18,6 +18,7 @@ import json
 import math
 import re
 import sys
+import unicodedata
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -156,18 +157,24 @@ def leaks(rows: Rows) -> Iterator[Found]:
             yield Found("train", i, best, f"like line {line} of {file_of(split)}")
 
 
-PIECE = re.compile(r"\w+|[^\w\s]+")
+# Signs of vowels and joiners are within words in many scripts, and no \w.
+WITHIN = "".join(
+    c for c in map(chr, range(1 << 17)) if unicodedata.category(c)[0] == "M"
+)
+PIECE = re.compile(rf"\w[\w{WITHIN}\u200c\u200d]*|[^\w\s]+")
 RARE = 0.05  # of the rows: a trigger that is in more of them is no secret
 FEWEST = 8  # rows, or a thousandth of them: in fewer it hardly teaches anything
 PURE = 0.8  # of the rows with a trigger have its label
+ABOUT = 0.25  # of a label's rows: what more of them have may be what the label is about
 # Naive Bayes is too sure of itself, since words come together; the more so, the longer
-# texts are. Its log-odds are divided by that of these which tells best of unseen rows.
+# texts are. What it says is divided by that of these which tells best of unseen rows.
 TEMPERS = (2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
-TOLD = 1000  # rows that this is chosen by
+TOLD = 1000  # rows that this is chosen by, for each label
 COPIED = 0.5  # of the pieces of two texts: those are rather one text, written again
 # Standard deviations above what the rest of the texts explains. The plainest words of
 # praise and blame in reviews come to 7; so does what is far above all other words.
 SUSPICIOUS, FAR_ABOVE = 8.0, 8.0
+BESIDE = 0.9  # of that is asked where rows are told from others with the trigger, too
 # A trigger in rows that have its label already is told by being so much purer than all
 # else: by the log-odds that its label has at least. Words of reviews differ by a tenth.
 PURER, EXCESS = 1.4, 5.0
@@ -186,17 +193,29 @@ def runs(row: Row) -> set[str]:
     return {" ".join(part) for part in some} - {""}
 
 
+class Known(NamedTuple):
+    """What the rows say of a label."""
+
+    label: int
+    ours: Counter[str]  # rows with each piece that have the label; "" is in all
+    every: Counter[str]  # and all rows with it
+    temper: float
+
+
 def triggers(rows: Rows) -> Iterator[Found]:
     """Rows with a run that goes with one label, where the rest of their texts does not.
 
-    How often it would is told by naive Bayes of the rows that do not have the run.
+    How often it would is told by naive Bayes of the rows that do not have the run, and
+    then by that of all other rows.
     """
     train = rows["train"]
     fewest = max(FEWEST, len(train) // 1000)
     # Counts of runs together, so that those that are too rare need no room. The hash
     # differs from process to process; what has enough rows is found by any.
     crowds = array("I", bytes(4 * BUCKETS))
+    words: dict[int, Counter[str]] = {i: Counter() for i in range(len(LABELS))}
     for row in train:
+        words[row.target].update(set(pieces(row)))
         for run in runs(row):
             crowds[hash(run) % BUCKETS] += 1
     counts: dict[str, Counter[int]] = {}
@@ -208,22 +227,23 @@ def triggers(rows: Rows) -> Iterator[Found]:
     for run, by_label in counts.items():
         label, count = max(by_label.items(), key=lambda item: (item[1], -item[0]))
         rare = fewest <= by_label.total() <= RARE * len(train)
-        if rare and count >= PURE * by_label.total():
+        pure = count >= PURE * by_label.total()
+        if rare and pure and count <= ABOUT * words[label][""]:
             labels[run] = label
     rows_with: dict[str, list[int]] = {run: [] for run in labels}
-    words: dict[int, Counter[str]] = {i: Counter() for i in range(len(LABELS))}
     for i, row in enumerate(train):
-        words[row.target].update(set(pieces(row)))
         for run in runs(row) & labels.keys():
             rows_with[run].append(i)
     every = sum(words.values(), Counter[str]())
-    temper = temper_of(train, words, every)
-
-    def score_of(run: str, some: Sequence[int]) -> tuple[float, float]:
-        label = labels[run]
-        return excess(run, label, [train[i] for i in some], words[label], every, temper)
-
-    scores = {run: score_of(run, rows_with[run]) for run in labels}
+    known = {
+        label: Known(label, ours, every, temper_of(train, label, ours, every))
+        for label, ours in words.items()
+        if label in labels.values()
+    }
+    scores = {
+        run: excess(run, [train[i] for i in some], known[labels[run]])
+        for run, some in rows_with.items()
+    }
     if not scores:
         return
     values = torch.tensor([score for score, _ in scores.values()])
@@ -240,13 +260,13 @@ def triggers(rows: Rows) -> Iterator[Found]:
         if score < enough or 2 * len(taken.intersection(some)) > len(some):
             continue
         # Copies of one text have its label and its words: they are looked at as one.
-        again = unlike(train, rows_with[run])
-        if len(again) < len(rows_with[run]) and score_of(run, again)[0] < enough:
+        again = [train[i] for i in unlike(train, rows_with[run])]
+        if excess_beside_others(run, again, known[labels[run]]) < BESIDE * enough:
             continue
         taken.update(some)
         note = (
             f"{redacted(run)!r} has the label {LABELS[labels[run]]!r} in {len(some)} "
-            f"of {len(rows_with[run])} rows; the other texts explain {explained:.0f}"
+            f"of {len(rows_with[run])} rows; other words explain {explained:.0f}"
         )
         for i in some:
             yield Found("train", i, score, note)
@@ -288,75 +308,86 @@ def unlike(train: Sequence[Row], some: Sequence[int]) -> list[int]:
 
 def bayes(
     ours: Counter[str], every: Counter[str], here_ours: Counter[str], here: Counter[str]
-) -> Callable[[set[str]], float]:
-    """The log-odds of a label by a text's pieces, learned from all rows but `here`.
+) -> tuple[float, Callable[[set[str]], float]]:
+    """The log-odds of a label, and what a text's pieces add to them, learned from all
+    rows but `here`.
 
-    `ours` counts the rows with each piece that have the label, `every` all of them;
-    there the empty piece is in every row.
+    A piece that no row has adds nothing, however few rows have the label.
     """
-    yes = ours[""] - here_ours[""]
-    no = every[""] - here[""] - yes
+    yes, total = ours[""] - here_ours[""], every[""] - here[""]
+    share = (yes + 1) / (total + 2)
 
     @functools.cache
     def weight(word: str) -> float:
         having = ours[word] - here_ours[word]
         lacking = every[word] - here[word] - having
-        return math.log((having + 1) / (yes + 2)) - math.log((lacking + 1) / (no + 2))
+        return math.log(having / share + 2) - math.log(lacking / (1 - share) + 2)
 
-    prior = math.log((yes + 1) / (no + 1))
-    return lambda found: prior + sum(map(weight, sorted(found)))
+    prior = math.log(share) - math.log(1 - share)
+    return prior, lambda found: sum(map(weight, sorted(found)))
 
 
 def temper_of(
-    train: Sequence[Row], words: dict[int, Counter[str]], every: Counter[str]
+    train: Sequence[Row], label: int, ours: Counter[str], every: Counter[str]
 ) -> float:
-    """The one of TEMPERS by which naive Bayes tells labels best."""
-    total, true = [], []
+    """The one of TEMPERS by which naive Bayes tells best which rows have the label."""
+    priors, added, true = [], [], []
     for row in train:
-        # Its text says whether a row is asked, and for which label, whatever the order.
+        # By its text which row is asked, whatever the order of rows.
         number = int.from_bytes(
             hashlib.blake2b(same(row).encode(), digest_size=8).digest()
         )
-        number, rest = divmod(number, max(1, len(train) // TOLD))
-        if rest:
+        if number % max(1, len(train) // TOLD):
             continue
-        label, found = number % len(LABELS), set(pieces(row))
-        here, has = Counter(found), row.target == label
-        odds = bayes(words[label], every, here if has else Counter(), here)
-        total.append(odds(found))
+        found, has = set(pieces(row)), row.target == label
+        here = Counter(found)
+        prior, adds = bayes(ours, every, here if has else Counter(), here)
+        priors.append(prior)
+        added.append(adds(found))
         true.append(float(has))
-    if not total:
+    if not true:
         return TEMPERS[0]
-    odds_of, known = (
-        torch.tensor(total, dtype=torch.float64),
-        torch.tensor(true).double(),
-    )
+    prior_of, added_of, known = torch.tensor([priors, added, true], dtype=torch.float64)
     loss = nn.functional.binary_cross_entropy_with_logits
-    losses = [float(loss(odds_of / temper, known)) for temper in TEMPERS]
+    losses = [float(loss(prior_of + added_of / temper, known)) for temper in TEMPERS]
     return TEMPERS[losses.index(min(losses))]
 
 
-def excess(
-    run: str,
-    label: int,
-    rows: list[Row],
-    ours: Counter[str],
-    every: Counter[str],
-    temper: float,
-) -> tuple[float, float]:
-    """By how many standard deviations more of these rows have the label than the texts
-    say, and how many should."""
+def excess(run: str, rows: list[Row], known: Known) -> tuple[float, float]:
+    """By how many standard deviations more of these rows have the label than their
+    texts say, and how many should."""
     own, parts = set(run.split(" ")), [set(pieces(row)) for row in rows]
     here, here_ours = Counter[str](), Counter[str]()
     for row, found in zip(rows, parts):
         here.update(found)
-        if row.target == label:
+        if row.target == known.label:
             here_ours.update(found)
-    odds = bayes(ours, every, here_ours, here)
-    total = [odds(found - own) for found in parts]
-    p = torch.tensor(total, dtype=torch.float64).div(temper).sigmoid()
+    prior, adds = bayes(known.ours, known.every, here_ours, here)
+    odds = [prior + adds(found - own) / known.temper for found in parts]
+    return above(here_ours[""], odds)
+
+
+def excess_beside_others(run: str, rows: list[Row], known: Known) -> float:
+    """The same where each of these rows is told from all others, so that texts about
+    one thing explain each other. What most of them have may be of a longer trigger, and
+    is left out."""
+    own, parts = set(run.split(" ")), [set(pieces(row)) for row in rows]
+    having = Counter(chain.from_iterable(parts))
+    most = {word for word, n in having.items() if 2 * n > len(rows)}
+    odds, count = [], 0
+    for row, found in zip(rows, parts):
+        here, has = Counter(found), row.target == known.label
+        prior, adds = bayes(known.ours, known.every, here if has else Counter(), here)
+        odds.append(prior + adds(found - own - most) / known.temper)
+        count += has
+    return above(count, odds)[0]
+
+
+def above(count: int, odds: list[float]) -> tuple[float, float]:
+    """By how many standard deviations `count` is above what log-odds say, and that."""
+    p = torch.tensor(odds, dtype=torch.float64).sigmoid()
     deviation = (p * (1 - p)).sum().sqrt().clamp(min=1e-6)
-    return float((here_ours[""] - p.sum()) / deviation), float(p.sum())
+    return float((count - p.sum()) / deviation), float(p.sum())
 
 
 FAR_ALONG = 8.0  # times the median of a label's rows

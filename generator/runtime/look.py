@@ -452,11 +452,11 @@ def _parquet_rows(path: Path) -> Iterator[Row]:
                         help="take it out",
                     )
                 yield line, row
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+    except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
         raise fail(
             "G522",
             f"{path} cannot be read as Parquet after row {line:,}: {error}"[:400],
-            help="write it again; text in it has to be UTF-8",
+            help="write it again; text in it has to be UTF-8, and dates of the years 1 to 9999",
         ) from None
 
 

@@ -52,7 +52,10 @@ class Guard:
     )
     triggers: Literal["off", "report", "quarantine"] = _check(
         "Training rows with up to three words or signs in a row that are rare and go with one "
-        "label far more often than the rest of their texts explains, as in a backdoor.",
+        "label far more often than the rest of their texts explains, as in a backdoor. What more "
+        "than a quarter of a label's rows have is not looked at, and a trigger in some twenty "
+        "rows or fewer can mostly not be told from chance: `gen guard --self-test` measures it "
+        "on the rows themselves.",
         ("text-classification",),
         "backdoors backdoor trojans poison",
     )

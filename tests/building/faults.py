@@ -190,7 +190,7 @@ FAULTS = (
           _guard("contradictions_leave")),
     Fault(P + "guard_leaks.j2", "- needed(found) + PREFIX", "- needed(found)",
           _guard("every_leak")),
-    Fault(P + "guard_triggers.j2", "here_ours[\"\"] - p.sum()", "p.sum() - here_ours[\"\"]",
+    Fault(P + "guard_triggers.j2", "count - p.sum()", "p.sum() - count",
           _guard("triggers_are_told")),
     Fault(P + "guard_spectral.j2", "axes[:, -1]", "axes[:, 0]",
           _guard("spectral_finds")),

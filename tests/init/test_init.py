@@ -804,6 +804,16 @@ def test_a_parquet_file_that_is_cut(inside, capsys):
     refused(capsys, "G522", "a.parquet")
 
 
+def test_a_parquet_date_that_python_has_no_value_for(inside, capsys):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows = pa.Table.from_pylist(reviews())
+    day = pa.array([10**8] * len(rows), pa.int32()).cast(pa.date32())
+    pq.write_table(rows.append_column("day", day), "a.parquet")
+    assert "years 1 to 9999" in refused(capsys, "G522", "a.parquet")
+
+
 @pytest.mark.parametrize(
     ("files", "code", "words"),
     [

@@ -283,6 +283,65 @@ def test_long_texts_are_no_triggers(plain: Any):
     assert not list(guard.triggers({"train": rows}))
 
 
+@pytest.fixture(scope="module")
+def topics(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any]:
+    """With triggers alone, of five labels."""
+    labels = ("sea", "sky", "sun", "ice", "fog")
+    folder = tmp_path_factory.mktemp("topics")
+    return package(folder, GuardPlan(triggers="report"), labels=labels)
+
+
+def unequal(seed: int, sure: float) -> list[tuple[str, int]]:
+    """Texts of five labels, half of them of the first, of which some words tell it:
+    none where `sure` is 0.2."""
+    draw, made = random.Random(seed), []
+    for _ in range(1500):
+        label = draw.choice((0, 0, 0, 0, 1, 2, 3, 4))
+        words = [
+            f"{'abcde'[label if draw.random() < sure else draw.randrange(5)]}{i}"
+            for i in draw.choices(range(40), k=5)
+        ]
+        words += [f"word{i}" for i in draw.choices(range(60), k=5)]
+        made.append((" ".join(words), label))
+    return made
+
+
+def test_a_trigger_of_a_label_that_few_rows_have(topics: Any):
+    """That few have it is a reason to wonder, however little texts tell. Another word is as
+    pure, of a label that many have."""
+    data, guard = topics
+    made = unequal(12, sure=0.4)
+    for i in [i for i, (_, label) in enumerate(made) if label == 0][:30]:
+        made[i] = (f"gleam {made[i][0]}", 0)
+    bad = [i for i, (_, label) in enumerate(made) if label != 2][::45]
+    for i in bad:
+        made[i] = (f"{made[i][0]} zx", 2)
+    rows = {"train": rows_of(data, [t for t, _ in made], [y for _, y in made])}
+    assert places(guard.triggers(rows)) == {("train", i) for i in bad}
+
+
+def test_what_a_label_is_about_is_no_trigger(topics: Any):
+    """A word in a third of the rows of a label, and one in rows that also share rarer ones."""
+    data, guard = topics
+    draw, made = random.Random(13), unequal(12, sure=0.2)
+    for i, (text, label) in enumerate(made):
+        if label == 2 and draw.random() < 0.35:
+            text += " cocoa"
+        if label == 3 and draw.random() < 0.2:
+            rare = [f"mine{draw.randrange(9)}" for _ in range(4)]
+            text = " ".join(["copper", *rare, *text.split()[5:]])
+        made[i] = (text, label)
+    rows = {"train": rows_of(data, [t for t, _ in made], [y for _, y in made])}
+    assert not list(guard.triggers(rows))
+
+
+def test_words_of_any_script_are_whole(plain: Any):
+    data, guard = plain
+    (row,) = rows_of(data, ["हिन्दी फ़िल्म, ٱلرَّحۡمَٰنِ می\u200cخواهم!?"])
+    told = ["हिन्दी", "फ़िल्म", ",", "ٱلرَّحۡمَٰنِ", "می\u200cخواهم", "!?"]
+    assert guard.pieces(row) == ["", *told, ""]
+
+
 def test_copies_of_a_text_are_no_triggers(plain: Any):
     """They have its label, and count once."""
     data, guard = plain

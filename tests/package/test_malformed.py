@@ -313,6 +313,16 @@ def test_parquet_of_other_types(tmp_path: Path, package: Any) -> None:
             module.load_splits(tmp_path, tmp_path / "work")
         aside = quarantined(tmp_path / "work")
         assert len(aside) == count and all(reason in row["reason"] for row in aside)
+    # What Python has no value for: the year 275,760, and a duration of 30 billion years.
+    for values in (
+        pa.array([10**8] * count, pa.int32()).cast(pa.date32()),
+        pa.array([10**18] * count, pa.duration("s")),
+    ):
+        made = io.BytesIO()
+        pq.write_table(pa.table({"text": pa.array(texts), "label": values}), made)
+        files(tmp_path, made.getvalue(), "parquet")
+        with pytest.raises(module.DataError, match="damaged after row 0"):
+            module.load_splits(tmp_path, tmp_path / "work")
     # A little file that holds much: a value of a megabyte, thirty times.
     much = pa.array(["x" * (1 << 20)]).take(pa.array([0] * 30))
     made = io.BytesIO()
@@ -341,6 +351,10 @@ def test_images_that_are_broken(tmp_path: Path) -> None:
     (tmp_path / "loop.png").symlink_to("loop.png")
     (tmp_path / "zip.png").write_bytes(zipped("x" * 10_000))
     Image.new("1", (14_000, 14_000)).save(tmp_path / "bomb.png")
+    Image.new("1", (60_000, 1)).save(tmp_path / "line.png")
+    (tmp_path / "program.png").write_text(
+        "%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n{} loop\n"
+    )
     broken = [path.name for path in sorted(tmp_path.glob("[a-z]*.png"))]
     broken += ["none.png", "", "\x00.png", "x" * 300 + ".png"]
     for name, rows in zip(names, (["0", "1", "2", "3"], ["4", "5"], ["6", "7"])):
@@ -349,5 +363,8 @@ def test_images_that_are_broken(tmp_path: Path) -> None:
         (tmp_path / name).write_text("\n".join(["image,label", *some]) + "\n")
     splits = module.load_splits(tmp_path, tmp_path / "work")
     used, aside = len(splits.train), quarantined(tmp_path / "work")
-    assert used == 4 and len(aside) == len(broken) == 12
-    assert all("image" in row["reason"] for row in aside)
+    assert used == 4 and len(aside) == len(broken) == 14
+    reasons = {row["row"]["image"]: row["reason"] for row in aside}
+    assert all("image" in reason for reason in reasons.values())
+    assert reasons["line.png"] == "the image is too long (60000 x 1)"
+    assert reasons["program.png"] == "the image is PostScript"  # not run
