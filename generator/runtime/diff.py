@@ -22,6 +22,7 @@ from generator.runtime.diff_words import words
 from generator.runtime.migrate import Migration, migration
 from generator.runtime.tables import Table, count, mib
 from generator.spec import SpecFile
+from generator.spec.source import FolderSource, parse_source
 
 BYTES = ("train_bytes", "predict_bytes", "file_bytes")
 LONGEST = 200  # characters of a value in a table
@@ -161,6 +162,7 @@ def _other_facts(path: Path, facts: Facts) -> Iterator[str]:
 
 def difference(a: Side, b: Side) -> Difference:
     """What differs between two finished jobs."""
+    b = _called_alike(a, b)
     old_job, new_job = a.compiled.job, b.compiled.job
     old = {p.path: list(p.shape) for p in parameters(old_job)}
     new = {p.path: list(p.shape) for p in parameters(new_job)}
@@ -180,6 +182,31 @@ def difference(a: Side, b: Side) -> Difference:
         notes=[*a.notes, *b.notes, *_meanings(a, b, classes)],
         words=words(a.spec_file.spec, b.spec_file.spec),
     )
+
+
+def _called_alike(a: Side, b: Side) -> Side:
+    """B. Where its backbone is the very folder of A's, as A calls it."""
+    folder = _folder(b)
+    if folder is None or folder != _folder(a):
+        return b
+    source = a.spec_file.spec.backbone.source
+    spec, job = b.spec_file.spec, b.compiled.job
+    spec = replace(spec, backbone=replace(spec.backbone, source=source))
+    job = replace(job, backbone=replace(job.backbone, source=source))
+    return replace(
+        b,
+        spec_file=replace(b.spec_file, spec=spec),
+        compiled=replace(b.compiled, job=job),
+    )
+
+
+def _folder(side: Side) -> Path | None:
+    """The folder of a backbone; None where it is none, and of a package, whose paths
+    start elsewhere."""
+    source = side.spec_file.spec.backbone.source
+    if side.path.is_dir() or not isinstance(parse_source(source), FolderSource):
+        return None
+    return (side.path.parent / source).resolve()
 
 
 def _cost(job: Job) -> dict[str, int]:

@@ -51,6 +51,23 @@ def test_the_same_spec_does_not_differ(folder, capsys):
     assert "the same model" in capsys.readouterr().out
 
 
+def test_one_backbone_by_two_paths_is_no_difference(folder, capsys):
+    """As a point of a search's front has it, in a folder of its own."""
+    a = job(folder, "one")
+    b = folder / "front" / "1" / "spec.toml"
+    b.parent.mkdir(parents=True)
+    text = a.read_text()
+    assert 'from = "backbone"' in text
+    b.write_text(text.replace('from = "backbone"', 'from = "../../backbone"'))
+    code, found = compared(a, b, capsys)
+    assert code == 0 and found["same"] and not found["words"]
+    shutil.copytree(folder / "backbone", folder / "front" / "backbone")
+    b.write_text(text.replace('from = "backbone"', 'from = "../backbone"'))
+    assert compared(a, b, capsys)[1]["words"] == [
+        "The backbone is ../backbone instead of backbone."
+    ]
+
+
 def test_a_setting_alone_leaves_the_model(folder, capsys):
     a = job(folder, "one")
     b = job(folder, "two", {"lr = 5e-3": "lr = 4e-3", "batch = 8": "batch = 4"})
