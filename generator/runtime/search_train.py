@@ -32,16 +32,23 @@ FEW = 32  # rows that stand for the test rows
 TRAINED, DEPLOYED = "model.safetensors", "deployed.safetensors"
 
 
-def hidden(
-    load: Callable[..., Any], part: float, seed: int, scored: list[str]
-) -> Callable[..., Any]:
-    """`load_rows` with a part of the training rows, and validation rows for the test.
-    `scored` gets a digest of what is asked of those that there were."""
+def noted(load: Callable[..., Any], scored: list[str]) -> Callable[..., Any]:
+    """`load_rows`, of which `scored` gets a digest of what is asked of SCORED."""
+
+    def rows(*arguments: Any) -> Mapping[str, Any]:
+        found = load(*arguments)
+        scored[:] = [digest(found[split].column("targets") for split in SCORED)]
+        return found
+
+    return rows
+
+
+def hidden(load: Callable[..., Any], part: float, seed: int) -> Callable[..., Any]:
+    """`load_rows` with a part of the training rows, and validation rows for the test."""
 
     def rows(*arguments: Any) -> Mapping[str, Any]:
         found = dict(load(*arguments))
         train, valid = found["train"], found["valid"]
-        scored[:] = [digest(found[split].column("targets") for split in SCORED)]
         if part < 1:
             count = max(1, round(part * len(train)))
             order = torch.randperm(
@@ -99,7 +106,8 @@ def main() -> int:
     train = importlib.import_module(f"{name}.train")
     keep(data, int(seed))
     scored: list[str] = []
-    data.load_rows = hidden(data.load_rows, float(part), data.SEED, scored)
+    load = noted(data.load_rows, scored)
+    data.load_rows = hidden(load, float(part), data.SEED)
     before = memory["begin"]()
     code = train.main(rest)
     taken = memory["peak"]() - before

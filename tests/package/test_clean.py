@@ -411,7 +411,7 @@ def test_malformed_rows_are_put_aside_and_none_is_lost(tmp_path: Path):
         3: '"text" is not valid UTF-8',
         **dict.fromkeys((5, 6, 7, 8), no_text),
         9: nothing,
-        10: "unknown label None",
+        10: '"label" is missing',
         11: "unknown label ['no']",
         12: "not a JSON object",
         14: "not valid UTF-8",

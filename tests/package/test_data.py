@@ -356,7 +356,7 @@ def test_json_lines(tmp_path):
         (42, "unknown label 2"),
         (43, '"text" is empty or not a text'),
         (44, '"text" is empty or not a text'),
-        (45, "unknown label None"),
+        (45, '"label" is missing'),
         (46, "not a JSON object"),
         (47, "not valid JSON"),
         (48, "not valid UTF-8"),

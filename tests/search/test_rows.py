@@ -33,7 +33,7 @@ def scored(path: Path, cleaning: dict[str, bool], folder: Path) -> str:
     building.build(building.plan(spec_file, building.facts_for(spec_file), folder))
     data = search_speed.module({"name": "tiny_job", "parent": str(folder)}, "data")
     found: list[str] = []
-    load = search_train.hidden(data.load_rows, 0.5, 0, found)
+    load = search_train.hidden(search_train.noted(data.load_rows, found), 0.5, 0)
     rows = load(path.parent, folder / "work")
     assert len(rows["train"]) == 10 and len(rows["test"]) == len(rows["valid"])
     return found[0]
