@@ -9,7 +9,7 @@ from generator.ir.job import Job
 from generator.ir.ops import merges
 from generator.ir.plans import FeaturePlan, ImagePlan, TextPlan
 from generator.render import calibrate, data, deploy
-from generator.render.text import fill, prose
+from generator.render.text import fill, listed, prose
 
 LINE = 84  # characters of a line in a docstring
 TABLES = {"csv": "CSV", "parquet": "Parquet", "tsv": "TSV"}
@@ -125,8 +125,8 @@ def predict_view(job: Job) -> PredictView:
         autocast="self.device.type" if cuda else '"cpu"',
         home=".cpu()" if cuda else "",
         readers=_readers(tables) if len(tables) > 1 else "",
-        tables=_either(words),
-        endings="a " + _either([f".{table}" for table in tables]),
+        tables=listed(words, "or"),
+        endings="a " + listed([f".{table}" for table in tables], "or"),
         own_csv="csv" not in job.data.formats,
         own_json="jsonl" not in job.data.formats,
         columns=_columns(job),
@@ -147,12 +147,6 @@ def predict_view(job: Job) -> PredictView:
 def _readers(tables: Sequence[str]) -> str:
     """Code: the reader of each ending."""
     return "{" + ", ".join(f'".{table}": {table}_records' for table in tables) + "}"
-
-
-def _either(words: Sequence[str]) -> str:
-    """Prose: one of these."""
-    *most, last = words
-    return f"{', '.join(most)} or {last}" if most else last
 
 
 def _columns(job: Job) -> str:

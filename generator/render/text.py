@@ -11,6 +11,7 @@ import functools
 import hashlib
 import re
 import unicodedata
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,12 @@ def prose(value: str) -> str:
         for c in str(value)
     )
     return shown.replace("\\", "/").replace('"', "'").replace("`", "'").strip()
+
+
+def listed(words: Sequence[str], last: str) -> str:
+    """Words in a sentence: "a, b and c", where `last` is "and"."""
+    *most, end = words or [""]
+    return f"{', '.join(most)} {last} {end}" if most else end
 
 
 def markdown(value: str) -> str:

@@ -23,7 +23,7 @@ from generator.render import calibrate, deploy, guard, quantize_aware
 from generator.render.data import clean_view, columns_at
 from generator.render.inside import InsideView, inside_view
 from generator.render.sizes import Sizes
-from generator.render.text import fill, prose, py
+from generator.render.text import fill, listed, prose, py
 
 Literals = bool | int | float | str | tuple
 
@@ -501,12 +501,8 @@ def _plain(infos: Iterable[ParameterInfo]) -> str:
     words = {"bias": "biases", "weight": "norms"}  # of no other layer's weight
     ends = {p.path.rpartition(".")[2] for p in infos}
     others = [f"{end}s" for end in sorted(ends - words.keys())]
-    return _listed([*(word for end, word in words.items() if end in ends), *others])
-
-
-def _listed(words: Sequence[str]) -> str:
-    *most, last = words or [""]
-    return f"{', '.join(most)} and {last}" if most else last
+    found = [*(word for end, word in words.items() if end in ends), *others]
+    return listed(found, "and")
 
 
 def _aware_when(job: Job) -> str:
